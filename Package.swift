@@ -1,0 +1,106 @@
+// swift-tools-version: 6.1
+import Foundation
+import PackageDescription
+
+// llama.cpp is installed by Deploy/setup into .deps/llama. A fitting one found by pkg-config is recorded there as a
+// link, so this manifest looks in one place only.
+let llamaPrefix = Context.packageDirectory + "/.deps/llama"
+let llamaInclude = llamaPrefix + "/include"
+
+/// Headers of llama.cpp for a Swift target that imports `CLlama` or `CGGML`.
+let llamaHeaders: [SwiftSetting] = [.unsafeFlags(["-Xcc", "-I\(llamaInclude)"])]
+/// Headers for our own C and C++ targets on top of llama.cpp.
+let llamaCHeaders: [CSetting] = [.unsafeFlags(["-I\(llamaInclude)"])]
+let llamaCXXHeaders: [CXXSetting] = [
+  .unsafeFlags(["-I\(llamaInclude)", "-I\(llamaInclude)/common", "-I\(llamaInclude)/common/vendor"])
+]
+let llamaLibraries: [LinkerSetting] = [
+  .unsafeFlags(["-L\(llamaPrefix)/lib", "-Xlinker", "-rpath=\(llamaPrefix)/lib"])
+]
+
+let strict: [SwiftSetting] = [
+  .enableUpcomingFeature("InternalImportsByDefault"), .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+  name: "fusionroute",
+  platforms: [.macOS(.v15)],
+  products: [.executable(name: "fusionroute", targets: ["fusionroute"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+    .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+  ],
+  targets: [
+    // System libraries.
+    .systemLibrary(name: "CSodium", providers: [.apt(["libsodium-dev"]), .brew(["libsodium"])]),
+    .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"]), .brew(["zeromq"])]),
+    .systemLibrary(name: "CProtobufC", providers: [.apt(["libprotobuf-c-dev"]), .brew(["protobuf-c"])]),
+    .systemLibrary(name: "CGGML"),
+    .systemLibrary(name: "CLlama"),
+
+    // C and C++ of our own.
+    .target(name: "CWire", dependencies: ["CProtobufC"]),
+    .target(name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders, linkerSettings: llamaLibraries),
+    .target(
+      name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
+
+    // Swift, bottom up.
+    .target(name: "Core", dependencies: ["CSodium", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
+    .target(name: "Fusion", dependencies: ["Core", "Kernels"], swiftSettings: strict),
+    .target(name: "Wire", dependencies: ["Core", "CWire"], swiftSettings: strict),
+    .target(
+      name: "Messaging",
+      dependencies: ["Core", "CZeroMQ", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
+    .target(
+      name: "Inference",
+      dependencies: ["Core", "CLlama", "CLlamaExtras", .product(name: "Logging", package: "swift-log")],
+      swiftSettings: strict + llamaHeaders, linkerSettings: llamaLibraries),
+    .target(
+      name: "ModelFiles", dependencies: ["Core", "CGGML"], swiftSettings: strict + llamaHeaders,
+      linkerSettings: llamaLibraries),
+    .target(
+      name: "Worker",
+      dependencies: ["Core", "Fusion", "Wire", "Messaging", "Inference", .product(name: "Logging", package: "swift-log")],
+      swiftSettings: strict),
+    .target(
+      name: "Coordinator",
+      dependencies: [
+        "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+    .target(
+      name: "Launch",
+      dependencies: ["Core", "Messaging", .product(name: "Logging", package: "swift-log"), "Yams"],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "fusionroute",
+      dependencies: [
+        "Core", "Fusion", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch", "Messaging", "Wire",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+
+    // Tests.
+    .executableTarget(
+      name: "llama-oracle", path: "Tests/LlamaOracle", cSettings: llamaCHeaders, linkerSettings: llamaLibraries + [
+        .linkedLibrary("llama"), .linkedLibrary("ggml"), .linkedLibrary("ggml-base"), .linkedLibrary("ggml-cpu"),
+      ]),
+    .testTarget(name: "CoreTests", dependencies: ["Core"], swiftSettings: strict),
+    .testTarget(name: "FusionTests", dependencies: ["Fusion", "Core"], swiftSettings: strict),
+    .testTarget(name: "WireTests", dependencies: ["Wire", "Core"], swiftSettings: strict),
+    .testTarget(name: "MessagingTests", dependencies: ["Messaging", "Core"], swiftSettings: strict),
+    .testTarget(name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core"], swiftSettings: strict),
+    .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "Core"], swiftSettings: strict),
+    .testTarget(name: "LaunchTests", dependencies: ["Launch", "Core"], swiftSettings: strict),
+    .testTarget(
+      name: "RuntimeTests",
+      dependencies: [
+        "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch", "fusionroute",
+        "llama-oracle",
+      ], swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .c11,
+  cxxLanguageStandard: .cxx17
+)

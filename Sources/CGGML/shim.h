@@ -1,0 +1,4 @@
+#include <ggml.h>
+#include <gguf.h>
+#include <ggml-cpu.h>
+#include <ggml-backend.h>

@@ -1,0 +1,1 @@
+int fr_extras_placeholder(void);int fr_extras_placeholder(void){return 0;}

@@ -1,0 +1,1 @@
+int fr_wire_placeholder(void);int fr_wire_placeholder(void){return 0;}
