@@ -41,7 +41,7 @@ let package = Package(
     .systemLibrary(name: "CLlama"),
 
     // C and C++ of our own.
-    .target(name: "CWire", dependencies: ["CProtobufC"]),
+    .target(name: "CWire", dependencies: ["CProtobufC"], linkerSettings: [.linkedLibrary("protobuf-c")]),
     .target(name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders, linkerSettings: llamaLibraries),
     .target(
       name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
