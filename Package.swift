@@ -46,6 +46,9 @@ let package = Package(
     .target(
       name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
 
+    .target(
+      name: "ModelKernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
+
     // Swift, bottom up.
     .target(name: "Core", dependencies: ["CSodium", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
     .target(name: "Fusion", dependencies: ["Core", "Kernels"], swiftSettings: strict),
@@ -58,7 +61,7 @@ let package = Package(
       dependencies: ["Core", "CLlama", "CLlamaExtras", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict + llamaHeaders, linkerSettings: llamaLibraries),
     .target(
-      name: "ModelFiles", dependencies: ["Core", "CGGML"], swiftSettings: strict + llamaHeaders,
+      name: "ModelFiles", dependencies: ["Core", "CGGML", "ModelKernels"], swiftSettings: strict + llamaHeaders,
       linkerSettings: llamaLibraries),
     .target(
       name: "Worker",
