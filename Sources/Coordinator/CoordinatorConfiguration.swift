@@ -6,6 +6,8 @@ public struct CoordinatorConfiguration: Sendable {
   public var routerModel: String
   public var routerAdapters: [AdapterFile]
   public var routerHead: String
+  /// Experts of the cluster; those beyond the head's are reached by mode `expert:<name>` alone. Empty: the head's.
+  public var experts: [String]
   public var gpuLayers: Int
   public var threads: Int
   /// Tokens per sequence.
@@ -40,6 +42,7 @@ public struct CoordinatorConfiguration: Sendable {
     self.routerHead = routerHead
     self.endpoints = endpoints
     routerAdapters = []
+    experts = []
     gpuLayers = 0
     threads = 1
     context = 4096

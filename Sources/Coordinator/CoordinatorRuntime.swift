@@ -33,7 +33,9 @@ public final class CoordinatorRuntime: Sendable {
       path: configuration.routerModel,
       options: ModelLoadOptions(gpuLayers: configuration.gpuLayers, adapters: configuration.routerAdapters))
     let head = try RoutingHead.read(configuration.routerHead)
-    try head.validate(embeddingWidth: model.information.embeddingWidth, experts: nil)
+    try head.validate(
+      embeddingWidth: model.information.embeddingWidth,
+      experts: Set(configuration.experts.isEmpty ? head.experts : configuration.experts))
     var decoding = DecoderConfiguration(
       slots: configuration.slots, contextPerSequence: configuration.context, threads: configuration.threads)
     decoding.kvType = configuration.kvType
@@ -54,7 +56,7 @@ public final class CoordinatorRuntime: Sendable {
     limits.hang = configuration.hang.nanoseconds
     pool = ExpertPool(
       requirements: .init(
-        experts: Set(host.head.experts), vocabularyFingerprint: vocabulary.fingerprint,
+        experts: Set(host.head.experts + configuration.experts), vocabularyFingerprint: vocabulary.fingerprint,
         vocabularySize: vocabulary.size, protocolRange: WireCodec.oldestProtocol...WireCodec.currentProtocol,
         reproducible: configuration.reproducible),
       limits: limits, vocabulary: VocabularyTexts(size: vocabulary.size) { vocabulary.text($0) },
@@ -75,6 +77,9 @@ public final class CoordinatorRuntime: Sendable {
 
   /// Experts in the order of the head's rows.
   public var experts: [String] { host.head.experts }
+
+  /// The head's experts and the cluster's further ones.
+  var allExperts: Set<String> { Set(host.head.experts + configuration.experts) }
 
   /// Waits until every expert of the head has a replica.
   ///
@@ -114,9 +119,9 @@ public final class CoordinatorRuntime: Sendable {
     if let bad = request.prompt.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
       throw FusionRouteError.badInput("prompt token \(bad) is outside the vocabulary of \(vocabulary) tokens")
     }
-    if case .expert(let name) = request.mode, !host.head.experts.contains(name) {
+    if case .expert(let name) = request.mode, !allExperts.contains(name) {
       throw FusionRouteError.badInput(
-        "there is no expert \"\(name)\"; the experts are \(host.head.experts.joined(separator: ", "))")
+        "there is no expert \"\(name)\"; the experts are \(allExperts.sorted().joined(separator: ", "))")
     }
     guard request.maximumTokens >= 0 else {
       throw FusionRouteError.badInput("max-tokens is \(request.maximumTokens): it must not be negative")
@@ -142,16 +147,13 @@ public final class CoordinatorRuntime: Sendable {
   /// Decodes one request; cancelling the consumer's iteration stops the work.
   public func generate(_ request: GenerationRequest) -> AsyncThrowingStream<GenerationEvent, any Error> {
     AsyncThrowingStream { continuation in
-      let id = admission.withLock { state in
-        defer { state.nextSequence += 1 }
-        return state.nextSequence
-      }
+      let id = nextSequence()
       let work: @Sendable () async -> Void = { [self] in
         do {
           try validate(request)
           try await admit(id)
           defer { leave(id) }
-          let decoder = SequenceDecoder(
+          let decoder = try SequenceDecoder(
             id: id, request: request, router: host, pool: pool, settings: settings, logger: logger,
             emit: { continuation.yield($0) })
           try await decoder.run(contextLimit: contextLimit(for: request.mode))
@@ -172,7 +174,14 @@ public final class CoordinatorRuntime: Sendable {
     }
   }
 
-  private var settings: SequenceDecoder.Settings {
+  func nextSequence() -> UInt64 {
+    admission.withLock { state in
+      defer { state.nextSequence += 1 }
+      return state.nextSequence
+    }
+  }
+
+  var settings: SequenceDecoder.Settings {
     SequenceDecoder.Settings(
       topK: configuration.topK, auditRate: configuration.auditRate,
       link: ExpertLink.Settings(stepTimeout: configuration.stepTimeout, expertWait: configuration.expertWait),
@@ -210,7 +219,7 @@ public final class CoordinatorRuntime: Sendable {
   private func leave(_ id: UInt64) { wake { $0.leave(id) } }
 
   private func capacityChanged() {
-    let experts = pool.capacity(of: Set(host.head.experts)) ?? 0
+    let experts = pool.capacity(of: allExperts) ?? 0
     wake { [slots = configuration.slots] in $0.setLimit(experts > 0 ? min(slots, experts) : slots) }
   }
 

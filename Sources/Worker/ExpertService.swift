@@ -23,7 +23,7 @@ final class ExpertService: Sendable {
 
   private struct State {
     var cache: PrefixCache<SequenceKey>
-    var rows: RowStore<SequenceKey>
+    var rows: RowStore
     /// Decoder requests under way and when they lose their point.
     var deadlines: [UInt64: ContinuousClock.Instant] = [:]
   }
@@ -44,7 +44,8 @@ final class ExpertService: Sendable {
     state = Mutex(
       State(
         // Tokens are cheap next to the KV cache: a sequence that lost its slot is recomputed here, not sent again.
-        cache: PrefixCache(capacity: slots * 8, context: context), rows: RowStore(perSequence: maximumPositions)))
+        cache: PrefixCache(capacity: slots * 8, context: context), 
+        rows: RowStore(capacity: 2 * slots + maximumPositions)))
   }
 
   /// Requests that have not been answered yet.
@@ -116,7 +117,7 @@ final class ExpertService: Sendable {
   ) {
     let (prefixes, kept) = state.withLock { state in
       let prefixes = step.wants.map { state.cache.hash(of: key, at: $0.position + 1) ?? .empty }
-      return (prefixes, prefixes.map { state.rows.row(of: key, after: $0) })
+      return (prefixes, prefixes.map { state.rows.row(after: $0) })
     }
     let answer = StepAnswer(step: step, vocabulary: vocabulary, kept: kept)
     let missing = zip(step.wants, kept).filter { $0.1 == nil }.map(\.0.position)
@@ -134,7 +135,7 @@ final class ExpertService: Sendable {
         deliver: { [self] row in
           answer.put(row.logits, at: row.position)
           if let prefix = positions[row.position] {
-            state.withLock { $0.rows.keep(row.logits, of: key, after: prefix) }
+            state.withLock { $0.rows.keep(row.logits, after: prefix) }
           }
         },
         completion: { [self] result in
@@ -190,10 +191,7 @@ final class ExpertService: Sendable {
 
   func release(coordinator: UInt64, sequence: UInt64) {
     let key = SequenceKey(coordinator: coordinator, sequence: sequence)
-    state.withLock { state in
-      state.cache.release(key)
-      state.rows.release(key)
-    }
+    state.withLock { $0.cache.release(key) }
     decoder.release(sequence: key.decoderKey)
   }
 
@@ -202,7 +200,6 @@ final class ExpertService: Sendable {
     let keys = state.withLock { state in
       let keys = state.cache.keys.filter { $0.coordinator == coordinator }
       state.cache.removeAll { $0.coordinator == coordinator }
-      state.rows.removeAll { $0.coordinator == coordinator }
       return keys
     }
     for key in keys { decoder.release(sequence: key.decoderKey) }

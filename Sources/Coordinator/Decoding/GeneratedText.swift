@@ -10,25 +10,25 @@ struct GeneratedText {
   private var stopped = false
   private(set) var emitted = ""
 
-  init(vocabulary: Vocabulary, stop: [String]) {
+  init(vocabulary: Vocabulary, stop: [String]) throws {
     self.vocabulary = vocabulary
-    matcher = StopMatcher(stop)
+    matcher = try StopMatcher(stop)
   }
 
   /// The text that became certain, and whether a stop string was completed.
   mutating func append(_ token: Token) -> (text: String, stopped: Bool) {
     let complete = assembler.append(vocabulary.piece(token, special: false))
-    let (text, stop) = matcher.append(complete)
-    stopped = stopped || stop
-    emitted += text
-    return (text, stop)
+    let output = matcher.append(complete)
+    stopped = output.matched != nil
+    emitted += output.text
+    return (output.text, stopped)
   }
 
   /// What was held back when the answer ended otherwise than by a stop string.
   mutating func finish() -> String {
     guard !stopped else { return "" }
-    var (text, stop) = matcher.append(assembler.finish())
-    if !stop { text += matcher.finish() }
+    let output = matcher.append(assembler.finish())
+    let text = output.text + (output.matched == nil ? matcher.finish() : "")
     emitted += text
     return text
   }

@@ -40,7 +40,7 @@ final class SequenceDecoder {
   init(
     id: UInt64, request: GenerationRequest, router: RouterHost, pool: ExpertPool, settings: Settings, logger: Logger,
     emit: @escaping Emit
-  ) {
+  ) throws {
     self.id = id
     self.request = request
     self.router = router
@@ -52,7 +52,7 @@ final class SequenceDecoder {
     vocabulary = router.model.vocabulary.size
     chain = TokenChain(request.prompt)
     history = History(prompt: request.prompt)
-    text = GeneratedText(vocabulary: router.model.vocabulary, stop: request.stop)
+    text = try GeneratedText(vocabulary: router.model.vocabulary, stop: request.stop)
     predictor = ExpertPredictor(experts: router.head.experts.count)
     summary = GenerationSummary(
       text: "", trailingText: "", finishReason: .length, promptTokens: request.prompt.count, generatedTokens: 0,
@@ -146,7 +146,7 @@ final class SequenceDecoder {
     summary.latency.routerQueue += output.queueNanoseconds
     summary.latency.routerCompute += output.computeNanoseconds
     if request.mode == .router {
-      return Decision(choice: try measured { try scorer(router: output.logits).decideRouterOnly() }, expert: nil)
+      return Decision(choice: try measured { try scorer(router: output.logits).decideWithoutExpert() }, expert: nil)
     }
     guard let selected = ExpertSelection.select(output.weights) else {
       throw FusionRouteError.internal("the routing weights are not numbers: check the router's head")
@@ -177,7 +177,7 @@ final class SequenceDecoder {
       }
     }
     if request.onExpertLoss == .router {
-      return Decision(choice: try measured { try scorer(router: fallback).decideRouterOnly() }, degraded: true)
+      return Decision(choice: try measured { try scorer(router: fallback).decideWithoutExpert() }, degraded: true)
     }
     throw FusionRouteError.unavailable("expert \"\(experts[selected])\" cannot answer: \(reason)")
   }
@@ -226,8 +226,8 @@ final class SequenceDecoder {
     let position = chain.count - 1
     switch verdict {
     case .needs(let topK):
-      let named = measuredValue { scorer.candidates(limit: topK) }
-      return Step.Want(position: position, topK: topK, named: named, logSumExp: scorer.needsLogSumExp)
+      let named = measured { scorer.candidates(limit: topK) }
+      return Step.Want(position: position, topK: topK, named: named)
     case .needsFullRow, .chosen:
       return Step.Want(position: position, fullRow: true)
     }
@@ -247,7 +247,7 @@ final class SequenceDecoder {
     let want = Step.Want(position: chain.count - 1, fullRow: true)
     let (result, source) = try await link.step(chain, wants: [want])
     guard source == replica, case .full(let full)? = result.rows.first else { return true }
-    guard let finding = RowAudit.check(partial: partial, full: full, vocabulary: vocabulary) else { return true }
+    guard let finding = try RowAudit.check(partial: partial, full: full, vocabulary: vocabulary) else { return true }
     await link.quarantine(replica, reason: "its partial row contradicts its full row: \(finding)")
     return false
   }
@@ -266,8 +266,6 @@ final class SequenceDecoder {
     defer { summary.latency.merge += MonotonicClock.now - began }
     return try body()
   }
-
-  private func measuredValue<R>(_ body: () -> R) -> R { measured(body) }
 
   /// Appends the token and emits it; true when the answer ends with it.
   private func take(_ decision: Decision) -> Bool {
