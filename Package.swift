@@ -42,7 +42,9 @@ let package = Package(
 
     // C and C++ of our own.
     .target(name: "CWire", dependencies: ["CProtobufC"], linkerSettings: [.linkedLibrary("protobuf-c")]),
-    .target(name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders, linkerSettings: llamaLibraries),
+    .target(
+      name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders,
+      linkerSettings: llamaLibraries + [.linkedLibrary("llama-common"), .linkedLibrary("llama")]),
     .target(
       name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
 
