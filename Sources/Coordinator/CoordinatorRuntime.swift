@@ -1,9 +1,9 @@
-public import Core
+internal import Core
 internal import Fusion
 public import Inference
 public import Logging
 internal import Messaging
-public import ModelFiles
+internal import ModelFiles
 internal import Synchronization
 internal import Wire
 
