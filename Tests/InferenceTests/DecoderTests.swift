@@ -14,6 +14,7 @@ import Testing
       [ChatMessage(role: "user", content: "What is the capital of France?")], addGenerationPrompt: true)
     var tokens = try model.vocabulary.tokenize(text, addSpecial: false, parseSpecial: true)
     var out: [UInt8] = []
+    print(tokens, text)
     for _ in 0..<24 {
       let row = try #require(try await decoder.decode(sequence: 1, tokens).rows.first).logits
       let best = Token(row.buffer.indices.max { row.buffer[$0] < row.buffer[$1] } ?? 0)
