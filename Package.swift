@@ -97,6 +97,8 @@ let package = Package(
     .testTarget(name: "MessagingTests", dependencies: ["Messaging", "Core"], swiftSettings: strict),
     .testTarget(name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core"], swiftSettings: strict),
     .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "Core"], swiftSettings: strict),
+    .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "Core"], swiftSettings: strict),
+    .testTarget(name: "WorkerTests", dependencies: ["Worker", "Core"], swiftSettings: strict),
     .testTarget(name: "LaunchTests", dependencies: ["Launch", "Core"], swiftSettings: strict),
     .testTarget(
       name: "RuntimeTests",
