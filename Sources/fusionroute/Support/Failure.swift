@@ -7,6 +7,7 @@ internal import Launch
 enum Failure {
   /// Ends the process.
   static func exit(_ error: any Error) -> Never {
+    if let reported = error as? Reported { Foundation.exit(reported.error.code.exitCode) }
     if let failure = known(error) {
       report(failure)
       Foundation.exit(failure.code.exitCode)
@@ -18,7 +19,9 @@ enum Failure {
   /// `error: SENTENCE` on stderr, the form that a supervising process looks for.
   static func report(_ error: FusionRouteError) {
     let style = Style(.standardError)
-    let text = style.paint(ProcessSupervisor.errorPrefix, .failure) + singleLine("\(error)") + "\n"
+    // Who pressed Ctrl-C made no mistake.
+    let prefix = error.code == .interrupted ? "" : style.paint(ProcessSupervisor.errorPrefix, .failure)
+    let text = prefix + singleLine("\(error)") + "\n"
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
   }
 
