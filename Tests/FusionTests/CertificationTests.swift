@@ -170,11 +170,10 @@ struct CertificationTests {
     let scorer = try position.scorer()
     let known = PartialRow(topIDs: [1], topLogits: [1], floor: 1, namedIDs: [2], namedLogits: [1])
     #expect(try scorer.decide(known) == .needs(topK: 32))
-    // One ulp less in the floor, and nothing else can reach token 2's score.
-    let lower = PartialRow(
-      topIDs: [1], topLogits: [1], floor: Float(1).nextDown, namedIDs: [2], namedLogits: [Float(1).nextDown])
+    // The floor is one ulp lower, but 1 + that still rounds to 2.
+    let lower = PartialRow(topIDs: [0, 1], topLogits: [1, 1], floor: Float(1).nextDown)
     #expect(try scorer.decide(lower) == .needs(topK: 32))
-    let certain = PartialRow(topIDs: [0, 1], topLogits: [1, 1], floor: Float(1).nextDown)
+    let certain = PartialRow(topIDs: [0, 1], topLogits: [1, 1], floor: 0.5)
     guard case .chosen(let choice) = try scorer.decide(certain) else {
       Issue.record("undecided")
       return

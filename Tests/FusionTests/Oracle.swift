@@ -24,7 +24,7 @@ struct Position {
 
   func scorer() throws -> StepScorer {
     try StepScorer(
-      router: router.map { LogitsRow($0) }, complementScale: scale, parameters: parameters, history: history,
+      router: router?.logitsRow, complementScale: scale, parameters: parameters, history: history,
       outputIndex: outputIndex, choice: choice, vocabulary: vocabulary, banned: banned)
   }
 }
@@ -116,7 +116,7 @@ struct Ladder {
         choice = try scorer.decideWithoutExpert()
         return
       }
-      let row = LogitsRow(expert)
+      let row = expert.logitsRow
       var (topK, candidates) = (topK, candidates)
       while choice == nil {
         let partial = try RowReducer.reduce(

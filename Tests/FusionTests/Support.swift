@@ -26,6 +26,11 @@ extension SplitMix64 {
   mutating func pick<T>(_ values: [T]) -> T { values[below(values.count)] }
 }
 
+extension [Float] {
+  /// Copied at once: element by element is slow in debug builds.
+  var logitsRow: LogitsRow { withUnsafeBufferPointer { LogitsRow(copying: $0) } }
+}
+
 extension RowKernels {
   func scaled(_ row: [Float], by c: Float) -> [Float]? {
     var out = [Float](repeating: 0, count: row.count)
