@@ -41,10 +41,15 @@ let package = Package(
     .systemLibrary(name: "CLlama"),
 
     // C and C++ of our own.
-    .target(name: "CWire", dependencies: ["CProtobufC"]),
-    .target(name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders, linkerSettings: llamaLibraries),
+    .target(name: "CWire", dependencies: ["CProtobufC"], linkerSettings: [.linkedLibrary("protobuf-c")]),
+    .target(
+      name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders,
+      linkerSettings: llamaLibraries + [.linkedLibrary("llama-common"), .linkedLibrary("llama")]),
     .target(
       name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
+
+    .target(
+      name: "ModelKernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
 
     // Swift, bottom up.
     .target(name: "Core", dependencies: ["CSodium", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
@@ -58,7 +63,7 @@ let package = Package(
       dependencies: ["Core", "CLlama", "CLlamaExtras", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict + llamaHeaders, linkerSettings: llamaLibraries),
     .target(
-      name: "ModelFiles", dependencies: ["Core", "CGGML"], swiftSettings: strict + llamaHeaders,
+      name: "ModelFiles", dependencies: ["Core", "CGGML", "ModelKernels"], swiftSettings: strict + llamaHeaders,
       linkerSettings: llamaLibraries),
     .target(
       name: "Worker",
@@ -92,6 +97,8 @@ let package = Package(
     .testTarget(name: "MessagingTests", dependencies: ["Messaging", "Core"], swiftSettings: strict),
     .testTarget(name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core"], swiftSettings: strict),
     .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "Core"], swiftSettings: strict),
+    .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "Core"], swiftSettings: strict),
+    .testTarget(name: "WorkerTests", dependencies: ["Worker", "Core"], swiftSettings: strict),
     .testTarget(name: "LaunchTests", dependencies: ["Launch", "Core"], swiftSettings: strict),
     .testTarget(
       name: "RuntimeTests",
