@@ -152,6 +152,7 @@ extension CoordinatorLink: ClientHandler {
     }
   }
 
+  var isRegistered: Bool { state.withLock { $0.registered != nil } }
   private var commonVocabulary: Int? { state.withLock { $0.registered?.commonVocabulary } }
   private var coordinator: UInt64? { state.withLock { $0.registered?.coordinator } }
 

@@ -141,7 +141,10 @@ public final class WorkerRuntime: Sendable {
     for link in links { link.beat() }
     logger.info("draining", metadata: ["sequences": "\(service.openSequences)"])
     let deadline = ContinuousClock.now + configuration.drainTimeout
-    while ContinuousClock.now < deadline, service.pending > 0 || service.openSequences > 0 {
+    // A coordinator that has gone will not ask for the rest of its sequences.
+    while ContinuousClock.now < deadline, links.contains(where: \.isRegistered),
+      service.pending > 0 || service.openSequences > 0
+    {
       try? await Task.sleep(for: .milliseconds(20))
     }
   }
