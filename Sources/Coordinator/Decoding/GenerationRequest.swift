@@ -80,6 +80,9 @@ public struct GeneratedToken: Sendable {
   public var degraded: Bool
   /// w = W h, [experts] in the head's order; empty when nothing was routed.
   public var routingWeights: [Float]
+  /// Tokens that went through the router and through the expert for this one.
+  public var evaluatedByRouter: Int
+  public var evaluatedByExpert: Int
 }
 
 public enum FinishReason: String, Sendable, Codable {

@@ -110,7 +110,8 @@ extension CoordinatorRuntime {
         let parts = pool.score(
           tokens, first: first + scores.count, topK: 0, fullRows: false, replica: replica,
           timeout: configuration.stepTimeout)
-        for try await case .scores(let reply, let payload) in parts {
+        for try await part in parts {
+          guard case .scores(let reply, let payload) = part else { continue }
           scores += zip(reply.logProbabilities, reply.argmaxes).map {
             TokenScore(logProbability: $0, argmax: $1, expert: expert)
           }

@@ -35,6 +35,7 @@ final class SequenceDecoder {
   private var text: GeneratedText
   private var summary: GenerationSummary
   private var routerEvaluated = 0
+  private var evaluatedByExpert = 0
   private var predictor: ExpertPredictor
 
   init(
@@ -131,9 +132,11 @@ final class SequenceDecoder {
     var expert: String?
     var degraded = false
     var weights: [Float] = []
+    var evaluatedByRouter = 0
   }
 
   private func decideNext() async throws -> Decision {
+    evaluatedByExpert = 0
     if request.fanout == .all {
       for link in links.values { await link.prepare(chain, keepingRowAt: chain.count - 1) }
     }
@@ -155,6 +158,7 @@ final class SequenceDecoder {
     let complement = request.mode == .fusion ? output.logits : nil
     var decision = try await decide(complement, weights: output.weights, selected: selected, fallback: output.logits)
     decision.weights = output.weights
+    decision.evaluatedByRouter = output.evaluatedTokens
     if request.fanout == .predicted, let next = predictor.likelyNext(after: selected) {
       await links[experts[next]]?.prepare(chain)
     }
@@ -255,6 +259,7 @@ final class SequenceDecoder {
   // MARK: Bookkeeping
 
   private func note(_ result: StepResult) {
+    evaluatedByExpert += result.evaluatedTokens
     summary.latency.expertQueue += result.queueNanoseconds
     summary.latency.expertCompute += result.computeNanoseconds
     let inside = result.queueNanoseconds + result.computeNanoseconds
@@ -280,7 +285,8 @@ final class SequenceDecoder {
       .token(
         GeneratedToken(
           id: token, text: piece, expert: decision.expert, logit: decision.choice.score, drafted: false,
-          degraded: decision.degraded, routingWeights: decision.weights)))
+          degraded: decision.degraded, routingWeights: decision.weights, evaluatedByRouter: decision.evaluatedByRouter,
+          evaluatedByExpert: evaluatedByExpert)))
     return ends || stopped
   }
 }
