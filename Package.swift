@@ -96,7 +96,8 @@ let package = Package(
     .testTarget(name: "WireTests", dependencies: ["Wire", "Core"], swiftSettings: strict),
     .testTarget(name: "MessagingTests", dependencies: ["Messaging", "Core"], swiftSettings: strict),
     .testTarget(
-      name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core", "llama-oracle"], swiftSettings: strict),
+      name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core", "llama-oracle"],
+      swiftSettings: strict + llamaHeaders),
     .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "Core"], swiftSettings: strict),
     .testTarget(name: "LaunchTests", dependencies: ["Launch", "Core"], swiftSettings: strict),
     .testTarget(

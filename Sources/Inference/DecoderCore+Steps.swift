@@ -136,6 +136,7 @@ extension DecoderCore {
       }
     }
     if case .done = outcome {} else { for slot in holes { recover(slot: slot, trusted: false) } }
+    publish()
     for serial in done {
       if let index = active.firstIndex(where: { $0.serial == serial }) { finish(at: index, success: ()) }
     }

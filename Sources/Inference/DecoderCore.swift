@@ -78,12 +78,11 @@ final class DecoderCore {
       publish()
       runSteps()
       runPrefillChunk()
-      publish()
     }
     shutDown()
   }
 
-  private func publish() {
+  func publish() {
     monitor.residentSequences.store(table.resident, ordering: .relaxed)
     monitor.kvTokens.store(table.residentTokens, ordering: .relaxed)
     monitor.evictions.store(table.evictions, ordering: .relaxed)

@@ -106,16 +106,22 @@ public final class Model: Sendable {
   }
 
   private static func describe(_ model: OpaquePointer) -> ModelInformation {
+    let architecture = metadata(model, "general.architecture") ?? "unknown"
+    let layers = Int(llama_model_n_layer(model))
+    // A model without layers (loaded for its vocabulary) has no heads either: asking for them would abort.
+    let heads = layers > 0 ? Int(llama_model_n_head(model)) : 0
+    let keyValueHeads = layers > 0 ? Int(llama_model_n_head_kv(model)) : 0
     let window = llama_model_n_swa(model)
+    func number(_ key: String) -> Int { metadata(model, "\(architecture).\(key)").flatMap { Int($0) } ?? 0 }
     return ModelInformation(
-      architecture: metadata(model, "general.architecture") ?? "unknown",
+      architecture: architecture,
       name: metadata(model, "general.name"),
-      layers: Int(llama_model_n_layer(model)),
-      embeddingWidth: Int(llama_model_n_embd_out(model)),
-      heads: Int(llama_model_n_head(model)),
-      keyValueHeads: Int(llama_model_n_head_kv(model)),
+      layers: layers > 0 ? layers : number("block_count"),
+      embeddingWidth: layers > 0 ? Int(llama_model_n_embd_out(model)) : number("embedding_length"),
+      heads: heads > 0 ? heads : number("attention.head_count"),
+      keyValueHeads: keyValueHeads > 0 ? keyValueHeads : number("attention.head_count_kv"),
       vocabularySize: Int(llama_vocab_n_tokens(llama_model_get_vocab(model))),
-      trainedContext: Int(llama_model_n_ctx_train(model)),
+      trainedContext: layers > 0 ? Int(llama_model_n_ctx_train(model)) : number("context_length"),
       slidingWindow: window > 0 ? Int(window) : nil,
       weightType: String(cString: llama_ftype_name(llama_model_ftype(model))),
       fileBytes: llama_model_size(model),

@@ -52,7 +52,7 @@ public enum ModelProbe {
     let watchdog = DispatchWorkItem { child.terminate() }
     DispatchQueue.global().asyncAfter(deadline: .now() + timeout, execute: watchdog)
     // Read to the end before waiting: a full pipe would stop the child.
-    let output = pipe.fileHandleForReading.readDataToEndOfFile().suffix(errorBytes)
+    let output = readToEnd(pipe.fileHandleForReading).suffix(errorBytes)
     child.waitUntilExit()
     watchdog.cancel()
     let reason = self.reason(String(decoding: output, as: UTF8.self))
@@ -69,6 +69,16 @@ public enum ModelProbe {
     case (_, let status):
       throw FusionRouteError.unavailable(
         "trying the model file \(path) failed with status \(status)" + (reason.map { ": \($0)" } ?? ""))
+    }
+  }
+
+  /// Everything until the writers have closed. Foundation's own call traps when a signal interrupts it.
+  static func readToEnd(_ file: FileHandle) -> [UInt8] {
+    var all: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = read(file.fileDescriptor, &buffer, buffer.count)
+      if count > 0 { all.append(contentsOf: buffer[..<count]) } else if count == 0 || errno != EINTR { return all }
     }
   }
 
