@@ -20,7 +20,7 @@ llama_options() {
 # What a native build depends on: source, options, this file's recipe, and the compiler with its idea of this CPU.
 llama_key() {
   {
-    printf '%s\n' "layout 1" "$llama_sha256"
+    printf '%s\n' "layout 2" "$llama_sha256"
     llama_options
     uname -sm
     "${CXX:-c++}" -march=native -dM -E -x c++ /dev/null 2>/dev/null || "${CXX:-c++}" -mcpu=native -dM -E -x c++ /dev/null
@@ -61,7 +61,15 @@ fetch_llama() { # STAGE
 run_logged() { # LOG COMMAND...
   local log=$1
   shift
-  if ! "$@" </dev/null >>"$log" 2>&1; then
+  # A line for every tenth of the files that ninja counts.
+  if ! "$@" </dev/null 2>&1 | tee -a "$log" | awk '/^\[[0-9]+\/[0-9]+\]/ {
+      split(substr($1, 2), count, /[\/\]]/)
+      if (int(10 * count[1] / count[2]) > tenth) {
+        tenth = int(10 * count[1] / count[2])
+        print "  " count[1] " of " count[2]
+        fflush()
+      }
+    }' >&2; then
     tail -n 30 "$log" >&2
     cp "$log" "$cache/llama-build.log"
     fail "$exit_internal" "building llama.cpp failed (see above; the whole log is $cache/llama-build.log)"
@@ -69,15 +77,18 @@ run_logged() { # LOG COMMAND...
 }
 
 build_llama() { # DESTINATION KEY
-  local stage options prefix
+  local stage options prefix flags
   stage=$(new_stage)
   prefix=$stage/prefix
   fetch_llama "$stage"
-  say "building llama.cpp for this CPU with $(processors) jobs (once; about 4 CPU-minutes)"
+  say "building llama.cpp for this CPU with $(processors) jobs (once; some minutes)"
   mapfile -t options < <(llama_options)
   # The stage may lie inside somebody's git checkout, whose commit is not llama.cpp's.
   export GIT_CEILING_DIRECTORIES=$stage
+  # Paths of the stage stay out of the libraries, so that equal sources and options give equal files.
+  flags=-ffile-prefix-map=$stage/source=llama.cpp
   run_logged "$stage/log" env TMPDIR="$stage" cmake -S "$stage/source" -B "$stage/build" -G Ninja "${options[@]}" \
+    "-DCMAKE_C_FLAGS=$flags" "-DCMAKE_CXX_FLAGS=$flags" \
     "-DCMAKE_INSTALL_PREFIX=$prefix" -DCMAKE_INSTALL_LIBDIR=lib "-DCMAKE_INSTALL_RPATH=$(loader_origin)" \
     -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON
   run_logged "$stage/log" env TMPDIR="$stage" cmake --build "$stage/build" --parallel "$(processors)"

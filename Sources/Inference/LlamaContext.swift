@@ -96,7 +96,7 @@ final class LlamaContext {
     if let threadpool { ggml_threadpool_free(threadpool) }
   }
 
-  private static func parameters(
+  static func parameters(
     model: Model, configuration: DecoderConfiguration, monitor: DecoderMonitor
   ) -> llama_context_params {
     var parameters = llama_context_default_params()
