@@ -49,7 +49,8 @@ public enum ModelProbe {
     do { try child.run() } catch {
       throw FusionRouteError.internal("cannot start \(executable) to try the model file \(path)", cause: error)
     }
-    let watchdog = DispatchWorkItem { child.terminate() }
+    // Not SIGTERM: a child started from a dispatch thread inherits a mask that blocks it.
+    let watchdog = DispatchWorkItem { kill(child.processIdentifier, SIGKILL) }
     DispatchQueue.global().asyncAfter(deadline: .now() + timeout, execute: watchdog)
     // Read to the end before waiting: a full pipe would stop the child.
     let output = readToEnd(pipe.fileHandleForReading).suffix(errorBytes)

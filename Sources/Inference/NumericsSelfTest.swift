@@ -140,7 +140,7 @@ enum NumericsSelfTest {
             guard let row = context.logits(at: index + offset) else {
               throw FusionRouteError.internal("the numerics self-test got no logits")
             }
-            rows.append(SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)))
+            rows.append(withExtendedLifetime(row) { SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)) })
           }
         }
         index += piece.tokens.count
