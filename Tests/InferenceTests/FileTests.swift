@@ -46,8 +46,9 @@ import Testing
       let error = sentence { _ = try Model.load(path: path) }
       #expect(error.code == .badInput, "cut at \(cut): \(error.text)")
       #expect(error.text.contains(path) && !error.text.contains("\n"), "cut at \(cut): \(error.text)")
-      #expect(sentence { _ = try Quantizer.convert(input: path, output: path + ".out", type: "f32", threads: 1) }
-        .code == .badInput)
+      #expect(
+        sentence { _ = try Quantizer.convert(input: path, output: path + ".out", type: "f32", threads: 1) }
+          .code == .badInput)
       #expect(!FileManager.default.fileExists(atPath: path + ".out"))
     }
     let garbage = scratch("garbage.gguf")
@@ -62,8 +63,9 @@ import Testing
     #expect(other.code == .badInput)
     #expect(other.text.contains("cannot load the adapter"))
     let wide = try adapter(width: 32, seed: 1)
-    #expect(sentence { _ = try Model.load(path: model, options: .init(adapters: [AdapterFile(path: wide)])) }
-      .code == .badInput)
+    #expect(
+      sentence { _ = try Model.load(path: model, options: .init(adapters: [AdapterFile(path: wide)])) }
+        .code == .badInput)
     let endless = sentence {
       _ = try Model.load(path: model, options: .init(adapters: [AdapterFile(path: wide, scale: .infinity)]))
     }
@@ -126,8 +128,9 @@ import Testing
 
   @Test func theChildsOwnSideJudgesFiles() throws {
     #expect(ModelProbe.runInChild(path: try TestModels.generated(.gemma3, type: "q8_0"), adapters: []) == 0)
-    #expect(ModelProbe.runInChild(
-      path: try TestModels.generated(.llama), adapters: [AdapterFile(path: try adapter(width: 64, seed: 1))]) == 0)
+    #expect(
+      ModelProbe.runInChild(
+        path: try TestModels.generated(.llama), adapters: [AdapterFile(path: try adapter(width: 64, seed: 1))]) == 0)
     #expect(ModelProbe.runInChild(path: scratch("absent"), adapters: []) == 65)
   }
 
@@ -268,8 +271,9 @@ import Testing
     let bytes = name.hasSuffix("f32") ? 4 : 2
     #expect(forecast.kvBytes == UInt64(3 * 512 * model.information.layers * 2 * 16 * 2 * bytes))
     #expect(
-      forecast.kvBytes == MemoryForecast.kvBytes(
-        information: model.information, tokens: 3 * 512, type: bytes == 4 ? .f32 : .f16, model: model))
+      forecast.kvBytes
+        == MemoryForecast.kvBytes(
+          information: model.information, tokens: 3 * 512, type: bytes == 4 ? .f32 : .f16, model: model))
     #expect(forecast.total == forecast.weightsBytes + forecast.kvBytes + forecast.computeBytes)
   }
 
@@ -301,7 +305,8 @@ import Testing
     let forecast = try MemoryForecast.forecast(path: path, configuration: configuration)
     let model = try Model.load(path: path)
     let before = try residentBytes()
-    let context = try LlamaContext(model: model, configuration: try configuration.validated(), monitor: DecoderMonitor())
+    let context = try LlamaContext(
+      model: model, configuration: try configuration.validated(), monitor: DecoderMonitor())
     // The KV cache is cleared when it is made, the rest is touched by one full batch.
     context.begin(hidden: false)
     for position in 0..<context.batchLimit {
@@ -316,9 +321,11 @@ import Testing
   }
 
   private func residentBytes() throws -> Int {
-    let status = String(decoding: try #require(FileManager.default.contents(atPath: "/proc/self/status")), as: UTF8.self)
+    let status = String(
+      decoding: try #require(FileManager.default.contents(atPath: "/proc/self/status")), as: UTF8.self)
     let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("RssAnon:") })
-    return try #require(Int(line.split(separator: "\t")[1].trimmingCharacters(in: .whitespaces).split(separator: " ")[0]))
+    return try #require(
+      Int(line.split(separator: "\t")[1].trimmingCharacters(in: .whitespaces).split(separator: " ")[0]))
       * 1024
   }
 

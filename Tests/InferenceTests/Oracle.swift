@@ -33,7 +33,9 @@ enum LlamaOracle {
   /// Built beside the test bundle.
   private static func executable() throws -> URL {
     var folder = Bundle.main.bundleURL
-    for candidate in CommandLine.arguments.prefix(1) { folder = URL(fileURLWithPath: candidate).deletingLastPathComponent() }
+    for candidate in CommandLine.arguments.prefix(1) {
+      folder = URL(fileURLWithPath: candidate).deletingLastPathComponent()
+    }
     for base in [folder, Bundle.main.bundleURL, Bundle(for: Marker.self).bundleURL.deletingLastPathComponent()] {
       let url = base.appendingPathComponent("llama-oracle")
       if FileManager.default.isExecutableFile(atPath: url.path) { return url }

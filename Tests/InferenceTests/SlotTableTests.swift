@@ -184,3 +184,42 @@ import Testing
     #expect(costs.milliseconds(sequences: 1) < 15)
   }
 }
+
+@Suite struct GatherPolicyTests {
+  private func cpu(_ k: Int) -> Double { 10 + 3 * Double(k - 1) }
+
+  @Test func waitsOnlyForSequencesThatStepped() {
+    var policy = GatherPolicy()
+    #expect(policy.expected(besides: [], now: 1000) == 0)
+    policy.stepped(1, now: 1000)
+    policy.stepped(2, now: 1000)
+    policy.stepped(3, now: 1000)
+    #expect(policy.expected(besides: [1], now: 2000) == 2)
+    policy.forget(2)
+    #expect(policy.expected(besides: [1], now: 2000) == 1)
+    #expect(policy.expected(besides: [1], now: 2000 + GatherPolicy.memoryNanoseconds) == 0)
+    #expect(policy.wait(ready: 1, expected: 0, cost: cpu) == 0)
+    #expect(policy.wait(ready: 0, expected: 2, cost: cpu) == 0)
+    // A small share of the 10 ms step.
+    #expect((1...500_000).contains(policy.wait(ready: 1, expected: 1, cost: cpu)))
+  }
+
+  @Test func doesNotWaitWhereBatchingDoesNotPay() {
+    var policy = GatherPolicy()
+    #expect(policy.wait(ready: 1, expected: 3, cost: { 10 * Double($0) }) == 0)
+  }
+
+  @Test func givesUpWhenNothingComesAndTriesAgain() {
+    var policy = GatherPolicy()
+    var waits = 0
+    for _ in 0..<200 {
+      if policy.wait(ready: 1, expected: 3, cost: cpu) > 0 {
+        waits += 1
+        policy.record(gathered: false)
+      }
+    }
+    #expect(waits < 40)
+    for _ in 0..<200 where policy.wait(ready: 1, expected: 3, cost: cpu) > 0 { policy.record(gathered: true) }
+    #expect(policy.wait(ready: 1, expected: 3, cost: cpu) > 0)
+  }
+}

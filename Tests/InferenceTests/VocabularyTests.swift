@@ -52,10 +52,13 @@ import Testing
     #expect(try vocabulary.tokenize("<|im_end|>", addSpecial: false, parseSpecial: false).count > 1)
     // Digits one by one.
     #expect(try vocabulary.tokenize("1234", addSpecial: false, parseSpecial: false).count == 4)
-    #expect(model.information == ModelInformation(
-      architecture: "llama", name: model.information.name, layers: 30, embeddingWidth: 576, heads: 9, keyValueHeads: 3,
-      vocabularySize: 49_152, trainedContext: 8192, slidingWindow: nil, weightType: model.information.weightType,
-      fileBytes: model.information.fileBytes, parameterCount: 134_515_008, isRecurrent: false))
+    #expect(
+      model.information
+        == ModelInformation(
+          architecture: "llama", name: model.information.name, layers: 30, embeddingWidth: 576, heads: 9,
+          keyValueHeads: 3,
+          vocabularySize: 49_152, trainedContext: 8192, slidingWindow: nil, weightType: model.information.weightType,
+          fileBytes: model.information.fileBytes, parameterCount: 134_515_008, isRecurrent: false))
     #expect(model.information.weightType.contains("Q4_1"))
   }
 
