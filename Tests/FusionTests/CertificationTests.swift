@@ -10,7 +10,7 @@ struct CertificationTests {
   static func rows(_ v: Int, _ random: inout SplitMix64) -> (router: [Float], expert: [Float]) {
     var router = [Float](repeating: 0, count: v)
     var expert = router
-    let kind = random.below(10)
+    let kind = random.below(11)
     for i in 0..<v {
       switch kind {
       case 0:  // heavy tails, both alike
@@ -27,6 +27,8 @@ struct CertificationTests {
       case 6:
         (router[i], expert[i]) = (Float(random.normal() * 1e30), Float(random.normal() * 1e30))
       case 7: (router[i], expert[i]) = (random.pick([0, -0.0]), Float.leastNonzeroMagnitude * Float(random.below(3)))
+      case 9:  // so large that the noise is rounded away: ties at T > 0
+        (router[i], expert[i]) = (0x1p30 + Float(random.below(3) * 64), Float(random.below(3) * 64))
       case 8: (router[i], expert[i]) = (Float(i), Float(v - i))
       default: (router[i], expert[i]) = (Float(random.normal()), Float(random.normal()))
       }
