@@ -1,1 +1,0 @@
-int fr_wire_placeholder(void);int fr_wire_placeholder(void){return 0;}
