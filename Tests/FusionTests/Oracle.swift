@@ -83,7 +83,8 @@ struct Oracle {
         var nucleus: [Int] = []
         for (v, mass) in zip(kept, masses) {
           if !nucleus.isEmpty {
-            if abs(before - limit) <= 1e-9 * limit { nearEdge = true }
+            // Exact equality comes from equal masses, whose sums are exact.
+            if before != limit && abs(before - limit) <= 1e-9 * limit { nearEdge = true }
             if before >= limit { break }
           }
           nucleus.append(v)
