@@ -95,7 +95,8 @@ let package = Package(
     .testTarget(name: "FusionTests", dependencies: ["Fusion", "Core"], swiftSettings: strict),
     .testTarget(name: "WireTests", dependencies: ["Wire", "Core"], swiftSettings: strict),
     .testTarget(name: "MessagingTests", dependencies: ["Messaging", "Core"], swiftSettings: strict),
-    .testTarget(name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core"], swiftSettings: strict),
+    .testTarget(
+      name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core", "llama-oracle"], swiftSettings: strict),
     .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "Core"], swiftSettings: strict),
     .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "Core"], swiftSettings: strict),
     .testTarget(name: "WorkerTests", dependencies: ["Worker", "Core"], swiftSettings: strict),

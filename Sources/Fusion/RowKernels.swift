@@ -130,7 +130,9 @@ struct RowKernels: Sendable {
 struct NoiseKey: Sendable, Equatable {
   var add: UInt64
   var mix: UInt64
+}
 
+extension NoiseKey {
   /// Counter based: a function of (seed, choice, output index) alone, so that retries, drafts and roll-backs see the
   /// same noise. Each field is absorbed by one round of SplitMix64's bijection.
   init(seed: UInt64, choice: Int, outputIndex: Int) {

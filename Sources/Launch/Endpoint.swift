@@ -1,6 +1,6 @@
 /// Where workers and the coordinator meet: `tcp://HOST:PORT` or `ipc://PATH`.
 public enum Endpoint: Sendable, Hashable, CustomStringConvertible {
-  /// Port 0 lets the system choose; host `*` is every interface.
+  /// Port 0, written `*`, lets the system choose; host `*` is every interface.
   case tcp(host: String, port: Int)
   case ipc(path: String)
 
@@ -23,7 +23,7 @@ public enum Endpoint: Sendable, Hashable, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .tcp(let host, let port): "tcp://\(host.contains(":") ? "[\(host)]" : host):\(port)"
+    case .tcp(let host, let port): "tcp://\(host.contains(":") ? "[\(host)]" : host):\(port == 0 ? "*" : String(port))"
     case .ipc(let path): "ipc://\(path)"
     }
   }
@@ -51,7 +51,7 @@ public enum Endpoint: Sendable, Hashable, CustomStringConvertible {
   /// `HOST:PORT` with `[…]` around IPv6 addresses.
   public static func hostAndPort(_ text: some StringProtocol) -> (host: String, port: Int)? {
     guard let colon = text.lastIndex(of: ":") else { return nil }
-    let digits = text[text.index(after: colon)...]
+    let digits = text[text.index(after: colon)...] == "*" ? "0" : text[text.index(after: colon)...]
     guard digits.allSatisfy({ ("0"..."9").contains($0) }), let port = Int(digits), port <= 65_535 else { return nil }
     var host = String(text[..<colon])
     if host.hasPrefix("["), host.hasSuffix("]") {

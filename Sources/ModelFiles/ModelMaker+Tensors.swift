@@ -7,6 +7,8 @@ extension ModelMaker {
   private static let logitDeviation: Float = 2.5
   /// Queries and keys are enlarged so that attention picks a few positions instead of averaging over all.
   private static let attentionGain: Float = 1.6
+  /// Gemma's embedding enters the residual stream enlarged by sqrt(width), so its blocks add accordingly more.
+  private static let postNorm: Float = 2.5
   /// Control tokens get output rows this much smaller.
   private static let specialGain: Float = 0.02
 
@@ -85,12 +87,12 @@ extension ModelMaker {
       try builder.norm("\(block).attn_k_norm.weight", recipe.headSize, centre: attentionGain)
     }
     try builder.matrix("\(block).attn_output.weight", input: queries, output: width)
-    if gemma { try builder.norm("\(block).post_attention_norm.weight", width) }
+    if gemma { try builder.norm("\(block).post_attention_norm.weight", width, centre: postNorm) }
     try builder.norm("\(block).ffn_norm.weight", width)
     try builder.matrix("\(block).ffn_gate.weight", input: width, output: recipe.feedForward)
     try builder.matrix("\(block).ffn_up.weight", input: width, output: recipe.feedForward)
     try builder.matrix("\(block).ffn_down.weight", input: recipe.feedForward, output: width)
-    if gemma { try builder.norm("\(block).post_ffw_norm.weight", width) }
+    if gemma { try builder.norm("\(block).post_ffw_norm.weight", width, centre: postNorm) }
   }
 
   /// Noise of one tensor: a function of the seed and the name, so that tensors do not depend on each other's order.

@@ -1,15 +1,18 @@
 import Core
 import Foundation
+import ModelFiles
 import Synchronization
 import Testing
 
 @testable import Inference
 
-/// Files the tests decode with. Made once per run of the suite and per weight type, in a scratch directory.
+/// Model files for the tests, made once per process in a directory of their own.
 enum TestModels {
   static let directory: URL = {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent("fusionroute-inference-tests")
+    let url = FileManager.default.temporaryDirectory
+      .appendingPathComponent("fusionroute-inference-tests-\(ProcessInfo.processInfo.processIdentifier)")
     try? FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+    atexit { try? FileManager.default.removeItem(at: TestModels.directory) }
     return url
   }()
 
@@ -25,24 +28,60 @@ enum TestModels {
 
   private static let lock = NSLock()
 
+  private static func made(_ name: String, by make: (String) throws -> Void) throws -> String {
+    lock.lock()
+    defer { lock.unlock() }
+    let path = directory.appendingPathComponent(name).path
+    if !FileManager.default.fileExists(atPath: path) { try make(path) }
+    return path
+  }
+
   /// SmolLM2 in another weight type.
   static func smolLM2(type: String) throws -> String {
     let source = try #require(smolLM2)
     if type == "q4_1" { return source }
-    lock.lock()
-    defer { lock.unlock() }
-    let path = directory.appendingPathComponent("smollm2-\(type).gguf").path
-    if !FileManager.default.fileExists(atPath: path) {
-      try Quantizer.convert(input: source, output: path, type: type, threads: 2)
+    return try made("smollm2-\(type).gguf") {
+      try Quantizer.convert(input: source, output: $0, type: type, threads: 2)
     }
-    return path
+  }
+
+  /// A small generated model: `llama`, `gemma2` or `gemma3`, the latter two with a window of 64.
+  static func generated(
+    _ architecture: ModelRecipe.Architecture, type: String = "f32", vocabulary: ModelRecipe.VocabularyKind = .spm,
+    seed: UInt64 = 1
+  ) throws -> String {
+    try made("\(architecture.rawValue)-\(type)-\(vocabulary.rawValue)-\(seed).gguf") { path in
+      var recipe = ModelRecipe(architecture: architecture, seed: seed)
+      recipe.layers = architecture == .llama ? 3 : 6
+      recipe.width = 64
+      recipe.heads = 4
+      recipe.kvHeads = 2
+      recipe.feedForward = 128
+      recipe.vocabularyKind = vocabulary
+      recipe.vocabularySize = 640
+      if architecture != .llama { recipe.window = 64 }
+      recipe.type = try #require(TensorType(name: type))
+      try ModelMaker.make(recipe, to: path)
+    }
+  }
+
+  static func model(_ name: String) throws -> Model {
+    let parts = name.split(separator: " ").map(String.init)
+    if parts[0] == "smollm2" { return try Model.load(path: try smolLM2(type: parts[1])) }
+    let architecture = try #require(ModelRecipe.Architecture(rawValue: parts[0]))
+    return try Model.load(path: try generated(architecture, type: parts[1]))
   }
 }
 
-/// Waits for a request without blocking the cooperative pool.
 struct Answer: Sendable {
   var rows: [DecodedRow]
   var summary: DecodeSummary
+}
+
+final class RowBox: Sendable {
+  private let rows = Mutex<[DecodedRow]>([])
+  func append(_ row: DecodedRow) { rows.withLock { $0.append(row) } }
+  var all: [DecodedRow] { rows.withLock { $0 } }
 }
 
 extension BatchingDecoder {
@@ -50,16 +89,16 @@ extension BatchingDecoder {
 
   static func nextID() -> UInt64 { ids.wrappingAdd(1, ordering: .relaxed).oldValue }
 
+  /// One request, awaited.
   func decode(
-    sequence: UInt64, _ tokens: [Token], wanted: [Int]? = nil, hidden: Bool = false
+    sequence: UInt64, _ tokens: [Token], wanted: [Int]? = nil, hidden: Bool = false, id: UInt64 = nextID()
   ) async throws -> Answer {
-    let rows = Mutex<[DecodedRow]>([])
-    let box = RowBox(rows: rows)
+    let box = RowBox()
     return try await withCheckedThrowingContinuation { continuation in
       submit(
         DecodeRequest(
-          id: Self.nextID(), sequence: sequence, tokens: tokens, wanted: wanted ?? [tokens.count - 1],
-          wantsHidden: hidden, deliver: { row in box.append(row) },
+          id: id, sequence: sequence, tokens: tokens, wanted: wanted ?? [tokens.count - 1], wantsHidden: hidden,
+          deliver: { box.append($0) },
           completion: { result in
             continuation.resume(with: result.map { Answer(rows: box.all, summary: $0) })
           }))
@@ -67,18 +106,12 @@ extension BatchingDecoder {
   }
 }
 
-final class RowBox: Sendable {
-  private let rows: Mutex<[DecodedRow]>
-  init(rows: consuming Mutex<[DecodedRow]>) { self.rows = rows }
-  func append(_ row: DecodedRow) { rows.withLock { $0.append(row) } }
-  var all: [DecodedRow] { rows.withLock { $0 } }
-}
+/// Digest of a row's bits, for exact comparison without megabytes of output.
+func bits(_ row: LogitsRow) -> SHA256Digest { SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)) }
+func bits(_ row: [Float]?) -> SHA256Digest? { row.map { $0.withUnsafeBytes { SHA256Digest(hashing: $0) } } }
 
-/// Bits of a row, for exact comparison.
-func bits(_ row: LogitsRow) -> [UInt32] { row.buffer.map(\.bitPattern) }
-func bits(_ row: [Float]) -> [UInt32] { row.map(\.bitPattern) }
-
+/// Text-like tokens: no control tokens.
 func randomTokens(_ count: Int, vocabulary: Int, seed: UInt64) -> [Token] {
   var generator = SplitMix64(seed: seed)
-  return (0..<count).map { _ in Token(Int.random(in: 3..<vocabulary, using: &generator)) }
+  return (0..<count).map { _ in Token.random(in: 3..<Token(vocabulary), using: &generator) }
 }

@@ -26,7 +26,7 @@ import Testing
 
 @Suite struct EndpointTests {
   @Test(arguments: [
-    ("tcp://127.0.0.1:5570", true), ("tcp://localhost:0", true), ("tcp://[::1]:5570", true), ("ipc:///run/x", true),
+    ("tcp://127.0.0.1:5570", true), ("tcp://localhost:*", true), ("tcp://[::1]:5570", true), ("ipc:///run/x", true),
     ("tcp://127.5.6.7:1", true), ("tcp://10.0.0.1:1", false), ("tcp://*:5570", false), ("tcp://0.0.0.0:1", false),
     ("tcp://gpu-1.example:1", false), ("tcp://[fe80::1]:1", false), ("tcp://127.0.0.1.example.com:1", false),
     ("tcp://127.0.0:1", false),
@@ -46,6 +46,7 @@ import Testing
 
   @Test func wildcards() {
     #expect(Endpoint("tcp://*:1")?.isWildcard == true)
+    #expect(Endpoint("tcp://localhost:0") == Endpoint("tcp://localhost:*"))
     #expect(Endpoint("tcp://10.0.0.1:0")?.isWildcard == true)
     #expect(Endpoint("tcp://10.0.0.1:1")?.isWildcard == false)
   }
