@@ -86,7 +86,7 @@ build_llama() { # DESTINATION KEY
   # The stage may lie inside somebody's git checkout, whose commit is not llama.cpp's.
   export GIT_CEILING_DIRECTORIES=$stage
   # Paths of the stage stay out of the libraries, so that equal sources and options give equal files.
-  flags=-ffile-prefix-map=$stage/source=llama.cpp
+  flags="\"-ffile-prefix-map=$stage/source=llama.cpp\""
   run_logged "$stage/log" env TMPDIR="$stage" cmake -S "$stage/source" -B "$stage/build" -G Ninja "${options[@]}" \
     "-DCMAKE_C_FLAGS=$flags" "-DCMAKE_CXX_FLAGS=$flags" \
     "-DCMAKE_INSTALL_PREFIX=$prefix" -DCMAKE_INSTALL_LIBDIR=lib "-DCMAKE_INSTALL_RPATH=$(loader_origin)" \
