@@ -64,8 +64,8 @@ public final class CoordinatorRuntime: Sendable {
     admission = Mutex(
       Admission(gate: AdmissionGate(limit: configuration.slots, queueLimit: configuration.queueLimit)))
     server = try MessageServer(
-      endpoints: configuration.endpoints, security: configuration.security, options: MessagingOptions(), handler: pool)
-    pool.attach(server)
+      endpoints: configuration.endpoints, security: configuration.security, options: MessagingOptions(logger: logger),
+      handler: pool)
     pool.onCapacityChange { [weak self] in self?.capacityChanged() }
   }
 
@@ -250,7 +250,8 @@ public final class CoordinatorRuntime: Sendable {
     for task in tasks { task.cancel() }
     for task in tasks { await task.value }
     pool.close()
-    server.shutdown()
+    // Long enough for the goodbyes to leave.
+    server.shutdown(flushing: .milliseconds(200))
     host.decoder.shutdown()
   }
 }

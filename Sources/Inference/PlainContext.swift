@@ -44,10 +44,8 @@ public final class PlainContext {
   }
 
   /// Appends `tokens`; the last one's logits are computed, and its hidden state where `hidden` says so.
-  ///
-  /// - Returns: the most likely next token.
-  @discardableResult
-  public func evaluate(_ tokens: [Token], hidden: Bool = false) throws -> Token {
+  public func evaluate(_ tokens: some Collection<Token>, hidden: Bool = false) throws {
+    let tokens = Array(tokens)
     var start = 0
     while start < tokens.count {
       let end = min(start + capacity, tokens.count)
@@ -56,13 +54,9 @@ public final class PlainContext {
       try decode(tokens[start..<cut], outputs: cut == tokens.count, hidden: hidden && cut == tokens.count)
       start = cut
     }
-    guard let logits = llama_get_logits_ith(context, -1) else {
+    guard tokens.isEmpty || llama_get_logits_ith(context, -1) != nil else {
       throw FusionRouteError.internal("llama.cpp returned no logits")
     }
-    let row = UnsafeBufferPointer(start: logits, count: model.vocabulary.size)
-    var best = 0
-    for index in row.indices where row[index] > row[best] { best = index }
-    return Token(best)
   }
 
   private func decode(_ tokens: ArraySlice<Token>, outputs: Bool, hidden: Bool) throws {

@@ -54,9 +54,6 @@ final class CoordinatorLink: Sendable {
     self.logger = logger
   }
 
-  /// The socket can only be made with its handler at hand; this closes the circle.
-  func attach(_ client: MessageClient) { self.client.withLock { $0 = client } }
-
   var silence: Duration { state.withLock { ContinuousClock.now - $0.lastFrame } }
 
   private func transmit(_ message: WireMessage) { client.withLock { $0 }?.send(WireCodec.encode(message)) }
@@ -91,13 +88,24 @@ final class CoordinatorLink: Sendable {
 
   func close(reason: String) {
     transmit(.goodbye(Goodbye(sender: offer.incarnation, reason: reason)))
-    client.withLock { $0 }?.shutdown()
+    let client = client.withLock { client in
+      defer { client = nil }
+      return client
+    }
+    client?.shutdown(flushing: .milliseconds(200))
   }
 }
 
 // MARK: - Messages
 
 extension CoordinatorLink: ClientHandler {
+  func started(_ client: MessageClient) { self.client.withLock { $0 = client } }
+
+  func refused(_ reason: FusionRouteError) {
+    logger.error("not let in", metadata: ["endpoint": "\(endpoint)", "reason": "\(reason)"])
+    notify(.refused(Refused(code: .authorisation, message: reason.message)))
+  }
+
   func connected() { register() }
 
   func disconnected() {
@@ -144,6 +152,7 @@ extension CoordinatorLink: ClientHandler {
     }
   }
 
+  var isRegistered: Bool { state.withLock { $0.registered != nil } }
   private var commonVocabulary: Int? { state.withLock { $0.registered?.commonVocabulary } }
   private var coordinator: UInt64? { state.withLock { $0.registered?.coordinator } }
 

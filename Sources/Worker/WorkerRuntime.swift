@@ -1,4 +1,4 @@
-public import Core
+internal import Core
 internal import Fusion
 internal import Inference
 public import Logging
@@ -27,6 +27,8 @@ public final class WorkerRuntime: Sendable {
   private let decoder: BatchingDecoder
   private let service: ExpertService
   private let links: [CoordinatorLink]
+  private let clients: [MessageClient]
+  private let flag: DrainFlag
   private let events: AsyncStream<Ending>
   private let finish: AsyncStream<Ending>.Continuation
 
@@ -88,14 +90,12 @@ public final class WorkerRuntime: Sendable {
           if case .refused(let refused) = event { finish.yield(.refused(endpoint: endpoint, refused)) }
         })
     }
-    for link in links {
-      link.attach(
-        try MessageClient(
-          endpoint: link.endpoint, security: configuration.security, options: MessagingOptions(), handler: link))
+    clients = try links.map { link in
+      try MessageClient(
+        endpoint: link.endpoint, security: configuration.security, options: MessagingOptions(logger: logger),
+        handler: link)
     }
   }
-
-  private let flag: DrainFlag
 
   /// Begins to drain: finishes what it has, takes nothing new, then ``run()`` returns. Called on SIGTERM.
   public func drain() { finish.yield(.drain) }
@@ -126,7 +126,9 @@ public final class WorkerRuntime: Sendable {
         refusals.insert(endpoint)
         guard refusals.count == links.count else { continue }
         close(reason: "refused")
-        throw FusionRouteError.badInput("the coordinator at \(endpoint) refused this worker: \(refused.message)")
+        let sentence = "the coordinator at \(endpoint) refused this worker: \(refused.message)"
+        throw refused.code == .authorisation
+          ? FusionRouteError.unavailable(sentence) : FusionRouteError.badInput(sentence)
       }
     }
     close(reason: "orphaned")
@@ -139,7 +141,10 @@ public final class WorkerRuntime: Sendable {
     for link in links { link.beat() }
     logger.info("draining", metadata: ["sequences": "\(service.openSequences)"])
     let deadline = ContinuousClock.now + configuration.drainTimeout
-    while ContinuousClock.now < deadline, service.pending > 0 || service.openSequences > 0 {
+    // A coordinator that has gone will not ask for the rest of its sequences.
+    while ContinuousClock.now < deadline, links.contains(where: \.isRegistered),
+      service.pending > 0 || service.openSequences > 0
+    {
       try? await Task.sleep(for: .milliseconds(20))
     }
   }

@@ -13,8 +13,9 @@ struct FusionRoute: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Demo.self, Run.self, Workers.self, Worker.self, Keys.self, Inspect.self, Convert.self, MakeModel.self,
-      ProbeModel.self,
+      DemoCommand.self, RunCommand.self, WorkersCommand.self, WorkerCommand.self, KeysCommand.self, InspectCommand.self,
+      ConvertCommand.self, MakeModelCommand.self, BenchCommand.self,
+      ProbeModelCommand.self,
     ])
 }
 

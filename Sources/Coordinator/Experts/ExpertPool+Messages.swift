@@ -6,6 +6,8 @@ internal import Wire
 
 /// What arrives from workers. Runs on the messaging thread.
 extension ExpertPool: ServerHandler {
+  func started(_ server: MessageServer) { self.server.withLock { $0 = server } }
+
   func received(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
     let message: WireMessage
     do {

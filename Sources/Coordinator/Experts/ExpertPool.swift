@@ -41,7 +41,8 @@ final class ExpertPool: Sendable {
   let heartbeatInterval: UInt64
   let logger: Logger
   let state: Mutex<State>
-  private let server = Mutex<MessageServer?>(nil)
+  /// Set by the server itself before its first callback, cleared at the end.
+  let server = Mutex<MessageServer?>(nil)
   private let capacityChanged = Mutex<(@Sendable () -> Void)?>(nil)
 
   init(
@@ -54,9 +55,6 @@ final class ExpertPool: Sendable {
     self.logger = logger
     state = Mutex(State(registry: ReplicaRegistry(requirements: requirements, limits: limits)))
   }
-
-  /// The socket can only be made with its handler at hand; this closes the circle, once, before anything is sent.
-  func attach(_ server: MessageServer) { self.server.withLock { $0 = server } }
 
   func onCapacityChange(_ body: @escaping @Sendable () -> Void) { capacityChanged.withLock { $0 = body } }
 
@@ -199,7 +197,7 @@ final class ExpertPool: Sendable {
   /// A replica is gone: its calls end as lost, and whoever waits for a change looks again.
   func lose(_ replica: ReplicaID, reason: String) {
     let (calls, known) = state.withLock { state -> ([Call], Bool) in
-      guard state.registry.replicas[replica] != nil else { return ([], false) }
+      guard !state.closed, state.registry.replicas[replica] != nil else { return ([], false) }
       let calls = Self.takeCalls(of: replica, from: &state)
       state.registry.remove(replica)
       state.comparisons[replica] = nil
@@ -269,5 +267,6 @@ final class ExpertPool: Sendable {
     for call in calls { finish(call, with: .cancelled) }
     for waiter in waiters { waiter.resume() }
     for peer in peers { send(.goodbye(Goodbye(sender: incarnation, reason: "the coordinator stops")), to: peer) }
+    server.withLock { $0 = nil }
   }
 }

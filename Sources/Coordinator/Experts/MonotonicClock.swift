@@ -1,11 +1,8 @@
+internal import Dispatch
+
 /// Nanoseconds of a clock that never goes back.
 enum MonotonicClock {
-  private static let origin = ContinuousClock.now
-
-  static var now: UInt64 {
-    let (seconds, attoseconds) = (ContinuousClock.now - origin).components
-    return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000) + 1
-  }
+  static var now: UInt64 { DispatchTime.now().uptimeNanoseconds }
 }
 
 extension Duration {

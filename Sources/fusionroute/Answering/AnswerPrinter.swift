@@ -1,5 +1,5 @@
-internal import Core
 internal import Coordinator
+internal import Core
 internal import Foundation
 
 /// Writes answers to stdout, in order, one event at a time.

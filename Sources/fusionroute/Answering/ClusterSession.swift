@@ -47,7 +47,9 @@ final class ClusterSession: Sendable {
   ) async throws -> ClusterSession {
     if !attach { try checkStartsHere(cluster) }
     try cluster.checkFiles(for: attach ? [.coordinator] : [.coordinator, .workers(of: cluster.experts.map(\.name))])
-    for warning in cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount) { logger.warning("\(warning)") }
+    for warning in cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount) {
+      logger.warning("\(warning)")
+    }
     let directory = cluster.listen.workers == nil ? try RuntimeDirectory() : nil
     let bind = cluster.listen.workers ?? directory?.endpoint("workers")
     guard let bind else { throw FusionRouteError.internal("no endpoint for workers") }
@@ -98,7 +100,8 @@ final class ClusterSession: Sendable {
         + "\(cluster.source) --host \(remote)`, and use `run --attach` here")
   }
 
-  private static func configuration(for cluster: ClusterFile, bind: Launch.Endpoint) throws -> CoordinatorConfiguration {
+  private static func configuration(for cluster: ClusterFile, bind: Launch.Endpoint) throws -> CoordinatorConfiguration
+  {
     let engine = cluster.router.engine
     var configuration = CoordinatorConfiguration(
       routerModel: engine.model, routerHead: cluster.router.head, endpoints: [bind.description])

@@ -52,7 +52,8 @@ struct GenerationOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Which experts step at each token: selected, predicted or all. Default: the cluster file's.", valueName: "policy"))
+      "Which experts step at each token: selected, predicted or all. Default: the cluster file's.", valueName: "policy")
+  )
   var fanout: FanoutPolicy?
 
   @Option(
@@ -83,9 +84,6 @@ struct GenerationOptions: ParsableArguments {
 }
 
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable, Sendable { case text, json }
-
-extension FanoutPolicy: ExpressibleByArgument {}
-extension WarmPolicy: ExpressibleByArgument {}
 
 struct DecodingModeArgument: ExpressibleByArgument, Sendable {
   let mode: DecodingMode

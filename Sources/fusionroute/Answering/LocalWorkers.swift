@@ -42,7 +42,7 @@ final class LocalWorkers: Sendable {
     let placement = Placement(cluster)
     for replica in placement.replicas {
       guard let expert = cluster.experts.first(where: { $0.name == replica.expert }) else { continue }
-      let command = WorkerCommand(
+      let command = WorkerInvocation(
         expert: expert, coordinators: [endpoint], hostName: ProcessInfo.processInfo.hostName, cluster: cluster,
         keyName: WorkerKeys.name(in: cluster.keys, preferring: replica.host), logLevel: logLevel.rawValue)
       try supervisor.start(.init(name: "\(replica.expert).\(replica.index)", arguments: command.arguments))

@@ -102,7 +102,8 @@ extension Prompt {
     case .messages(let messages):
       guard !raw else { throw FusionRouteError.badInput("\"messages\" need the chat template, which `raw` leaves out") }
       guard model.chatTemplate != nil else {
-        throw FusionRouteError.badInput("the router's model has no chat template: give \"prompt\" instead of \"messages\"")
+        throw FusionRouteError.badInput(
+          "the router's model has no chat template: give \"prompt\" instead of \"messages\"")
       }
       return try chat(messages, model: model)
     }

@@ -57,7 +57,9 @@ struct Style: Sendable, Equatable {
     case .never: return .none
     case .always: break
     case .auto:
-      guard isTerminal, environment["NO_COLOR", default: ""].isEmpty, environment["TERM"] != "dumb" else { return .none }
+      guard isTerminal, environment["NO_COLOR", default: ""].isEmpty, environment["TERM"] != "dumb" else {
+        return .none
+      }
     }
     return ["truecolor", "24bit"].contains(environment["COLORTERM"]) ? .full : .indexed
   }

@@ -19,7 +19,8 @@ enum ClusterDescription {
     let placement = Placement(cluster)
     for host in cluster.hosts {
       let names = placement.replicas(on: host.name).map { "\($0.expert).\($0.index)" }
-      lines.append("  host      \(host.name) (\(host.address)): \(names.isEmpty ? "nothing" : names.joined(separator: ", "))")
+      lines.append(
+        "  host      \(host.name) (\(host.address)): \(names.isEmpty ? "nothing" : names.joined(separator: ", "))")
     }
     lines.append("  workers   \(cluster.listen.workers?.description ?? "a private ipc socket")")
     lines.append("  keys      \(cluster.keys ?? "none: loopback and ipc only")")

@@ -19,7 +19,8 @@ enum HiddenStates {
     var states: [[Float]] = []
     for (index, text) in texts.enumerated() {
       let isChat = chat && model.chatTemplate != nil
-      let shown = isChat ? try model.renderChat([ChatMessage(role: "user", content: text)], addGenerationPrompt: true) : text
+      let shown =
+        isChat ? try model.renderChat([ChatMessage(role: "user", content: text)], addGenerationPrompt: true) : text
       let tokens = try model.vocabulary.tokenize(shown, addSpecial: !isChat, parseSpecial: isChat)
       states += try run(Array(tokens.prefix(maximumTokens)), sequence: UInt64(index + 1), decoder: decoder)
     }

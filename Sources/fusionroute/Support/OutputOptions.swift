@@ -9,7 +9,8 @@ struct OutputOptions: ParsableArguments {
       "What is logged to stderr: trace, debug, info, notice, warning, error or critical.", valueName: "level"))
   var logLevel: LogLevel?
 
-  @Option(help: ArgumentHelp("Colours: auto (on a terminal, unless NO_COLOR is set), always or never.", valueName: "when"))
+  @Option(
+    help: ArgumentHelp("Colours: auto (on a terminal, unless NO_COLOR is set), always or never.", valueName: "when"))
   var color: ColorChoice = .auto
 
   /// Sets up logging for the process; call once.
@@ -40,13 +41,13 @@ struct LogLevel: ExpressibleByArgument {
 /// `30s`, `500ms`, `5min`.
 struct DurationArgument: ExpressibleByArgument {
   let duration: Duration
-  private let text: String
+
+  init(_ duration: Duration) { self.duration = duration }
 
   init?(argument: String) {
     guard let duration = Quantity.duration(argument) else { return nil }
     self.duration = duration
-    text = argument
   }
 
-  var defaultValueDescription: String { text }
+  var defaultValueDescription: String { Quantity.text(duration) }
 }

@@ -22,7 +22,9 @@ struct StderrLogHandler: LogHandler {
     var all = metadata
     if let provided = metadataProvider?.get() { all.merge(provided) { $1 } }
     if let own = event.metadata { all.merge(own) { $1 } }
-    let fields = all.sorted { $0.key < $1.key }.map { " \(style.paint($0.key + "=", .faint))\(Self.quoted("\($0.value)"))" }
+    let fields = all.sorted { $0.key < $1.key }.map {
+      " \(style.paint($0.key + "=", .faint))\(Self.quoted("\($0.value)"))"
+    }
     let line =
       "\(style.paint(Self.clock(), .faint)) \(level(event.level)) \(event.message)\(fields.joined())\n"
     try? FileHandle.standardError.write(contentsOf: Data(line.utf8))

@@ -4,8 +4,9 @@ internal import Foundation
 internal import Inference
 internal import Launch
 
-struct Convert: AsyncParsableCommand {
+struct ConvertCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "convert",
     abstract: "Change the weight type of a model.",
     discussion: """
       Writes OUT whole or not at all, in place of a file that is there. Which type to use: BF16 batches best, Q8_0 is \
@@ -35,7 +36,8 @@ struct Convert: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
-    guard URL(fileURLWithPath: input).resolvingSymlinksInPath() != URL(fileURLWithPath: result).resolvingSymlinksInPath()
+    guard
+      URL(fileURLWithPath: input).resolvingSymlinksInPath() != URL(fileURLWithPath: result).resolvingSymlinksInPath()
     else { throw FusionRouteError.usage("\(input) and the result are the same file: give another name") }
     let (input, result, type, threads) = (input, result, type, threads)
     let trap = try SignalTrap { _, _ in

@@ -1,5 +1,5 @@
 /// The command line of one replica's worker process.
-public struct WorkerCommand: Sendable, Equatable {
+public struct WorkerInvocation: Sendable, Equatable {
   public var expert: ClusterFile.Expert
   /// Where it dials.
   public var coordinators: [String]

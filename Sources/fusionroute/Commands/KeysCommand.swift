@@ -4,8 +4,9 @@ internal import Foundation
 internal import Launch
 internal import Messaging
 
-struct Keys: ParsableCommand {
+struct KeysCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "keys",
     abstract: "Make and manage the keys of connections beyond one machine.",
     discussion: """
       A keys directory holds coordinator.pub and coordinator.key, a pair for each worker in workers/, and allowed/, the \
@@ -28,7 +29,8 @@ struct Keys: ParsableCommand {
 
     @Option(
       name: [.customLong("worker"), .customShort("w")],
-      help: ArgumentHelp("A worker or host that gets a key of its own. Repeatable; default: workers.", valueName: "name"))
+      help: ArgumentHelp(
+        "A worker or host that gets a key of its own. Repeatable; default: workers.", valueName: "name"))
     var workers: [String] = []
 
     @Option(

@@ -7,8 +7,9 @@ internal import Logging
 internal import Messaging
 internal import Worker
 
-struct Worker: AsyncParsableCommand {
+struct WorkerCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "worker",
     abstract: "Serve one expert to one or more coordinators.",
     discussion: """
       Loads the model, dials every coordinator and answers until it is told to stop. SIGTERM drains: it finishes what \
@@ -21,7 +22,9 @@ struct Worker: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The expert's model (GGUF).", valueName: "file"))
   var model: String
 
-  @Option(help: ArgumentHelp("Where a coordinator listens: tcp://HOST:PORT or ipc://PATH. Repeatable.", valueName: "endpoint"))
+  @Option(
+    help: ArgumentHelp("Where a coordinator listens: tcp://HOST:PORT or ipc://PATH. Repeatable.", valueName: "endpoint")
+  )
   var coordinator: [String]
 
   @Option(help: ArgumentHelp("A LoRA adapter (GGUF) on top of the model.", valueName: "file"))
@@ -58,10 +61,10 @@ struct Worker: AsyncParsableCommand {
   var key: String?
 
   @Option(help: ArgumentHelp("End after so long without any coordinator.", valueName: "duration"))
-  var orphanAfter: DurationArgument = .init(argument: "60s") ?? .zero
+  var orphanAfter: DurationArgument = .init(.seconds(60))
 
   @Option(help: ArgumentHelp("How long a draining worker waits for its sequences to move away.", valueName: "duration"))
-  var drainTime: DurationArgument = .init(argument: "10s") ?? .zero
+  var drainTime: DurationArgument = .init(.seconds(10))
 
   @Flag(help: "End at once when stdin does; for processes that start workers.")
   var exitWithStdin = false
@@ -115,5 +118,3 @@ struct Worker: AsyncParsableCommand {
     try await runtime.run()
   }
 }
-
-extension ClusterFile.KVType: ExpressibleByArgument {}

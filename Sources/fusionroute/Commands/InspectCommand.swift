@@ -3,8 +3,9 @@ internal import Core
 internal import Launch
 internal import ModelFiles
 
-struct Inspect: ParsableCommand {
+struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "inspect",
     abstract: "Describe a model, adapter, routing head or cluster file.")
 
   @Argument(help: ArgumentHelp("One or more GGUF or cluster files.", valueName: "file"))
@@ -19,7 +20,7 @@ struct Inspect: ParsableCommand {
       if file.hasSuffix(".yaml") || file.hasSuffix(".yml") {
         print(try ClusterDescription.text(of: try ClusterFile.load(path: file), json: format == .json))
       } else {
-        print(format == .json ? try FileInspector.json(file) : try FileInspector.describe(file))
+        print("\(file): \(try GGUFFile.read(file).tensors.count) tensors")
       }
     }
   }

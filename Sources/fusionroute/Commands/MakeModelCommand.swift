@@ -4,8 +4,9 @@ internal import Foundation
 internal import Inference
 internal import ModelFiles
 
-struct MakeModel: AsyncParsableCommand {
+struct MakeModelCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "make-model",
     abstract: "Write models for trials: random weights, perturbed copies, routing heads.",
     subcommands: [RandomModel.self, Perturb.self, Head.self], defaultSubcommand: RandomModel.self)
 
@@ -29,7 +30,9 @@ struct MakeModel: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Attention heads.", valueName: "n"))
     var heads = 4
 
-    @Option(help: ArgumentHelp("Key/value heads; less than --heads is grouped-query attention. Default: as many.", valueName: "n"))
+    @Option(
+      help: ArgumentHelp(
+        "Key/value heads; less than --heads is grouped-query attention. Default: as many.", valueName: "n"))
     var kvHeads: Int?
 
     @Option(help: ArgumentHelp("Elements of a head. Default: width / heads.", valueName: "n"))
@@ -105,7 +108,9 @@ struct MakeModel: AsyncParsableCommand {
     func run() async throws {
       _ = output.bootstrap(default: .warning)
       let (recipe, result) = (try recipe(), result)
-      try await withInterruption { try await Progress().step("writing \(result)") { try ModelMaker.make(recipe, to: result) } }
+      try await withInterruption {
+        try await Progress().step("writing \(result)") { try ModelMaker.make(recipe, to: result) }
+      }
     }
   }
 
@@ -225,6 +230,3 @@ struct MakeModel: AsyncParsableCommand {
     }
   }
 }
-
-extension ModelRecipe.Architecture: ExpressibleByArgument {}
-extension ModelRecipe.VocabularyKind: ExpressibleByArgument {}

@@ -5,8 +5,9 @@ internal import Launch
 internal import Logging
 internal import Synchronization
 
-struct Workers: AsyncParsableCommand {
+struct WorkersCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "workers",
     abstract: "Start and supervise the replicas that a cluster file places on one host.",
     discussion: """
       What a person, ssh, systemd or Slurm starts on every host. Workers that end are started again, with growing waits \
@@ -24,10 +25,13 @@ struct Workers: AsyncParsableCommand {
   var host: String?
 
   @Option(
-    help: ArgumentHelp("The keys directory on this host, if it is not where the cluster file says.", valueName: "directory"))
+    help: ArgumentHelp(
+      "The keys directory on this host, if it is not where the cluster file says.", valueName: "directory"))
   var keys: String?
 
-  @Option(help: ArgumentHelp("Which worker key to use. Default: the one named like the host, else the first.", valueName: "name"))
+  @Option(
+    help: ArgumentHelp(
+      "Which worker key to use. Default: the one named like the host, else the first.", valueName: "name"))
   var key: String?
 
   @Flag(help: "End at once when stdin does; for processes that start this one.")
@@ -95,9 +99,10 @@ struct Workers: AsyncParsableCommand {
     do {
       for replica in replicas {
         guard let expert = file.experts.first(where: { $0.name == replica.expert }) else { continue }
-        let command = WorkerCommand(
+        let command = WorkerInvocation(
           expert: expert, coordinators: [endpoint], hostName: host ?? ProcessInfo.processInfo.hostName, cluster: file,
-          keyName: key ?? WorkerKeys.name(in: file.keys, preferring: host), logLevel: output.level(default: .info).rawValue)
+          keyName: key ?? WorkerKeys.name(in: file.keys, preferring: host),
+          logLevel: output.level(default: .info).rawValue)
         try supervisor.start(.init(name: "\(replica.expert).\(replica.index)", arguments: command.arguments))
       }
       try await waitForEnd(given)

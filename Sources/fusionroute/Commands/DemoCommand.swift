@@ -3,15 +3,18 @@ internal import Core
 internal import Foundation
 internal import Launch
 
-struct Demo: AsyncParsableCommand {
+struct DemoCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "demo",
     abstract: "Answer some questions with a small real model and three stand-in experts.",
     discussion: """
       Uses SmolLM2-135M-Instruct, converts it once, makes three experts from it by adding noise to its weights, and \
       answers through its chat template. What it makes is kept in the cache (about 600 MB).
       """)
 
-  @Option(help: ArgumentHelp("The model to use (GGUF, with a chat template). Default: SmolLM2 in the cache.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "The model to use (GGUF, with a chat template). Default: SmolLM2 in the cache.", valueName: "file"))
   var model: String?
 
   @Flag(help: "Use models that the demo writes itself; no download, and the text means nothing.")
@@ -51,7 +54,8 @@ struct Demo: AsyncParsableCommand {
     let level = output.level(default: .warning)
     // The same options as `run` has, so that both go one way.
     var arguments = [
-      "--max-tokens", "\(maxTokens)", "--temperature", "\(temperature)", "--seed", "\(seed)", "--format", format.rawValue,
+      "--max-tokens", "\(maxTokens)", "--temperature", "\(temperature)", "--seed", "\(seed)", "--format",
+      format.rawValue,
     ]
     if generated { arguments.append("--raw") }
     let options = try GenerationOptions.parse(arguments)
@@ -61,7 +65,8 @@ struct Demo: AsyncParsableCommand {
     let text = format == .text
     try await withInterruption {
       let files =
-        generated ? try await DemoModels.generated(progress: progress)
+        generated
+        ? try await DemoModels.generated(progress: progress)
         : try await DemoModels.prepare(model: try model ?? DemoModels.cachedModel(), progress: progress)
       if text { Self.say(files.notice) }
       let cluster = files.cluster()

@@ -2,7 +2,7 @@ internal import ArgumentParser
 internal import Inference
 
 /// Loads a model that may be malformed, so that it is this process that dies of it.
-struct ProbeModel: ParsableCommand {
+struct ProbeModelCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: ModelProbe.command, abstract: "Load a model and say whether it works.", shouldDisplay: false)
 

@@ -3,8 +3,9 @@ internal import Core
 internal import Foundation
 internal import Launch
 
-struct Run: AsyncParsableCommand {
+struct RunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "run",
     abstract: "Start a cluster on this machine, answer prompts, stop it.",
     discussion: """
       Starts the coordinator in this process and every replica of the cluster file as a process of its own, answers, \
