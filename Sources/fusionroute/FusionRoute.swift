@@ -14,7 +14,7 @@ struct FusionRoute: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       DemoCommand.self, RunCommand.self, WorkersCommand.self, WorkerCommand.self, KeysCommand.self, InspectCommand.self,
-      ConvertCommand.self, MakeModelCommand.self,
+      ConvertCommand.self, MakeModelCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])
 }

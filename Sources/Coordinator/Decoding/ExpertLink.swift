@@ -121,6 +121,13 @@ actor ExpertLink {
     ledger.moved()
   }
 
+  /// Waits until the expert has read `chain`: what was started in the background, and what that left out.
+  func settle(_ chain: TokenChain) async {
+    while let background { await background.value }
+    guard replica != nil, ledger.held < chain.count else { return }
+    _ = try? await perform(chain, wants: [])
+  }
+
   /// A wrong number was caught: the replica is never used again.
   func quarantine(_ replica: ReplicaID, reason: String) {
     pool.quarantine(replica, reason: reason)

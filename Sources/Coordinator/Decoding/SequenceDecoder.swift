@@ -92,13 +92,23 @@ final class SequenceDecoder {
       await finish()
       throw error
     }
-    await finish()
     let end = ContinuousClock.now
+    if request.fanout == .all { await settle() }
+    await finish()
     summary.prefill = (firstToken ?? end) - began
     summary.decode = end - (firstToken ?? end)
     summary.trailingText = text.finish()
     summary.text = text.emitted
     emit(.finished(summary))
+  }
+
+  /// Under ``FanoutPolicy/all`` every expert has read the whole prefix at the end, also those that lagged behind.
+  private func settle() async {
+    var prefix = chain
+    prefix.truncate(to: chain.count - 1)
+    await withTaskGroup(of: Void.self) { group in
+      for link in links.values { group.addTask { [prefix] in await link.settle(prefix) } }
+    }
   }
 
   private func finish() async {

@@ -197,7 +197,7 @@ final class ExpertPool: Sendable {
   /// A replica is gone: its calls end as lost, and whoever waits for a change looks again.
   func lose(_ replica: ReplicaID, reason: String) {
     let (calls, known) = state.withLock { state -> ([Call], Bool) in
-      guard state.registry.replicas[replica] != nil else { return ([], false) }
+      guard !state.closed, state.registry.replicas[replica] != nil else { return ([], false) }
       let calls = Self.takeCalls(of: replica, from: &state)
       state.registry.remove(replica)
       state.comparisons[replica] = nil

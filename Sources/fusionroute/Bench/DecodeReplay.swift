@@ -1,6 +1,6 @@
-import Coordinator
-import Core
-import Inference
+internal import Coordinator
+internal import Core
+internal import Inference
 
 /// The batch shapes of one answer: which model evaluated how many tokens, step by step.
 struct DecodeTrace: Sendable {
