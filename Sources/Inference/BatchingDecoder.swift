@@ -14,7 +14,7 @@ public final class BatchingDecoder: Sendable {
   public let configuration: DecoderConfiguration
   /// Tokens a sequence may have: the configured context, rounded up to a multiple of 256.
   public let contextPerSequence: Int
-  private let monitor = DecoderMonitor()
+  let monitor = DecoderMonitor()
   private let mailbox: DecoderMailbox
   private let ended = DispatchSemaphore(value: 0)
   private let joined = Atomic<Bool>(false)
@@ -27,6 +27,10 @@ public final class BatchingDecoder: Sendable {
     self.model = model
     self.configuration = configuration
     mailbox = DecoderMailbox(limit: configuration.queueLimit, monitor: monitor)
+    if model.options.gpuLayers == 0, !model.options.vocabularyOnly {
+      _ = try MemoryForecast.forecast(
+        path: model.path, adapters: model.options.adapters, configuration: configuration)
+    }
     let context = try LlamaContext(model: model, configuration: configuration, monitor: monitor)
     contextPerSequence = context.contextPerSequence
     let core = DecoderCore(
@@ -55,7 +59,8 @@ public final class BatchingDecoder: Sendable {
     case nil: break
     case .full:
       request.completion(
-        .failure(.unavailable("\(configuration.queueLimit) requests are waiting for this model already; try again later")))
+        .failure(
+          .unavailable("\(configuration.queueLimit) requests are waiting for this model already; try again later")))
     case .closed:
       request.completion(.failure(.interrupted("the decoder was shut down")))
     }
@@ -101,7 +106,8 @@ public final class BatchingDecoder: Sendable {
       residentSequences: monitor.residentSequences.load(ordering: .relaxed),
       kvTokens: monitor.kvTokens.load(ordering: .relaxed),
       evictions: monitor.evictions.load(ordering: .relaxed),
-      batches: monitor.batches.load(ordering: .relaxed))
+      batches: monitor.batches.load(ordering: .relaxed),
+      refilledTokens: monitor.refilledTokens.load(ordering: .relaxed))
   }
 
   /// Stops the thread; requests under way complete with `interrupted`. Waits until the computation has stopped, which

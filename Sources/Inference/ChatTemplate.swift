@@ -26,10 +26,20 @@ enum ChatTemplate {
         template, beginning, end, roleTexts, contentTexts, messages.count, addGenerationPrompt, &size, error)
     }
     guard let text else {
-      let reason = shim?.split(separator: "\n").first.map { ": \($0)" } ?? ""
-      throw FusionRouteError.badInput("the chat template of \(source) refused the messages\(reason)")
+      throw FusionRouteError.badInput("the chat template of \(source) refused the messages\(reason(shim ?? ""))")
     }
     defer { fr_free(text) }
     return String(decoding: UnsafeRawBufferPointer(start: text, count: size), as: UTF8.self)
+  }
+
+  /// The engine's message without the picture of the source around it.
+  private static func reason(_ text: String) -> String {
+    let lines = text.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+      .filter { !$0.isEmpty && !$0.hasPrefix("---") }
+    let error = "Error: "
+    var line = lines.last { $0.hasPrefix(error) }.map { String($0.dropFirst(error.count)) } ?? lines.first ?? ""
+    let exception = "Jinja Exception: "
+    if line.hasPrefix(exception) { line = String(line.dropFirst(exception.count)) }
+    return line.isEmpty ? "" : ": " + line
   }
 }

@@ -54,7 +54,7 @@ public struct DecodeSummary: Sendable, Hashable {
 
 /// Counters of a decoder; a snapshot.
 public struct DecoderStatistics: Sendable, Hashable {
-  /// Tokens the model was run on, since the start.
+  /// Tokens the model was run on for requests, since the start.
   public let evaluatedTokens: UInt64
   /// Grows while a computation gets on (graph nodes and batches). Standing still with a budget overdrawn: hung.
   public let progress: UInt64
@@ -70,4 +70,6 @@ public struct DecoderStatistics: Sendable, Hashable {
   public let evictions: UInt64
   /// Calls of llama.cpp, since the start.
   public let batches: UInt64
+  /// Tokens of idle sequences decoded again to keep a batch in one piece, since the start; not in `evaluatedTokens`.
+  public let refilledTokens: UInt64
 }

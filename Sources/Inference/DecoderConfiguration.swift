@@ -70,7 +70,8 @@ public struct DecoderConfiguration: Sendable, Hashable {
     try check(
       (1...Self.maximumSlots).contains(slots), "slots is \(slots), but must be between 1 and \(Self.maximumSlots)")
     try check(
-      (1...(1 << 24)).contains(contextPerSequence), "context is \(contextPerSequence), but must be between 1 and 16777216")
+      (1...(1 << 24)).contains(contextPerSequence),
+      "context is \(contextPerSequence), but must be between 1 and 16777216")
     try check((1...512).contains(threads), "threads is \(threads), but must be between 1 and 512")
     try check((16...8192).contains(maximumBatch), "the batch limit is \(maximumBatch), but must be 16 to 8192")
     try check(

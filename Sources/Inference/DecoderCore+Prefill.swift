@@ -16,7 +16,8 @@ extension DecoderCore {
         .min(by: { (active[$0].lastServed, active[$0].serial) < (active[$1].lastServed, active[$1].serial) })
     else { return }
     let entry = active[index]
-    let hiddenNow = entry.request.wantsHidden && (entry.nextWanted.map { $0 - entry.next } ?? Int.max) <= Self.hiddenLead
+    let lead = entry.nextWanted.map { $0 - entry.next } ?? Int.max
+    let hiddenNow = entry.request.wantsHidden && lead <= Self.hiddenLead
     let width = chunkWidth(entry, hiddenNow: hiddenNow)
     context.begin(hidden: hiddenNow)
     addTokens(of: entry, count: width)

@@ -3,7 +3,7 @@ internal import Synchronization
 
 extension DecoderCore {
   /// Tokens of `entry` that may be evaluated now together with other sequences; nil if it is prefill.
-  private func stepWidth(_ entry: Active) -> Int? {
+  func stepWidth(_ entry: Active) -> Int? {
     guard entry.remaining <= configuration.stepTokens else { return nil }
     if entry.request.wantsHidden, let wanted = entry.nextWanted, wanted - entry.next > Self.hiddenLead { return nil }
     return entry.remaining
@@ -60,6 +60,7 @@ extension DecoderCore {
       } else if let token = table.lastToken(of: slot) {
         let position = table.tokenCount(of: slot) - 1
         _ = context.remove(slot: slot, from: position)
+        monitor.refilledTokens.wrappingAdd(1, ordering: .relaxed)
         context.add(token, position: position, slot: slot, output: false)
       }
     }
@@ -69,6 +70,7 @@ extension DecoderCore {
       costs.record(sequences: run.count, milliseconds: Double(nanoseconds) / 1e6)
     }
     lastStep = monotonicNanoseconds()
+    for member in members { gathering.stepped(active[member.index].request.sequence, now: lastStep) }
     settle(outcome, members: members, width: width, nanoseconds: nanoseconds, holes: holes)
     if case .done = outcome { return true } else { return false }
   }
@@ -136,6 +138,7 @@ extension DecoderCore {
       }
     }
     if case .done = outcome {} else { for slot in holes { recover(slot: slot, trusted: false) } }
+    publish()
     for serial in done {
       if let index = active.firstIndex(where: { $0.serial == serial }) { finish(at: index, success: ()) }
     }

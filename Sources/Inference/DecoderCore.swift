@@ -47,6 +47,7 @@ final class DecoderCore {
   var waiting: [Pending] = []
   var active: [Active] = []
   var costs = StepCosts()
+  var gathering = GatherPolicy()
   /// Measured milliseconds per prefill token; nil before the first chunk.
   var prefillTokenMilliseconds: Double?
   var lastStep: UInt64 = 0
@@ -75,15 +76,34 @@ final class DecoderCore {
     while let messages = mailbox.take(wait: active.isEmpty && waiting.isEmpty) {
       for message in messages { handle(message) }
       placeWaiting()
+      gather()
       publish()
       runSteps()
       runPrefillChunk()
-      publish()
     }
     shutDown()
   }
 
-  private func publish() {
+  /// Waits a moment for steps that are likely to come, so that they are decoded with those that are here.
+  private func gather() {
+    let ready = active.count { stepWidth($0) != nil }
+    guard ready > 0 else { return }
+    let start = monotonicNanoseconds()
+    let expected = gathering.expected(besides: Set(active.map(\.request.sequence)), now: start)
+    let wait = gathering.wait(
+      ready: ready, expected: expected, cost: { self.costs.milliseconds(sequences: $0) })
+    guard wait > 0 else { return }
+    var now = start
+    while active.count < ready + expected, now < start + wait {
+      guard let messages = mailbox.take(nanoseconds: start + wait - now) else { return }
+      for message in messages { handle(message) }
+      placeWaiting()
+      now = monotonicNanoseconds()
+    }
+    gathering.record(gathered: active.count { stepWidth($0) != nil } > ready)
+  }
+
+  func publish() {
     monitor.residentSequences.store(table.resident, ordering: .relaxed)
     monitor.kvTokens.store(table.residentTokens, ordering: .relaxed)
     monitor.evictions.store(table.evictions, ordering: .relaxed)
@@ -108,6 +128,7 @@ final class DecoderCore {
       }
     case .release(let sequence):
       // Requests of it that are still under way keep it until they are done.
+      gathering.forget(sequence)
       if table.isPinned(sequence) { releasedWhilePinned.insert(sequence) } else { table.release(sequence) }
     }
   }

@@ -56,6 +56,17 @@ final class DecoderMailbox: @unchecked Sendable {
     return taken
   }
 
+  /// What has come in, after waiting for it at most so long; nil once closed.
+  func take(nanoseconds: UInt64) -> [Message]? {
+    condition.lock()
+    defer { condition.unlock() }
+    if messages.isEmpty, !closed { _ = condition.wait(until: Date(timeIntervalSinceNow: Double(nanoseconds) / 1e9)) }
+    if closed { return nil }
+    let taken = messages
+    messages.removeAll(keepingCapacity: true)
+    return taken
+  }
+
   /// No more requests; returns those that were never taken.
   func close() {
     condition.lock()

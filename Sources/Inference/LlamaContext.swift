@@ -18,6 +18,10 @@ final class DecoderMonitor: Sendable {
   let abort = Atomic<Bool>(false)
   /// Request whose computation alone is under way; 0: none, or several.
   let onlyRequest = Atomic<UInt64>(0)
+  /// Tokens decoded again to keep a batch in one piece.
+  let refilledTokens = Atomic<UInt64>(0)
+  /// For tests of recovery: so many computations count as failed after they have run.
+  let failuresToSimulate = Atomic<Int>(0)
   /// The last request that was cancelled: if it is computed alone, that stops. Naming it instead of setting `abort`
   /// cannot hit the next batch by accident.
   let cancelled = Atomic<UInt64>(0)
@@ -181,13 +185,21 @@ final class LlamaContext {
     let (code, shim) = LlamaRuntime.withShimError { error in
       withUnsafePointer(to: batch) { fr_decode(context, $0, error) }
     }
+    // A GPU computes behind our back; its time belongs to this call.
+    llama_synchronize(context)
     switch code {
-    case 0: return .done
+    case 0: return simulatedFailure() ?? .done
     case 1: return .refused("no room in the KV cache")
     case -1: return .refused("llama.cpp called the batch invalid")
     case 2: return .lost("the computation was aborted", aborted: true)
     default: return .lost(shim ?? "llama_decode returned \(code)", aborted: false)
     }
+  }
+
+  private func simulatedFailure() -> Outcome? {
+    guard monitor.failuresToSimulate.load(ordering: .relaxed) > 0 else { return nil }
+    monitor.failuresToSimulate.wrappingSubtract(1, ordering: .relaxed)
+    return .lost("simulated", aborted: false)
   }
 
   /// Logits after the token at `index` of the last batch, [vocabulary], copied once.

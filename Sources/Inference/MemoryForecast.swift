@@ -31,7 +31,9 @@ public struct MemoryForecast: Sendable, Hashable {
     let configuration = try configuration.validated()
     let header = try ModelHeader(path: path)
     var weights = header.tensorBytes
-    for adapter in adapters { weights += UInt64(max(0, try FileIdentity(path: adapter.path, what: "adapter file").size)) }
+    for adapter in adapters {
+      weights += UInt64(max(0, try FileIdentity(path: adapter.path, what: "adapter file").size))
+    }
     let type = configuration.kvType ?? (header.isF32 ? .f32 : .f16)
     let tokens = UInt64(configuration.slots * configuration.paddedContext)
     let result = MemoryForecast(
@@ -56,6 +58,16 @@ public struct MemoryForecast: Sendable, Hashable {
     let scores = 2 * batch * UInt64(configuration.paddedContext) * header.heads * 4
     let activations = batch * (8 * header.embeddingWidth + 3 * header.feedForward) * 4
     return scores + activations + 2 * rows * header.vocabulary * 4 + 16 << 20
+  }
+
+  /// Refuses weights that cannot fit, before they are read; what else is needed is known later.
+  static func checkWeights(path: String) throws {
+    guard let available = SystemMemory.available() else { return }
+    let size = UInt64(max(0, try FileIdentity(path: path, what: "model file").size))
+    guard size > available else { return }
+    throw FusionRouteError.unavailable(
+      "the weights in \(path) take \(mebibytes(size)) of memory, but only \(mebibytes(available)) are available; use a "
+        + "smaller weight type")
   }
 
   static func mebibytes(_ bytes: UInt64) -> String {
@@ -99,7 +111,8 @@ struct ModelHeader {
     }
     defer { gguf_free(file) }
     guard let architecture = Self.string(file, "general.architecture") else {
-      throw FusionRouteError.badInput("the model file \(path) does not name its architecture; it is not a language model")
+      throw FusionRouteError.badInput(
+        "the model file \(path) does not name its architecture; it is not a language model")
     }
     self.architecture = architecture
     func number(_ key: String) -> UInt64? {
@@ -126,7 +139,8 @@ struct ModelHeader {
     tensorBytes = bytes
     isF32 = allF32
     let tokens = gguf_find_key(file, "tokenizer.ggml.tokens")
-    vocabulary = tokens >= 0 && gguf_get_kv_type(file, tokens) == GGUF_TYPE_ARRAY ? UInt64(gguf_get_arr_n(file, tokens)) : 0
+    let isArray = tokens >= 0 && gguf_get_kv_type(file, tokens) == GGUF_TYPE_ARRAY
+    vocabulary = isArray ? UInt64(gguf_get_arr_n(file, tokens)) : 0
   }
 
   // Types are checked before each getter: the getters assert.
@@ -146,13 +160,13 @@ struct ModelHeader {
     case GGUF_TYPE_INT32: return [UInt64(clamping: gguf_get_val_i32(file, id))]
     case GGUF_TYPE_UINT64: return [gguf_get_val_u64(file, id)]
     case GGUF_TYPE_ARRAY:
-      guard let data = gguf_get_arr_data_if_number(file, id) else { return [] }
+      guard let data = arrayOfNumbers(file, id) else { return [] }
       return (0..<gguf_get_arr_n(file, id)).map { UInt64(clamping: data[$0]) }
     default: return []
     }
   }
 
-  private static func gguf_get_arr_data_if_number(_ file: OpaquePointer, _ id: Int64) -> UnsafePointer<Int32>? {
+  private static func arrayOfNumbers(_ file: OpaquePointer, _ id: Int64) -> UnsafePointer<Int32>? {
     let type = gguf_get_arr_type(file, id)
     guard type == GGUF_TYPE_INT32 || type == GGUF_TYPE_UINT32 else { return nil }
     return gguf_get_arr_data(file, id)?.assumingMemoryBound(to: Int32.self)

@@ -33,10 +33,11 @@ public final class Model: Sendable {
   /// Loads `path` and the adapters of `options`.
   ///
   /// Call `ModelProbe.check` first for a file of unknown origin: llama.cpp may abort the process on a malformed one.
-  /// - Throws: `badInput` naming the file and llama.cpp's reason.
+  /// - Throws: `badInput` naming the file and llama.cpp's reason; `unavailable` if the weights do not fit in memory.
   public static func load(path: String, options: ModelLoadOptions = .init()) throws -> Model {
     LlamaRuntime.prepare()
     try checkReadable(path, what: "model file")
+    if options.gpuLayers == 0, !options.vocabularyOnly { try MemoryForecast.checkWeights(path: path) }
     var parameters = llama_model_default_params()
     parameters.n_gpu_layers = Int32(clamping: options.gpuLayers)
     parameters.use_extra_bufts = options.useExtraBufferTypes
@@ -46,11 +47,13 @@ public final class Model: Sendable {
     }
     guard let pointer else {
       throw FusionRouteError.badInput(
-        "cannot load the model file \(path)\(LlamaLog.reason(lines, shim: shim)); check that it is a complete GGUF file")
+        "cannot load the model file \(path)\(LlamaLog.reason(lines, shim: shim)); check that it is a complete GGUF file"
+      )
     }
     let handle = Handle(pointer)
     guard llama_vocab_type(llama_model_get_vocab(pointer)) != LLAMA_VOCAB_TYPE_NONE else {
-      throw FusionRouteError.badInput("the model file \(path) has no tokenizer; use a model that carries its vocabulary")
+      throw FusionRouteError.badInput(
+        "the model file \(path) has no tokenizer; use a model that carries its vocabulary")
     }
     if !options.vocabularyOnly { try checkDecoder(pointer, path: path) }
     for adapter in options.adapters { try load(adapter: adapter, into: handle, model: path) }
@@ -78,7 +81,8 @@ public final class Model: Sendable {
     }
     guard llama_adapter_get_alora_n_invocation_tokens(pointer) == 0 else {
       throw FusionRouteError.badInput(
-        "the adapter \(adapter.path) is an activated LoRA, which acts only after its invocation tokens; use a plain one")
+        "the adapter \(adapter.path) is an activated LoRA, which acts only after its invocation tokens; use a plain one"
+      )
     }
     handle.adapters.append((pointer, adapter.scale))
   }
@@ -106,16 +110,22 @@ public final class Model: Sendable {
   }
 
   private static func describe(_ model: OpaquePointer) -> ModelInformation {
+    let architecture = metadata(model, "general.architecture") ?? "unknown"
+    let layers = Int(llama_model_n_layer(model))
+    // A model without layers (loaded for its vocabulary) has no heads either: asking for them would abort.
+    let heads = layers > 0 ? Int(llama_model_n_head(model)) : 0
+    let keyValueHeads = layers > 0 ? Int(llama_model_n_head_kv(model)) : 0
     let window = llama_model_n_swa(model)
+    func number(_ key: String) -> Int { metadata(model, "\(architecture).\(key)").flatMap { Int($0) } ?? 0 }
     return ModelInformation(
-      architecture: metadata(model, "general.architecture") ?? "unknown",
+      architecture: architecture,
       name: metadata(model, "general.name"),
-      layers: Int(llama_model_n_layer(model)),
-      embeddingWidth: Int(llama_model_n_embd_out(model)),
-      heads: Int(llama_model_n_head(model)),
-      keyValueHeads: Int(llama_model_n_head_kv(model)),
+      layers: layers > 0 ? layers : number("block_count"),
+      embeddingWidth: layers > 0 ? Int(llama_model_n_embd_out(model)) : number("embedding_length"),
+      heads: heads > 0 ? heads : number("attention.head_count"),
+      keyValueHeads: keyValueHeads > 0 ? keyValueHeads : number("attention.head_count_kv"),
       vocabularySize: Int(llama_vocab_n_tokens(llama_model_get_vocab(model))),
-      trainedContext: Int(llama_model_n_ctx_train(model)),
+      trainedContext: layers > 0 ? Int(llama_model_n_ctx_train(model)) : number("context_length"),
       slidingWindow: window > 0 ? Int(window) : nil,
       weightType: String(cString: llama_ftype_name(llama_model_ftype(model))),
       fileBytes: llama_model_size(model),

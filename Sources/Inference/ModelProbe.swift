@@ -49,10 +49,11 @@ public enum ModelProbe {
     do { try child.run() } catch {
       throw FusionRouteError.internal("cannot start \(executable) to try the model file \(path)", cause: error)
     }
-    let watchdog = DispatchWorkItem { child.terminate() }
+    // Not SIGTERM: a child started from a dispatch thread inherits a mask that blocks it.
+    let watchdog = DispatchWorkItem { kill(child.processIdentifier, SIGKILL) }
     DispatchQueue.global().asyncAfter(deadline: .now() + timeout, execute: watchdog)
     // Read to the end before waiting: a full pipe would stop the child.
-    let output = pipe.fileHandleForReading.readDataToEndOfFile().suffix(errorBytes)
+    let output = readToEnd(pipe.fileHandleForReading).suffix(errorBytes)
     child.waitUntilExit()
     watchdog.cancel()
     let reason = self.reason(String(decoding: output, as: UTF8.self))
@@ -69,6 +70,16 @@ public enum ModelProbe {
     case (_, let status):
       throw FusionRouteError.unavailable(
         "trying the model file \(path) failed with status \(status)" + (reason.map { ": \($0)" } ?? ""))
+    }
+  }
+
+  /// Everything until the writers have closed. Foundation's own call traps when a signal interrupts it.
+  static func readToEnd(_ file: FileHandle) -> [UInt8] {
+    var all: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = read(file.fileDescriptor, &buffer, buffer.count)
+      if count > 0 { all.append(contentsOf: buffer[..<count]) } else if count == 0 || errno != EINTR { return all }
     }
   }
 

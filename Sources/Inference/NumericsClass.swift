@@ -1,5 +1,4 @@
 public import Core
-internal import CLlama
 
 /// What a decoder's numbers depend on. Failover stays within a class: equal classes give equal bits.
 public struct NumericsClass: Sendable, Hashable, Codable {

@@ -127,7 +127,9 @@ enum NumericsSelfTest {
         for (offset, token) in piece.tokens.enumerated() {
           let fits = context.add(
             token, position: piece.first + offset, slot: piece.slot, output: piece.output)
-          guard fits else { throw FusionRouteError.internal("a probe of the numerics self-test does not fit its batch") }
+          guard fits else {
+            throw FusionRouteError.internal("a probe of the numerics self-test does not fit its batch")
+          }
         }
       }
       guard case .done = context.decode() else {
@@ -140,7 +142,7 @@ enum NumericsSelfTest {
             guard let row = context.logits(at: index + offset) else {
               throw FusionRouteError.internal("the numerics self-test got no logits")
             }
-            rows.append(SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)))
+            rows.append(withExtendedLifetime(row) { SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)) })
           }
         }
         index += piece.tokens.count

@@ -23,7 +23,8 @@ public final class PlainContext {
       LlamaRuntime.withShimError { error in fr_context_init(model.handle.pointer, parameters, error) }
     }
     guard let pointer else {
-      throw FusionRouteError.unavailable("cannot set up a plain context for \(model.path): \(shim ?? "no reason given")")
+      throw FusionRouteError.unavailable(
+        "cannot set up a plain context for \(model.path): \(shim ?? "no reason given")")
     }
     context = pointer
     capacity = Int(llama_n_batch(pointer))

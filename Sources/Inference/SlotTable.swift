@@ -57,8 +57,8 @@ struct SlotTable {
     clock += 1
     let own = slotOf[sequence]
     let ownPrefix = own.map { commonPrefix(slots[$0].tokens, tokens) } ?? 0
-    // The step path: everything the slot holds is a prefix of the request.
-    if let own, ownPrefix > 0, ownPrefix >= min(slots[own].tokens.count, tokens.count) {
+    // The step path: too little is missing for any copy to pay.
+    if let own, reusable - min(ownPrefix, reusable) <= copyCost {
       return keep(min(ownPrefix, reusable), of: own, for: sequence, needed: tokens.count)
     }
     let target = own ?? freeSlot(for: tokens)

@@ -51,7 +51,8 @@ enum SystemMemory {
   private static func room(folder: String, limit: String, usage: String) -> UInt64? {
     guard let limit = number(folder + "/" + limit), let usage = number(folder + "/" + usage) else { return nil }
     // Page cache counts as usage but gives way.
-    let cache = read(folder + "/memory.stat")?.split(separator: "\n")
+    let cache =
+      read(folder + "/memory.stat")?.split(separator: "\n")
       .first { $0.hasPrefix("inactive_file ") || $0.hasPrefix("total_inactive_file ") }
       .flatMap { $0.split(separator: " ").last }.flatMap { UInt64($0) } ?? 0
     return limit > usage ? min(limit, limit - usage + min(cache, usage)) : min(cache, limit)

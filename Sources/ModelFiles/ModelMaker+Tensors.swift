@@ -2,13 +2,28 @@ internal import Core
 internal import ModelKernels
 
 extension ModelMaker {
-  /// Standard deviation of a logit of a generated model: sharp enough that the best token stands out, flat enough that a
-  /// perturbed twin often prefers another.
-  private static let logitDeviation: Float = 2.5
-  /// Queries and keys are enlarged so that attention picks a few positions instead of averaging over all.
-  private static let attentionGain: Float = 1.6
-  /// Gemma's embedding enters the residual stream enlarged by sqrt(width), so its blocks add accordingly more.
-  private static let postNorm: Float = 2.5
+  /// How large the parts of a generated model are.
+  private struct Gains {
+    /// Standard deviation of a logit: sharp enough that the best token stands out, flat enough that a perturbed twin
+    /// often prefers another.
+    var logits: Float
+    /// Factor on queries and on keys: attention picks a few positions instead of averaging over all.
+    var attention: Float
+    /// Gemma's norms behind the blocks. The embedding enters its residual stream enlarged by sqrt(width), so attention
+    /// adds more than that; the feed-forward part adds little, because ggml's CPU backend looks GELU up in a table of
+    /// half-precision values, whose steps a random network would otherwise amplify into differences of 1e-2 between the
+    /// logits of exact arithmetic and its own.
+    var attentionNorm: Float = 1
+    var feedForwardNorm: Float = 1
+
+    init(_ architecture: ModelRecipe.Architecture) {
+      switch architecture {
+      case .llama: (logits, attention) = (2.5, 1.6)
+      case .gemma2, .gemma3: (logits, attention, attentionNorm, feedForwardNorm) = (1, 1.8, 2, 0.2)
+      }
+    }
+  }
+
   /// Control tokens get output rows this much smaller.
   private static let specialGain: Float = 0.02
 
@@ -61,7 +76,7 @@ extension ModelMaker {
   static func addTensors(_ recipe: ModelRecipe, specials: [Int], to writer: inout GGUFWriter) throws {
     var builder = Builder(recipe: recipe, writer: writer)
     let width = recipe.width
-    let deviation = logitDeviation / Float(width).squareRoot()
+    let deviation = Gains(recipe.architecture).logits / Float(width).squareRoot()
     try builder.vocabularyMatrix("token_embd.weight", deviation: deviation, specials: recipe.tied ? specials : [])
     for layer in 0..<recipe.layers { try addLayer(layer, recipe, to: &builder) }
     // Random signs: a tied output matrix would otherwise favour the token that was just read.
@@ -77,22 +92,23 @@ extension ModelMaker {
     let keys = recipe.kvHeads * recipe.headSize
     let gemma = recipe.architecture != .llama
     let normalised = recipe.architecture == .gemma3
-    let gain = normalised ? 1 : attentionGain
+    let gains = Gains(recipe.architecture)
+    let gain = normalised ? 1 : gains.attention
     try builder.norm("\(block).attn_norm.weight", width)
     try builder.matrix("\(block).attn_q.weight", input: width, output: queries, gain: gain)
     try builder.matrix("\(block).attn_k.weight", input: width, output: keys, gain: gain)
     try builder.matrix("\(block).attn_v.weight", input: width, output: keys)
     if normalised {
-      try builder.norm("\(block).attn_q_norm.weight", recipe.headSize, centre: attentionGain)
-      try builder.norm("\(block).attn_k_norm.weight", recipe.headSize, centre: attentionGain)
+      try builder.norm("\(block).attn_q_norm.weight", recipe.headSize, centre: gains.attention)
+      try builder.norm("\(block).attn_k_norm.weight", recipe.headSize, centre: gains.attention)
     }
     try builder.matrix("\(block).attn_output.weight", input: queries, output: width)
-    if gemma { try builder.norm("\(block).post_attention_norm.weight", width, centre: postNorm) }
+    if gemma { try builder.norm("\(block).post_attention_norm.weight", width, centre: gains.attentionNorm) }
     try builder.norm("\(block).ffn_norm.weight", width)
     try builder.matrix("\(block).ffn_gate.weight", input: width, output: recipe.feedForward)
     try builder.matrix("\(block).ffn_up.weight", input: width, output: recipe.feedForward)
     try builder.matrix("\(block).ffn_down.weight", input: recipe.feedForward, output: width)
-    if gemma { try builder.norm("\(block).post_ffw_norm.weight", width, centre: postNorm) }
+    if gemma { try builder.norm("\(block).post_ffw_norm.weight", width, centre: gains.feedForwardNorm) }
   }
 
   /// Noise of one tensor: a function of the seed and the name, so that tensors do not depend on each other's order.

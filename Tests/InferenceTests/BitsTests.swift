@@ -74,6 +74,8 @@ import Testing
     }
     let statistics = decoder.statistics
     #expect(statistics.queued == 0)
+    // The batches were real ones.
+    #expect(statistics.batches * 2 < statistics.evaluatedTokens)
     decoder.shutdown()
   }
 }

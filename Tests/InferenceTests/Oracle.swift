@@ -2,6 +2,8 @@ import Core
 import Foundation
 import Testing
 
+@testable import Inference
+
 /// The rows of `llama-oracle`, a C program that shares no code with the runtime and decodes one token at a time.
 enum LlamaOracle {
   static func rows(model: String, tokens: [Token], vocabulary: Int, arguments: [String] = []) throws -> [[Float]] {
@@ -16,18 +18,24 @@ enum LlamaOracle {
     // Both ways are small or read at once: tokens are a few kilobytes, and the program reads all of them first.
     try input.fileHandleForWriting.write(contentsOf: Data(tokens.map(String.init).joined(separator: " ").utf8))
     try input.fileHandleForWriting.close()
-    let data = output.fileHandleForReading.readDataToEndOfFile()
+    let data = ModelProbe.readToEnd(output.fileHandleForReading)
     process.waitUntilExit()
     try #require(process.terminationStatus == 0)
-    let values = data.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
-    try #require(values.count == tokens.count * vocabulary)
-    return stride(from: 0, to: values.count, by: vocabulary).map { Array(values[$0..<($0 + vocabulary)]) }
+    try #require(data.count == tokens.count * vocabulary * 4)
+    return stride(from: 0, to: data.count, by: 4 * vocabulary).map { start in
+      [Float](unsafeUninitializedCapacity: vocabulary) { row, count in
+        UnsafeMutableRawBufferPointer(row).copyBytes(from: data[start..<(start + 4 * vocabulary)])
+        count = vocabulary
+      }
+    }
   }
 
   /// Built beside the test bundle.
   private static func executable() throws -> URL {
     var folder = Bundle.main.bundleURL
-    for candidate in CommandLine.arguments.prefix(1) { folder = URL(fileURLWithPath: candidate).deletingLastPathComponent() }
+    for candidate in CommandLine.arguments.prefix(1) {
+      folder = URL(fileURLWithPath: candidate).deletingLastPathComponent()
+    }
     for base in [folder, Bundle.main.bundleURL, Bundle(for: Marker.self).bundleURL.deletingLastPathComponent()] {
       let url = base.appendingPathComponent("llama-oracle")
       if FileManager.default.isExecutableFile(atPath: url.path) { return url }

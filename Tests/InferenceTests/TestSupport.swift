@@ -107,7 +107,10 @@ extension BatchingDecoder {
 }
 
 /// Digest of a row's bits, for exact comparison without megabytes of output.
-func bits(_ row: LogitsRow) -> SHA256Digest { SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)) }
+func bits(_ row: LogitsRow) -> SHA256Digest {
+  withExtendedLifetime(row) { SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)) }
+}
+func values(_ row: LogitsRow) -> [Float] { withExtendedLifetime(row) { Array(row.buffer) } }
 func bits(_ row: [Float]?) -> SHA256Digest? { row.map { $0.withUnsafeBytes { SHA256Digest(hashing: $0) } } }
 
 /// Text-like tokens: no control tokens.

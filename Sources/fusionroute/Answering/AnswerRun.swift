@@ -73,12 +73,10 @@ struct AnswerRun: Sendable {
     do {
       let prompt = try item.get()
       job.prompt = prompt
-      let request = try Self.naming(prompt) {
-        try prompt.request(
-          options: options, fanout: FanoutPolicy(rawValue: cluster.decoding.fanout.rawValue) ?? .selected,
-          warm: WarmPolicy(rawValue: cluster.decoding.warm.rawValue) ?? .auto,
-          onExpertLoss: ExpertLossPolicy(rawValue: cluster.onExpertLoss.rawValue) ?? .fail, model: coordinator.router)
-      }
+      let request = try prompt.request(
+        options: options, fanout: FanoutPolicy(rawValue: cluster.decoding.fanout.rawValue) ?? .selected,
+        warm: WarmPolicy(rawValue: cluster.decoding.warm.rawValue) ?? .auto,
+        onExpertLoss: ExpertLossPolicy(rawValue: cluster.onExpertLoss.rawValue) ?? .fail, model: coordinator.router)
       job.promptTokens = request.prompt
       return (
         job,
@@ -106,17 +104,17 @@ struct AnswerRun: Sendable {
       // Iteration ends without an error when this task is cancelled.
       if Task.isCancelled { failure = .interrupted("interrupted") }
     } catch {
-      failure = Failure.known(error) ?? .internal("decoding failed", cause: error)
+      failure = Self.naming(job.prompt, Failure.known(error) ?? .internal("decoding failed", cause: error))
     }
     try printer.end(failure)
     if let failure, failure.code != .interrupted { Failure.report(failure) }
     return failure
   }
 
-  private static func naming<T>(_ prompt: Prompt, _ body: () throws -> T) throws -> T {
-    do { return try body() } catch let error as FusionRouteError {
-      throw FusionRouteError(error.code, "\(prompt.label): \(error.message)", cause: error.cause)
-    }
+  /// The error with the prompt's place before its sentence.
+  private static func naming(_ prompt: Prompt?, _ error: FusionRouteError) -> FusionRouteError {
+    guard let label = prompt?.label, error.code != .interrupted else { return error }
+    return FusionRouteError(error.code, "\(label): \(error.message)", cause: error.cause)
   }
 
   private func note(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data(text.utf8)) }

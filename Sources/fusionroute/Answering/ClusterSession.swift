@@ -11,15 +11,15 @@ internal import Synchronization
 final class ClusterSession: Sendable {
   let cluster: ClusterFile
   let coordinator: CoordinatorRuntime
-  private let supervisor: ProcessSupervisor?
+  private let workers: LocalWorkers?
   private let directory: RuntimeDirectory?
 
   private init(
-    cluster: ClusterFile, coordinator: CoordinatorRuntime, supervisor: ProcessSupervisor?, directory: RuntimeDirectory?
+    cluster: ClusterFile, coordinator: CoordinatorRuntime, workers: LocalWorkers?, directory: RuntimeDirectory?
   ) {
     self.cluster = cluster
     self.coordinator = coordinator
-    self.supervisor = supervisor
+    self.workers = workers
     self.directory = directory
   }
 
@@ -70,7 +70,7 @@ final class ClusterSession: Sendable {
       }
       workers?.follow(coordinator)
       let session = ClusterSession(
-        cluster: cluster, coordinator: coordinator, supervisor: workers?.supervisor, directory: directory)
+        cluster: cluster, coordinator: coordinator, workers: workers, directory: directory)
       do {
         if let workers, bind.isWildcard {
           guard let bound = coordinator.boundEndpoints.first else {
@@ -85,7 +85,7 @@ final class ClusterSession: Sendable {
       }
       return session
     } catch {
-      await workers?.supervisor.stop()
+      await workers?.stop()
       directory?.remove()
       throw error
     }
@@ -147,8 +147,9 @@ final class ClusterSession: Sendable {
 
   /// Ends requests, then the workers, and removes the socket.
   func stop() async {
+    workers?.expectEnds()
     await coordinator.shutdown()
-    await supervisor?.stop()
+    await workers?.stop()
     directory?.remove()
   }
 }

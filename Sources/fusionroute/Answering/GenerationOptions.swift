@@ -5,16 +5,21 @@ internal import Fusion
 
 /// Options of commands that generate text.
 struct GenerationOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("New tokens per answer at most.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("New tokens per answer at most.", valueName: "n"))
   var maxTokens = 256
 
-  @Option(help: ArgumentHelp("0 is greedy; above it, exact sampling at that temperature.", valueName: "t"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("0 is greedy; above it, exact sampling at that temperature.", valueName: "t"))
   var temperature: Float = 0
 
-  @Option(help: ArgumentHelp("Seed of the sampling: the same seed gives the same text.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Seed of the sampling: the same seed gives the same text.", valueName: "n"))
   var seed: UInt64 = 0
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "fusion, expert:NAME (one expert alone), router (the router alone) or no-complement (the router picks, the expert "
         + "alone decides).", valueName: "mode"))
@@ -23,22 +28,33 @@ struct GenerationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Only the n best tokens; 0 is off.", valueName: "n"))
   var topK = 0
 
-  @Option(help: ArgumentHelp("Only the best tokens that hold this share of the probability; 1 is off.", valueName: "p"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Only the best tokens that hold this share of the probability; 1 is off.", valueName: "p"))
   var topP: Float = 1
 
-  @Option(help: ArgumentHelp("Only tokens at least so probable relative to the best; 0 is off.", valueName: "p"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Only tokens at least so probable relative to the best; 0 is off.", valueName: "p"))
   var minP: Float = 0
 
-  @Option(help: ArgumentHelp("Above 1, tokens among the last 64 become less likely; 1 is off.", valueName: "f"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Above 1, tokens among the last 64 become less likely; 1 is off.", valueName: "f"))
   var repetitionPenalty: Float = 1
 
-  @Option(help: ArgumentHelp("Taken off the score of tokens generated before.", valueName: "f"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Taken off the score of tokens generated before.", valueName: "f"))
   var presencePenalty: Float = 0
 
-  @Option(help: ArgumentHelp("Taken off for each time a token was generated before.", valueName: "f"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Taken off for each time a token was generated before.", valueName: "f"))
   var frequencyPenalty: Float = 0
 
   @Option(
+    parsing: .unconditionalSingleValue,
     help: ArgumentHelp("Added to the score of a token, as ID=VALUE; -inf bans it. Repeatable.", valueName: "id=value"))
   var logitBias: [LogitBias] = []
 

@@ -37,6 +37,15 @@ final class LocalWorkers: Sendable {
     log.onEnd { coordinator.replicaProcessEnded(pid: $0, host: host) }
   }
 
+  /// Called before anything that makes workers end.
+  func expectEnds() { log.expectEnds() }
+
+  /// Stops them all.
+  func stop() async {
+    expectEnds()
+    await supervisor.stop()
+  }
+
   /// Starts every replica.
   func start(dialling endpoint: String, logLevel: Logger.Level) throws {
     let placement = Placement(cluster)
@@ -73,6 +82,7 @@ final class WorkerLog: Sendable {
   private let logger: Logger
   private let style: Style
   private let ended = Mutex<(@Sendable (Int32) -> Void)?>(nil)
+  private let isStopping = Mutex(false)
 
   init(logger: Logger, style: Style) {
     self.logger = logger
@@ -81,18 +91,25 @@ final class WorkerLog: Sendable {
 
   func onEnd(_ call: @escaping @Sendable (Int32) -> Void) { ended.withLock { $0 = call } }
 
+  /// From now on ends are expected: nobody is told of them, and workers' goodbyes are not shown.
+  func expectEnds() {
+    ended.withLock { $0 = nil }
+    isStopping.withLock { $0 = true }
+  }
+
   func record(_ event: ProcessSupervisor.Event) {
+    let isStopping = isStopping.withLock { $0 }
     switch event {
     case .started(let name, let pid):
       logger.info("worker started", metadata: ["worker": "\(name)", "pid": "\(pid)"])
     case .line(let name, let text):
       // Why a worker ended is said once, by what supervises it.
-      guard !text.hasPrefix(ProcessSupervisor.errorPrefix) else { return }
+      guard !text.hasPrefix(ProcessSupervisor.errorPrefix), !isStopping || logger.logLevel <= .debug else { return }
       let line = "\(style.paint("[\(name)]", .faint)) \(text)\n"
       try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
     case .ended(let name, let pid, let exit, let error):
       ended.withLock { $0 }?(pid)
-      let level: Logger.Level = exit == .code(0) || exit == .signal(SIGTERM) ? .info : .warning
+      let level: Logger.Level = isStopping || exit == .code(0) ? .info : .warning
       logger.log(
         level: level, "worker ended",
         metadata: ["worker": "\(name)", "pid": "\(pid)", "exit": "\(exit)", "reason": "\(error ?? "")"])

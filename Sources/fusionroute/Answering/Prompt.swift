@@ -12,8 +12,8 @@ struct Prompt: Sendable, Equatable {
     case tokens([Token])
   }
 
-  /// For messages about it: `--prompt` or `line 3`.
-  var label: String
+  /// For messages about it, such as `line 3`; nil if it is the only one.
+  var label: String?
   var content: Content
   var maximumTokens: Int?
   var mode: DecodingMode?
@@ -21,7 +21,7 @@ struct Prompt: Sendable, Equatable {
   var stop: [String]?
   var sampling: SamplingOverrides = .init()
 
-  init(label: String, content: Content) {
+  init(label: String?, content: Content) {
     self.label = label
     self.content = content
   }

@@ -50,7 +50,7 @@ struct PromptObject: Decodable {
     case (nil, nil, let tokens?): content = .tokens(tokens)
     default: throw FusionRouteError.badInput("exactly one of \"prompt\", \"messages\" and \"tokens\" is needed")
     }
-    settings = Prompt(label: "", content: content)
+    settings = Prompt(label: nil, content: content)
     settings.raw = try values.decodeIfPresent(Bool.self, forKey: .raw)
     settings.maximumTokens = try values.decodeIfPresent(Int.self, forKey: .maxTokens)
     if let text = try values.decodeIfPresent(String.self, forKey: .mode) {

@@ -20,7 +20,7 @@ enum PromptSource: Sendable {
     case .given(let texts):
       AsyncStream { continuation in
         for (index, text) in texts.enumerated() {
-          let label = texts.count == 1 ? "--prompt" : "--prompt \(index + 1)"
+          let label = texts.count == 1 ? nil : "prompt \(index + 1)"
           continuation.yield(.success(Prompt(label: label, content: .text(text))))
         }
         continuation.finish()

@@ -23,7 +23,7 @@ struct DemoModels: Sendable {
 
   /// A cluster of these files on this machine.
   func cluster() -> ClusterFile {
-    func engine(_ model: String) -> ClusterFile.Engine { .init(model: model, context: 2048, slots: 2) }
+    func engine(_ model: String) -> ClusterFile.Engine { .init(model: model, context: 2048, slots: 1) }
     return ClusterFile(
       source: "the demo", router: .init(engine: engine(router), head: head),
       experts: experts.map { .init(name: $0.name, engine: engine($0.path)) })
