@@ -22,6 +22,11 @@ let strict: [SwiftSetting] = [
   .enableUpcomingFeature("InternalImportsByDefault"), .enableUpcomingFeature("ExistentialAny"),
 ]
 
+/// Tests see what their modules import internally, so all of them need llama.cpp's headers.
+func tests(_ name: String, of modules: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: modules, swiftSettings: strict + llamaHeaders)
+}
+
 let package = Package(
   name: "fusionroute",
   platforms: [.macOS(.v15)],
@@ -42,12 +47,18 @@ let package = Package(
 
     // C and C++ of our own.
     .target(name: "CWire", dependencies: ["CProtobufC"], linkerSettings: [.linkedLibrary("protobuf-c")]),
-    .target(name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders, linkerSettings: llamaLibraries),
+    .target(
+      name: "CLlamaExtras", cSettings: llamaCHeaders, cxxSettings: llamaCXXHeaders,
+      linkerSettings: llamaLibraries + [.linkedLibrary("llama-common"), .linkedLibrary("llama")]),
     .target(
       name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
 
+    .target(
+      name: "ModelKernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
+
     // Swift, bottom up.
-    .target(name: "Core", dependencies: ["CSodium", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
+    .target(
+      name: "Core", dependencies: ["CSodium", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
     .target(name: "Fusion", dependencies: ["Core", "Kernels"], swiftSettings: strict),
     .target(name: "Wire", dependencies: ["Core", "CWire"], swiftSettings: strict),
     .target(
@@ -58,16 +69,19 @@ let package = Package(
       dependencies: ["Core", "CLlama", "CLlamaExtras", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict + llamaHeaders, linkerSettings: llamaLibraries),
     .target(
-      name: "ModelFiles", dependencies: ["Core", "CGGML"], swiftSettings: strict + llamaHeaders,
+      name: "ModelFiles", dependencies: ["Core", "CGGML", "ModelKernels"], swiftSettings: strict + llamaHeaders,
       linkerSettings: llamaLibraries),
     .target(
       name: "Worker",
-      dependencies: ["Core", "Fusion", "Wire", "Messaging", "Inference", .product(name: "Logging", package: "swift-log")],
+      dependencies: [
+        "Core", "Fusion", "Wire", "Messaging", "Inference", .product(name: "Logging", package: "swift-log"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Coordinator",
       dependencies: [
-        "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", .product(name: "Logging", package: "swift-log"),
+        "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles",
+        .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .target(
       name: "Launch",
@@ -83,22 +97,26 @@ let package = Package(
 
     // Tests.
     .executableTarget(
-      name: "llama-oracle", path: "Tests/LlamaOracle", cSettings: llamaCHeaders, linkerSettings: llamaLibraries + [
+      name: "llama-oracle", path: "Tests/LlamaOracle", cSettings: llamaCHeaders,
+      linkerSettings: llamaLibraries + [
         .linkedLibrary("llama"), .linkedLibrary("ggml"), .linkedLibrary("ggml-base"), .linkedLibrary("ggml-cpu"),
       ]),
-    .testTarget(name: "CoreTests", dependencies: ["Core"], swiftSettings: strict),
-    .testTarget(name: "FusionTests", dependencies: ["Fusion", "Core"], swiftSettings: strict),
-    .testTarget(name: "WireTests", dependencies: ["Wire", "Core"], swiftSettings: strict),
-    .testTarget(name: "MessagingTests", dependencies: ["Messaging", "Core"], swiftSettings: strict),
-    .testTarget(name: "InferenceTests", dependencies: ["Inference", "ModelFiles", "Core"], swiftSettings: strict),
-    .testTarget(name: "ModelFilesTests", dependencies: ["ModelFiles", "Core"], swiftSettings: strict),
-    .testTarget(name: "LaunchTests", dependencies: ["Launch", "Core"], swiftSettings: strict),
-    .testTarget(
-      name: "RuntimeTests",
-      dependencies: [
-        "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch", "fusionroute",
+    tests("CoreTests", of: ["Core"]),
+    tests("FusionTests", of: ["Fusion", "Core"]),
+    tests("WireTests", of: ["Wire", "Core"]),
+    tests("MessagingTests", of: ["Messaging", "Core"]),
+    tests("InferenceTests", of: ["Inference", "ModelFiles", "Core", "llama-oracle"]),
+    tests("ModelFilesTests", of: ["ModelFiles", "Core"]),
+    tests("CoordinatorTests", of: ["Coordinator", "Core"]),
+    tests("WorkerTests", of: ["Worker", "Core"]),
+    tests("LaunchTests", of: ["Launch", "Core"]),
+    tests(
+      "RuntimeTests",
+      of: [
+        "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch",
+        "fusionroute",
         "llama-oracle",
-      ], swiftSettings: strict),
+      ]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11,

@@ -9,6 +9,9 @@ public enum CacheDirectory {
       base = URL(fileURLWithPath: own)
     } else if let xdg = environment["XDG_CACHE_HOME"], xdg.hasPrefix("/") {
       base = URL(fileURLWithPath: xdg).appendingPathComponent("fusionroute")
+    } else if let home = environment["HOME"], home.hasPrefix("/") {
+      // Foundation's home directory is the password file's, whatever HOME says.
+      base = URL(fileURLWithPath: home).appendingPathComponent(".cache/fusionroute")
     } else {
       base = FileManager.default.homeDirectoryForCurrentUser.appendingPathComponent(".cache/fusionroute")
     }

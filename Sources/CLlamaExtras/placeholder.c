@@ -1,1 +1,0 @@
-int fr_extras_placeholder(void);int fr_extras_placeholder(void){return 0;}

@@ -1,0 +1,143 @@
+internal import Core
+internal import Fusion
+internal import Logging
+internal import Wire
+
+/// One sequence's line to one expert: it knows where the prefix is, sends what is missing, and moves to another replica
+/// when the present one is lost.
+///
+/// Requests on one link run one after another; a step waits for a catch-up that is under way.
+actor ExpertLink {
+  /// No replica of the expert is left, and none came within the time allowed.
+  struct Unavailable: Error {
+    let expert: String
+    let reason: String
+  }
+
+  struct Settings: Sendable {
+    var stepTimeout: Duration
+    var expertWait: Duration
+  }
+
+  /// Attempts at one step before it is given up.
+  private static let maximumAttempts = 12
+
+  let expert: String
+  private let sequence: UInt64
+  private let pool: ExpertPool
+  private let settings: Settings
+  private let logger: Logger
+  private var ledger = PrefixLedger()
+  private var replica: ReplicaID?
+  private var fingerprint: SHA256Digest?
+  private var excluded: Set<ReplicaID> = []
+  private var background: Task<Void, Never>?
+  private(set) var evaluatedTokens = 0
+  private(set) var failovers = 0
+  private(set) var contextLimit = Int.max
+
+  init(expert: String, sequence: UInt64, pool: ExpertPool, settings: Settings, logger: Logger) {
+    self.expert = expert
+    self.sequence = sequence
+    self.pool = pool
+    self.settings = settings
+    self.logger = logger
+  }
+
+  /// Tokens the replica is believed to hold.
+  var held: Int { ledger.held }
+
+  /// Starts to bring the expert up to `chain` without waiting; nothing happens while an earlier start is under way.
+  func prepare(_ chain: TokenChain, keepingRowAt position: Int? = nil) {
+    guard background == nil, ledger.held < chain.count || position != nil else { return }
+    let wants = position.map { [Step.Want(position: $0)] } ?? []
+    background = Task {
+      // Its failure shows again, and is answered, when the expert is next needed.
+      _ = try? await perform(chain, wants: wants)
+      background = nil
+    }
+  }
+
+  /// Rows of the wanted positions on exactly `chain`, and who computed them.
+  func step(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID) {
+    while let background { await background.value }
+    return try await perform(chain, wants: wants)
+  }
+
+  private func perform(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID) {
+    for _ in 0..<Self.maximumAttempts {
+      try Task.checkCancellation()
+      let replica = try await home()
+      let plan = ledger.plan(chain, through: chain.count)
+      switch await pool.step(
+        plan, wants: wants, sequence: sequence, replica: replica, timeout: settings.stepTimeout)
+      {
+      case .reply(let result):
+        evaluatedTokens += result.evaluatedTokens
+        excluded.removeAll()
+        return (result, replica)
+      case .missing(let held):
+        ledger.missing(held, chain: chain)
+      case .failure(let code, let message):
+        guard code != .context, code != .invalid else {
+          throw FusionRouteError.badInput("expert \"\(expert)\" refused the prompt: \(message)")
+        }
+        leave(replica, reason: "\(code.rawValue): \(message)")
+      case .lost(let reason): leave(replica, reason: reason)
+      case .cancelled: throw CancellationError()
+      }
+    }
+    throw Unavailable(expert: expert, reason: "\(Self.maximumAttempts) attempts at one step failed")
+  }
+
+  /// The replica that serves this sequence, placed anew when there is none.
+  private func home() async throws -> ReplicaID {
+    if let replica, pool.serves(replica) { return replica }
+    if let replica { leave(replica, reason: "it no longer takes steps") }
+    let deadline = MonotonicClock.now + settings.expertWait.nanoseconds
+    while true {
+      try Task.checkCancellation()
+      if let (id, offer) = pool.place(expert, sequence: sequence, fingerprint: fingerprint, excluding: excluded) {
+        replica = id
+        fingerprint = offer.modelFingerprint
+        contextLimit = offer.context
+        return id
+      }
+      guard MonotonicClock.now < deadline else {
+        throw Unavailable(expert: expert, reason: "no replica came within \(settings.expertWait)")
+      }
+      await pool.waitForChange(until: deadline)
+    }
+  }
+
+  private func leave(_ replica: ReplicaID, reason: String) {
+    logger.info(
+      "sequence moves to another replica",
+      metadata: ["expert": "\(expert)", "sequence": "\(sequence)", "replica": "\(replica)", "reason": "\(reason)"])
+    pool.release(sequence, at: replica)
+    excluded.insert(replica)
+    self.replica = nil
+    failovers += 1
+    ledger.moved()
+  }
+
+  /// Waits until the expert has read `chain`: what was started in the background, and what that left out.
+  func settle(_ chain: TokenChain) async {
+    while let background { await background.value }
+    guard replica != nil, ledger.held < chain.count else { return }
+    _ = try? await perform(chain, wants: [])
+  }
+
+  /// A wrong number was caught: the replica is never used again.
+  func quarantine(_ replica: ReplicaID, reason: String) {
+    pool.quarantine(replica, reason: reason)
+    if self.replica == replica { leave(replica, reason: reason) }
+  }
+
+  /// The sequence has ended.
+  func end() {
+    background?.cancel()
+    if let replica { pool.release(sequence, at: replica) }
+    replica = nil
+  }
+}

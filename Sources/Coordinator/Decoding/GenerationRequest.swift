@@ -1,0 +1,137 @@
+public import Core
+public import Fusion
+
+/// Which experts step at every token.
+public enum FanoutPolicy: String, Sendable, CaseIterable, Codable {
+  /// Only the selected one; the others catch up when they are selected.
+  case selected
+  /// Also the likeliest next one, while it is idle.
+  case predicted
+  /// Every expert, at the same time as the router: the lowest latency when each has a machine.
+  case all
+}
+
+/// Which experts read the prompt at arrival.
+public enum WarmPolicy: String, Sendable, CaseIterable, Codable {
+  /// Those that share no core with a running forward pass.
+  case auto
+  case all
+  /// Each when it is first selected.
+  case selected
+}
+
+/// What happens when an expert has no replica left.
+public enum ExpertLossPolicy: String, Sendable, CaseIterable, Codable {
+  /// The request fails.
+  case fail
+  /// The expert with the next highest routing weight steps in.
+  case nextBest = "next_best"
+  /// The router decides alone.
+  case router
+}
+
+public struct GenerationRequest: Sendable {
+  /// Prompt token ids; at least one.
+  public var prompt: [Token]
+  /// New tokens at most.
+  public var maximumTokens: Int
+  public var sampling: SamplingParameters
+  public var mode: DecodingMode
+  public var fanout: FanoutPolicy
+  public var warm: WarmPolicy
+  /// Texts that end the answer; they are not part of it.
+  public var stop: [String]
+  /// Which of several answers to one prompt this is; part of the noise's key.
+  public var choice: Int
+  public var onExpertLoss: ExpertLossPolicy
+
+  public init(
+    prompt: [Token], maximumTokens: Int = 256, sampling: SamplingParameters = .init(), mode: DecodingMode = .fusion,
+    fanout: FanoutPolicy = .selected, warm: WarmPolicy = .auto, stop: [String] = [], choice: Int = 0,
+    onExpertLoss: ExpertLossPolicy = .fail
+  ) {
+    self.prompt = prompt
+    self.maximumTokens = maximumTokens
+    self.sampling = sampling
+    self.mode = mode
+    self.fanout = fanout
+    self.warm = warm
+    self.stop = stop
+    self.choice = choice
+    self.onExpertLoss = onExpertLoss
+  }
+}
+
+public enum GenerationEvent: Sendable {
+  case token(GeneratedToken)
+  case finished(GenerationSummary)
+}
+
+public struct GeneratedToken: Sendable {
+  public var id: Token
+  /// Text that became certain with this token: whole UTF-8 characters, nothing that may still become a stop string.
+  public var text: String
+  /// The expert whose logits were added; nil in mode `router`.
+  public var expert: String?
+  /// c·r + e of the token, e or r by mode.
+  public var logit: Float
+  public var drafted: Bool
+  /// Another expert than the router's choice decided, since that one was lost.
+  public var degraded: Bool
+  /// w = W h, [experts] in the head's order; empty when nothing was routed.
+  public var routingWeights: [Float]
+  /// Tokens that went through the router and through the expert for this one.
+  public var evaluatedByRouter: Int
+  public var evaluatedByExpert: Int
+}
+
+public enum FinishReason: String, Sendable, Codable {
+  case stop
+  case length
+  case error
+}
+
+/// Where the time of an answer went, in nanoseconds, summed over its tokens.
+public struct LatencySplit: Sendable, Equatable {
+  public var routerQueue: UInt64 = 0
+  public var routerCompute: UInt64 = 0
+  /// Encoding, socket, threads: round trip less what the worker reports.
+  public var wire: UInt64 = 0
+  public var expertQueue: UInt64 = 0
+  public var expertCompute: UInt64 = 0
+  /// Scoring, certificate, text.
+  public var merge: UInt64 = 0
+
+  public init() {}
+}
+
+public struct GenerationSummary: Sendable {
+  public var text: String
+  /// Text held back until the end was certain; it belongs behind the last token's.
+  public var trailingText: String
+  public var finishReason: FinishReason
+  public var promptTokens: Int
+  public var generatedTokens: Int
+  /// Tokens each expert decided.
+  public var tokensPerExpert: [String: Int]
+  /// Tokens that went through each model, by expert, and "router".
+  public var evaluatedTokens: [String: Int]
+  /// Until the first token, and from there to the last.
+  public var prefill: Duration
+  public var decode: Duration
+  public var latency: LatencySplit
+  /// Decisions by the number of logits it took: the first partial row, a longer one, the full row.
+  public var certification: CertificationCount
+  /// Sequences moved to another replica.
+  public var failovers: Int
+}
+
+public struct CertificationCount: Sendable, Equatable {
+  public var first = 0
+  public var longer = 0
+  public var full = 0
+  /// Row bytes received from experts.
+  public var payloadBytes = 0
+
+  public init() {}
+}

@@ -1,0 +1,280 @@
+internal import Core
+internal import Fusion
+internal import Logging
+internal import Messaging
+internal import Wire
+
+/// What arrives from workers. Runs on the messaging thread.
+extension ExpertPool: ServerHandler {
+  func started(_ server: MessageServer) { self.server.withLock { $0 = server } }
+
+  func received(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
+    let message: WireMessage
+    do {
+      message = try WireCodec.decode(frames, from: .worker)
+    } catch {
+      malformed(error, from: peer)
+      return
+    }
+    if case .register(let register) = message {
+      joined(register, from: peer, user: user)
+      return
+    }
+    let now = MonotonicClock.now
+    let replica = state.withLock { state -> ReplicaID? in
+      guard let id = state.registry.replica(of: peer) else { return nil }
+      state.registry.sawFrame(from: id, now: now)
+      return id
+    }
+    guard let replica else {
+      if case .goodbye = message { return }
+      send(.registerAgain, to: peer)
+      return
+    }
+    receive(message, from: replica, at: peer, payload: frames.dropFirst().reduce(0) { $0 + $1.count }, now: now)
+  }
+
+  private func receive(_ message: WireMessage, from replica: ReplicaID, at peer: PeerID, payload: Int, now: UInt64) {
+    switch message {
+    case .heartbeat(let beat):
+      let drains = state.withLock { state in
+        let before = state.registry.replicas[replica]?.state
+        state.registry.heartbeat(
+          from: replica, progress: beat.progress ?? 0, batchBudget: UInt64(beat.batchBudgetMilliseconds ?? 0) * 1_000_000,
+          draining: beat.draining, now: now)
+        return before == .serving && state.registry.replicas[replica]?.state == .draining
+      }
+      if drains { changed() }
+    case .vocabularyPage(let page): compare(page, of: replica, at: peer)
+    case .stepReply(let reply):
+      advance(reply.request, from: replica, now: now) { try $0.accept(reply) }
+    case .rowChunk(let chunk): receive(chunk, from: replica, at: peer, payload: payload, now: now)
+    case .prefixMissing(let missing):
+      end(missing.request, from: replica, with: .missing(HeldPrefix(length: missing.haveLength, hash: missing.haveHash)))
+    case .failure(let failure):
+      end(failure.request, from: replica, with: .failure(failure.code, message: failure.message))
+    case .scoreReply(let reply): receive(reply, from: replica, payload: payload)
+    case .goodbye(let goodbye): lose(replica, reason: "it said goodbye: \(goodbye.reason)")
+    default: logger.warning("a worker sent a message of the coordinator's", metadata: ["replica": "\(replica)"])
+    }
+  }
+
+  private func malformed(_ error: WireError, from peer: PeerID) {
+    if let versions = error.peerProtocols {
+      let served = WireCodec.servedProtocols
+      send(
+        .refused(
+          Refused(
+            code: .protocolVersion,
+            message: "this coordinator serves protocol versions \(served.lowerBound) to \(served.upperBound), the worker "
+              + "speaks \(versions.lowerBound) to \(versions.upperBound): install the same release on both")), to: peer)
+      return
+    }
+    // Rubbish costs the sender its registration, never us: what it owed is retried elsewhere.
+    logger.warning("malformed message", metadata: ["error": "\(error)"])
+    if let replica = state.withLock({ $0.registry.replica(of: peer) }) {
+      lose(replica, reason: "it sent a malformed message: \(error)")
+    }
+  }
+
+  // MARK: Registration
+
+  private func joined(_ register: Register, from peer: PeerID, user: String?) {
+    let offer = ReplicaOffer(
+      expert: register.expert, incarnation: register.incarnation, protocolRange: register.protocols,
+      modelFingerprint: register.modelFingerprint, vocabularyFingerprint: register.vocabularyFingerprint,
+      vocabularySize: register.vocabularySize, numericsLabel: register.numerics.label,
+      numericsHash: register.numerics.probeHash, batchInvariant: register.numerics.batchInvariant,
+      slots: register.slots, context: register.context, maximumPositions: register.maximumPositions,
+      host: register.host, pid: register.pid)
+    let (decision, calls) = state.withLock { state in
+      let (decision, former) = state.registry.register(offer, from: peer, now: MonotonicClock.now)
+      if case .refused(let code, let message) = decision, code != "capacity" { state.refusals[offer.expert] = message }
+      let calls = former.map { Self.takeCalls(of: $0, from: &state) } ?? []
+      return (decision, calls)
+    }
+    for call in calls { finish(call, with: .lost(reason: "it registered anew")) }
+    switch decision {
+    case .accepted(let id): welcome(id, offer: offer, at: peer)
+    case .compareVocabulary(let id):
+      let comparison = VocabularyComparison(router: vocabulary)
+      state.withLock { $0.comparisons[id] = comparison }
+      ask(comparison.query, at: peer)
+    case .refused(let code, let message): refuse(offer, code: code, message: message, at: peer)
+    }
+  }
+
+  private func ask(_ query: (first: Int, count: Int), at peer: PeerID) {
+    send(.vocabularyQuery(VocabularyQuery(first: query.first, count: query.count)), to: peer)
+  }
+
+  private func refuse(_ offer: ReplicaOffer, code: String, message: String, at peer: PeerID) {
+    logger.warning(
+      "worker refused", metadata: ["expert": "\(offer.expert)", "host": "\(offer.host)", "reason": "\(message)"])
+    send(.refused(Refused(code: Refused.Code(rawValue: code), message: message)), to: peer)
+    changed()
+  }
+
+  private func welcome(_ id: ReplicaID, offer: ReplicaOffer, at peer: PeerID) {
+    logger.info(
+      "worker registered",
+      metadata: [
+        "expert": "\(offer.expert)", "replica": "\(id)", "host": "\(offer.host)", "pid": "\(offer.pid)",
+        "slots": "\(offer.slots)", "numerics": "\(offer.numericsLabel)",
+      ])
+    if !offer.batchInvariant {
+      logger.warning(
+        "this expert's logits depend on how its work is batched; answers may differ between runs",
+        metadata: ["expert": "\(offer.expert)"])
+    }
+    send(
+      .registered(
+        Registered(
+          coordinator: incarnation, leasedSlots: offer.slots,
+          heartbeatMilliseconds: Int(heartbeatInterval / 1_000_000), creditBytes: Self.creditBytes,
+          commonVocabulary: vocabulary.size)), to: peer)
+    state.withLock { _ = $0.refusals.removeValue(forKey: offer.expert) }
+    changed()
+  }
+
+  private func compare(_ page: VocabularyPage, of replica: ReplicaID, at peer: PeerID) {
+    let (verdict, offer) = state.withLock { state -> (VocabularyComparison.Verdict?, ReplicaOffer?) in
+      let verdict = state.comparisons[replica]?.receive(
+        first: page.first, total: page.total, texts: page.texts)
+      return (verdict, state.registry.replicas[replica]?.offer)
+    }
+    guard let verdict, let offer else { return }
+    switch verdict {
+    case .next(let first, let count): ask((first, count), at: peer)
+    case .same:
+      state.withLock { state in
+        state.comparisons[replica] = nil
+        state.registry.verified(replica)
+      }
+      welcome(replica, offer: offer, at: peer)
+    case .different(let sentence):
+      state.withLock { state in
+        state.comparisons[replica] = nil
+        state.registry.remove(replica)
+        state.refusals[offer.expert] = sentence
+      }
+      refuse(offer, code: "vocabulary", message: sentence, at: peer)
+    }
+  }
+
+  // MARK: Answers
+
+  /// Payload bytes a worker may have under way; it is granted more as they are taken in.
+  static let creditBytes = 8 << 20
+
+  /// Counts consumed payload and grants it again once enough has come together.
+  func credit(_ bytes: Int, replica: ReplicaID, peer: PeerID? = nil) {
+    guard bytes > 0 else { return }
+    let (grant, address) = state.withLock { state -> (Int?, PeerID?) in
+      let total = state.consumed[replica, default: 0] + UInt64(bytes)
+      let ready = total >= UInt64(Self.creditBytes / 8)
+      state.consumed[replica] = ready ? 0 : total
+      return (ready ? Int(total) : nil, state.registry.peer(of: replica))
+    }
+    if let grant, let address { send(.credit(Credit(bytes: grant)), to: address) }
+  }
+
+  private func advance(
+    _ request: UInt64, from replica: ReplicaID, now: UInt64, _ change: (inout StepAssembly) throws -> Void
+  ) {
+    enum Ended { case done(Call, CallOutcome), broken(any Error) }
+    let ended: Ended? = state.withLock { state in
+      guard var call = state.calls[request], call.replica == replica, case .step(var assembly, let continuation) = call.kind
+      else { return nil }
+      do { try change(&assembly) } catch { return .broken(error) }
+      guard let result = assembly.result else {
+        call.kind = .step(assembly, continuation)
+        state.calls[request] = call
+        return nil
+      }
+      state.calls[request] = nil
+      state.registry.callEnded(replica)
+      let step = StepResult(
+        rows: result.rows, evaluatedTokens: result.reply.evaluated,
+        queueNanoseconds: UInt64(result.reply.queueMicroseconds) * 1_000,
+        computeNanoseconds: UInt64(result.reply.computeMicroseconds) * 1_000, roundTripNanoseconds: now &- call.sent)
+      return .done(call, .reply(step))
+    }
+    switch ended {
+    case .done(let call, let outcome): finish(call, with: outcome)
+    case .broken(let error): lose(replica, reason: "\(error)")
+    case nil: break
+    }
+  }
+
+  private func end(_ request: UInt64, from replica: ReplicaID, with outcome: CallOutcome) {
+    guard state.withLock({ $0.calls[request]?.replica == replica }), let (call, _) = take(request) else { return }
+    finish(call, with: outcome)
+  }
+
+  private func receive(_ chunk: RowChunk, from replica: ReplicaID, at peer: PeerID, payload: Int, now: UInt64) {
+    let score = state.withLock { state -> AsyncThrowingStream<ScorePart, any Error>.Continuation? in
+      guard let call = state.calls[chunk.request], call.replica == replica, case .score(let stream) = call.kind else {
+        return nil
+      }
+      return stream
+    }
+    if let score {
+      score.yield(.chunk(chunk, payload: payload))
+      return
+    }
+    credit(payload, replica: replica, peer: peer)
+    advance(chunk.request, from: replica, now: now) { try $0.accept(chunk) }
+  }
+
+  private func receive(_ reply: ScoreReply, from replica: ReplicaID, payload: Int) {
+    let stream = state.withLock { state -> AsyncThrowingStream<ScorePart, any Error>.Continuation? in
+      guard let call = state.calls[reply.request], call.replica == replica, case .score(let stream) = call.kind else {
+        return nil
+      }
+      return stream
+    }
+    guard let stream else { return }
+    stream.yield(.scores(reply, payload: payload))
+    if reply.last, take(reply.request) != nil { stream.finish() }
+  }
+
+  // MARK: Life
+
+  func unreachable(_ peer: PeerID) {
+    if let replica = state.withLock({ $0.registry.replica(of: peer) }) {
+      lose(replica, reason: "its connection is gone")
+    }
+  }
+
+  /// A connection broke, and the socket does not say whose: whoever cannot be reached any more is the one.
+  func peerDisconnected() { beat() }
+
+  func tick() {
+    let now = MonotonicClock.now
+    let (overdue, expired, waiters, beats) = state.withLock { state in
+      let expired = state.calls.filter { $0.value.deadline < now }.map(\.key)
+      let waiters = state.waiters.filter { $0.value.deadline < now }
+      for id in waiters.keys { state.waiters[id] = nil }
+      let beats = now &- state.lastHeartbeat >= heartbeatInterval
+      if beats { state.lastHeartbeat = now }
+      return (state.registry.overdue(now: now), expired, waiters.values.map(\.continuation), beats)
+    }
+    for (replica, reason) in overdue { lose(replica, reason: reason) }
+    for request in expired {
+      guard let (call, peer) = take(request) else { continue }
+      if let peer { send(.cancel(Cancel(request: request)), to: peer) }
+      finish(call, with: .lost(reason: "it did not answer in time"))
+    }
+    for waiter in waiters { waiter.resume() }
+    if beats { beat() }
+  }
+
+  private func beat() {
+    let (peers, count) = state.withLock { state in
+      state.heartbeats += 1
+      return (state.registry.replicas.keys.compactMap { state.registry.peer(of: $0) }, state.heartbeats)
+    }
+    for peer in peers { send(.heartbeat(Heartbeat(sender: incarnation, count: count)), to: peer) }
+  }
+}

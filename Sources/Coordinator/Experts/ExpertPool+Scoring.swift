@@ -1,0 +1,41 @@
+internal import Core
+internal import Messaging
+internal import Wire
+
+/// One piece of a scoring answer, in the order the worker sent it.
+enum ScorePart: Sendable {
+  case chunk(RowChunk, payload: Int)
+  case scores(ScoreReply, payload: Int)
+}
+
+extension ExpertPool {
+  /// Asks a replica to score tokens. The stream is fed under byte credits: a worker that is ahead of its consumer waits.
+  func score(
+    _ tokens: [Token], first: Int, topK: Int, fullRows: Bool, replica: ReplicaID, timeout: Duration
+  ) -> AsyncThrowingStream<ScorePart, any Error> {
+    AsyncThrowingStream { continuation in
+      let now = MonotonicClock.now
+      let started = state.withLock { state -> (UInt64, PeerID)? in
+        guard !state.closed, let peer = state.registry.peer(of: replica) else { return nil }
+        let request = state.nextRequest
+        state.nextRequest += 1
+        state.calls[request] = Call(
+          kind: .score(continuation), replica: replica, sent: now, deadline: now + timeout.nanoseconds)
+        state.registry.callStarted(replica, now: now)
+        return (request, peer)
+      }
+      guard let (request, peer) = started else {
+        continuation.finish(throwing: FusionRouteError.unavailable("the worker has left"))
+        return
+      }
+      continuation.onTermination = { [weak self] reason in
+        if case .cancelled = reason { self?.cancel(request) }
+      }
+      send(
+        .score(
+          Score(
+            request: request, coordinator: incarnation, tokens: tokens, first: first, topK: topK,
+            fullRows: fullRows, deadlineMilliseconds: timeout.milliseconds)), to: peer)
+    }
+  }
+}

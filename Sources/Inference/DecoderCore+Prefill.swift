@@ -1,0 +1,54 @@
+internal import Core
+internal import Synchronization
+
+extension DecoderCore {
+  private static let firstChunk = 32
+  private static let smallestChunk = 16
+  private static let smoothing = 0.3
+  /// With no sequence stepping for this long, chunks may take `idleFactor` times as long.
+  private static let stepMemoryNanoseconds: UInt64 = 1_000_000_000
+  private static let idleFactor = 4.0
+
+  /// Evaluates one chunk of the prefill that was served least recently, so that no prompt waits for another's end.
+  func runPrefillChunk() {
+    guard !monitor.abort.load(ordering: .relaxed),
+      let index = active.indices.filter({ active[$0].remaining > 0 })
+        .min(by: { (active[$0].lastServed, active[$0].serial) < (active[$1].lastServed, active[$1].serial) })
+    else { return }
+    let entry = active[index]
+    let lead = entry.nextWanted.map { $0 - entry.next } ?? Int.max
+    let hiddenNow = entry.request.wantsHidden && lead <= Self.hiddenLead
+    let width = chunkWidth(entry, hiddenNow: hiddenNow)
+    context.begin(hidden: hiddenNow)
+    addTokens(of: entry, count: width)
+    let expected = Double(width) * (prefillTokenMilliseconds ?? 1000)
+    let (outcome, nanoseconds) = compute(expectedMilliseconds: expected, members: [index])
+    if case .done = outcome, width >= Self.smallestChunk { record(width: width, nanoseconds: nanoseconds) }
+    settle(outcome, members: [(index, 0)], width: width, nanoseconds: nanoseconds)
+  }
+
+  private func chunkWidth(_ entry: Active, hiddenNow: Bool) -> Int {
+    let others = active.count > 1 || monotonicNanoseconds() - lastStep < Self.stepMemoryNanoseconds
+    let milliseconds = configuration.prefillMilliseconds * (others ? 1 : Self.idleFactor)
+    let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk
+    var width = min(max(timed, Self.smallestChunk), context.batchLimit)
+    // No small remainder, which would cost a call of its own.
+    if entry.remaining <= width + width / 4 { width = min(entry.remaining, context.batchLimit) }
+    width = min(width, entry.remaining)
+    if entry.request.wantsHidden, !hiddenNow, let wanted = entry.nextWanted { width = min(width, wanted - entry.next) }
+    if hiddenNow { return min(width, context.outputLimit) }
+    // Rows of logits per call are bounded too.
+    let beyond = entry.wantedIndex + context.outputLimit
+    if beyond < entry.request.wanted.count { width = min(width, entry.request.wanted[beyond] - entry.next) }
+    return max(1, width)
+  }
+
+  private func record(width: Int, nanoseconds: UInt64) {
+    let perToken = Double(nanoseconds) / 1e6 / Double(width)
+    if let old = prefillTokenMilliseconds {
+      prefillTokenMilliseconds = old + Self.smoothing * (min(perToken, 3 * old) - old)
+    } else {
+      prefillTokenMilliseconds = perToken
+    }
+  }
+}

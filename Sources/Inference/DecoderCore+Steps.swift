@@ -1,0 +1,178 @@
+internal import Core
+internal import Synchronization
+
+extension DecoderCore {
+  /// Tokens of `entry` that may be evaluated now together with other sequences; nil if it is prefill.
+  func stepWidth(_ entry: Active) -> Int? {
+    guard entry.remaining <= configuration.stepTokens else { return nil }
+    if entry.request.wantsHidden, let wanted = entry.nextWanted, wanted - entry.next > Self.hiddenLead { return nil }
+    return entry.remaining
+  }
+
+  /// Evaluates all waiting steps, in rounds of runs over consecutive slots with equally many tokens each.
+  func runSteps() {
+    var ready = Set(active.filter { stepWidth($0) != nil }.map(\.serial))
+    while !ready.isEmpty {
+      let entries = active.filter { ready.contains($0.serial) }
+      let bySlot = Dictionary(uniqueKeysWithValues: entries.map { ($0.slot, $0.serial) })
+      let runs = StepPlanner.runs(
+        bySlot.keys.sorted(), maximumRun: min(context.batchLimit, context.outputLimit),
+        fillable: { !self.model.information.isRecurrent && self.table.tokenCount(of: $0) > 0 },
+        cost: { self.costs.milliseconds(sequences: $0) })
+      // Who has waited longest goes first.
+      for run in runs.sorted(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) {
+        // After a failure or a cancellation, look at the requests anew.
+        guard decode(run: run, bySlot) else { return }
+      }
+      ready.formIntersection(active.map(\.serial))
+    }
+  }
+
+  private func oldest(in run: ClosedRange<Int>, _ bySlot: [Int: UInt64]) -> UInt64 {
+    run.compactMap { bySlot[$0] }.min() ?? 0
+  }
+
+  /// One call of llama.cpp over the slots of `run`; idle ones among them decode their last token again.
+  /// False if it did not succeed.
+  private func decode(run: ClosedRange<Int>, _ bySlot: [Int: UInt64]) -> Bool {
+    var members: [(index: Int, first: Int)] = []
+    for index in active.indices where bySlot[active[index].slot] == active[index].serial {
+      if run.contains(active[index].slot) { members.append((index, 0)) }
+    }
+    members.sort { active[$0.index].slot < active[$1.index].slot }
+    guard !members.isEmpty else { return true }
+    let holes = run.filter { bySlot[$0] == nil }
+    let available = members.map { active[$0.index].remaining }.min() ?? 1
+    let fits = min(context.batchLimit, context.outputLimit) / run.count
+    let width = holes.isEmpty ? max(1, min(available, fits)) : 1
+    let hidden = members.contains { member in
+      let entry = active[member.index]
+      return entry.request.wantsHidden && (entry.nextWanted ?? Int.max) < entry.next + width
+    }
+
+    context.begin(hidden: hidden)
+    var next = 0
+    for slot in run {
+      if next < members.count, active[members[next].index].slot == slot {
+        members[next].first = context.tokensInBatch
+        addTokens(of: active[members[next].index], count: width)
+        next += 1
+      } else if let token = table.lastToken(of: slot) {
+        let position = table.tokenCount(of: slot) - 1
+        _ = context.remove(slot: slot, from: position)
+        monitor.refilledTokens.wrappingAdd(1, ordering: .relaxed)
+        context.add(token, position: position, slot: slot, output: false)
+      }
+    }
+    let expected = costs.milliseconds(sequences: run.count) * Double(width)
+    let (outcome, nanoseconds) = compute(expectedMilliseconds: expected, members: members.map(\.index))
+    if width == 1, case .done = outcome {
+      costs.record(sequences: run.count, milliseconds: Double(nanoseconds) / 1e6)
+    }
+    lastStep = monotonicNanoseconds()
+    for member in members { gathering.stepped(active[member.index].request.sequence, now: lastStep) }
+    settle(outcome, members: members, width: width, nanoseconds: nanoseconds, holes: holes)
+    if case .done = outcome { return true } else { return false }
+  }
+
+  // MARK: - Shared with prefill
+
+  /// Appends the next `count` tokens of `entry` to the batch.
+  func addTokens(of entry: Active, count: Int) {
+    var wantedIndex = entry.wantedIndex
+    for position in entry.next..<(entry.next + count) {
+      let wanted = wantedIndex < entry.request.wanted.count && entry.request.wanted[wantedIndex] == position
+      if wanted { wantedIndex += 1 }
+      context.add(entry.request.tokens[position], position: position, slot: entry.slot, output: wanted)
+    }
+  }
+
+  /// Runs the batch; other threads see what it may take and whether it gets on.
+  func compute(expectedMilliseconds: Double, members: [Int]) -> (LlamaContext.Outcome, UInt64) {
+    let start = monotonicNanoseconds()
+    for index in members where active[index].firstCompute == nil { active[index].firstCompute = start }
+    monitor.onlyRequest.store(members.count == 1 ? active[members[0]].request.id : 0, ordering: .relaxed)
+    monitor.budgetMilliseconds.store(Self.budget(expectedMilliseconds), ordering: .relaxed)
+    let outcome = context.decode()
+    monitor.onlyRequest.store(0, ordering: .relaxed)
+    monitor.budgetMilliseconds.store(0, ordering: .relaxed)
+    return (outcome, monotonicNanoseconds() - start)
+  }
+
+  /// Far above what is expected: a machine may be busy, or the weights come from disk the first time.
+  private static func budget(_ expectedMilliseconds: Double) -> UInt64 {
+    UInt64(max(10_000, min(20 * expectedMilliseconds, 3_600_000)))
+  }
+
+  /// Books what a batch did: `members` are (index in `active`, index in the batch of its first token).
+  func settle(
+    _ outcome: LlamaContext.Outcome, members: [(index: Int, first: Int)], width: Int, nanoseconds: UInt64,
+    holes: [Int] = []
+  ) {
+    var done: [UInt64] = []
+    var failed: [(serial: UInt64, error: FusionRouteError)] = []
+    for (index, first) in members {
+      active[index].computeNanoseconds += nanoseconds
+      switch outcome {
+      case .done:
+        let range = active[index].next..<(active[index].next + width)
+        table.append(active[index].request.tokens[range], to: active[index].slot)
+        active[index].next = range.upperBound
+        active[index].evaluated += width
+        active[index].lastServed = serialOfService()
+        monitor.evaluatedTokens.wrappingAdd(UInt64(width), ordering: .relaxed)
+        if !deliverRows(of: index, range: range, first: first) {
+          failed.append((active[index].serial, .internal("llama.cpp gave no logits for a position that was wanted")))
+        } else if active[index].remaining == 0 {
+          done.append(active[index].serial)
+        }
+      case .refused(let reason):
+        failed.append((active[index].serial, .internal("a batch was refused: \(reason)")))
+      case .lost(let reason, let aborted):
+        recover(slot: active[index].slot, trusted: aborted)
+        active[index].next = table.tokenCount(of: active[index].slot)
+        if !aborted { active[index].failures += 1 }
+        if active[index].failures >= Self.failureLimit {
+          failed.append((active[index].serial, .unavailable("the computation failed (\(reason)); try again")))
+        }
+      }
+    }
+    if case .done = outcome {} else { for slot in holes { recover(slot: slot, trusted: false) } }
+    publish()
+    for serial in done {
+      if let index = active.firstIndex(where: { $0.serial == serial }) { finish(at: index, success: ()) }
+    }
+    for (serial, error) in failed {
+      if let index = active.firstIndex(where: { $0.serial == serial }) { finish(at: index, .failure(error)) }
+    }
+  }
+
+  /// After a failed batch: makes table and KV cache agree again. An aborted micro-batch was undone by llama.cpp itself.
+  private func recover(slot: Int, trusted: Bool) {
+    let kept = min(table.tokenCount(of: slot), context.lastPosition(of: slot) + 1)
+    if trusted, kept > 0, context.remove(slot: slot, from: kept) {
+      table.truncate(slot, to: kept)
+    } else {
+      context.clear(slot: slot)
+      table.truncate(slot, to: 0)
+    }
+  }
+
+  /// Hands over the wanted rows of `range`; its first token has index `first` in the batch. False if a row is missing.
+  private func deliverRows(of index: Int, range: Range<Int>, first: Int) -> Bool {
+    while let position = active[index].nextWanted, range.contains(position) {
+      let place = first + position - range.lowerBound
+      guard let logits = context.logits(at: place) else { return false }
+      var hidden: [Float]?
+      if active[index].request.wantsHidden {
+        hidden = context.hidden(at: place)
+        guard hidden != nil else { return false }
+      }
+      active[index].wantedIndex += 1
+      active[index].request.deliver(DecodedRow(position: position, logits: logits, hidden: hidden))
+    }
+    return true
+  }
+
+  private func serialOfService() -> UInt64 { monitor.batches.load(ordering: .relaxed) }
+}

@@ -1,0 +1,50 @@
+internal import Core
+internal import Foundation
+
+/// What tells a file's content from an earlier one without reading it: device, inode, size, time of last change.
+struct FileIdentity: Hashable, Codable {
+  var device: Int64
+  var inode: UInt64
+  var size: Int64
+  var modified: Int64
+
+  init(path: String, what: String) throws {
+    var status = stat()
+    guard stat(path, &status) == 0 else {
+      throw FusionRouteError.badInput("the \(what) \(path) cannot be read: \(String(cString: strerror(errno)))")
+    }
+    device = Int64(status.st_dev)
+    inode = UInt64(status.st_ino)
+    size = Int64(status.st_size)
+    #if canImport(Darwin)
+      let time = status.st_mtimespec
+    #else
+      let time = status.st_mtim
+    #endif
+    modified = Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
+  }
+
+  /// Name for a cache entry.
+  var key: String {
+    SHA256Digest(hashing: Array("\(device)/\(inode)/\(size)/\(modified)".utf8)).hex.prefix(32).description
+  }
+}
+
+/// Small results kept between runs in `CacheDirectory`, one JSON file each. A cache that cannot be written is not an
+/// error: the result is computed again next time.
+enum ResultCache {
+  static func read<Value: Decodable>(_ type: Value.Type, folder: String, key: String) -> Value? {
+    guard let url = location(folder: folder, key: key), let data = try? Data(contentsOf: url) else { return nil }
+    return try? JSONDecoder().decode(type, from: data)
+  }
+
+  static func write(_ value: some Encodable, folder: String, key: String) {
+    guard let url = location(folder: folder, key: key), let data = try? JSONEncoder().encode(value) else { return }
+    try? FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+    try? data.write(to: url, options: .atomic)
+  }
+
+  private static func location(folder: String, key: String) -> URL? {
+    (try? CacheDirectory.url())?.appendingPathComponent(folder).appendingPathComponent(key + ".json")
+  }
+}

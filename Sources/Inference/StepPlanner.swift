@@ -1,0 +1,77 @@
+/// Measured duration of one call of llama.cpp for k sequences of one token each, in milliseconds.
+struct StepCosts {
+  /// Before anything is measured: each further sequence costs this share of the first. CPUs are near it, GPUs far below.
+  private static let assumedShare = 0.7
+  private static let smoothing = 0.2
+
+  private var measured: [Int: Double] = [:]
+
+  mutating func record(sequences k: Int, milliseconds: Double) {
+    guard k > 0 else { return }
+    if let old = measured[k] {
+      // One slow call (a page fault, a busy machine) must not decide the shape of the next ones.
+      measured[k] = old + Self.smoothing * (min(milliseconds, 3 * old) - old)
+    } else {
+      measured[k] = milliseconds
+    }
+  }
+
+  /// Expected duration for k sequences: measured, between two measured ones, or scaled from the nearest.
+  func milliseconds(sequences k: Int) -> Double {
+    if let known = measured[k] { return known }
+    let below = measured.keys.filter { $0 < k }.max()
+    let above = measured.keys.filter { $0 > k }.min()
+    switch (below, above) {
+    case (let low?, let high?):
+      let share = Double(k - low) / Double(high - low)
+      return measured[low]! + share * (measured[high]! - measured[low]!)
+    case (let low?, nil): return measured[low]! * Self.shape(k) / Self.shape(low)
+    case (nil, let high?): return measured[high]! * Self.shape(k) / Self.shape(high)
+    case (nil, nil): return Self.shape(k)
+    }
+  }
+
+  private static func shape(_ k: Int) -> Double { 1 + assumedShare * Double(k - 1) }
+}
+
+/// Splits single steps into runs of consecutive slots: llama.cpp decodes only such a run as one micro-batch.
+enum StepPlanner {
+  /// - Parameters:
+  ///   - slots: the slots that have a step waiting, ascending.
+  ///   - maximumRun: most slots in one run.
+  ///   - fillable: whether an idle slot can be bridged by decoding its last token again.
+  ///   - cost: duration of a run over so many slots.
+  /// - Returns: runs that cover `slots` in ascending order; a run may include idle slots where that is cheaper than
+  ///   starting another run.
+  static func runs(
+    _ slots: [Int], maximumRun: Int, fillable: (Int) -> Bool, cost: (Int) -> Double
+  ) -> [ClosedRange<Int>] {
+    guard let first = slots.first, let last = slots.last else { return [] }
+    if slots.count == last - first + 1, slots.count <= maximumRun { return [first...last] }
+    // best[i]: least cost of covering slots[..<i]; from[i]: where its last run starts.
+    var best = [0.0] + Array(repeating: Double.infinity, count: slots.count)
+    var from = Array(repeating: 0, count: slots.count + 1)
+    for start in slots.indices {
+      for end in start..<slots.count {
+        if end > start {
+          let gap = (slots[end - 1] + 1)..<slots[end]
+          guard gap.allSatisfy(fillable) else { break }
+        }
+        let length = slots[end] - slots[start] + 1
+        guard length <= maximumRun else { break }
+        let total = best[start] + cost(length)
+        if total < best[end + 1] {
+          best[end + 1] = total
+          from[end + 1] = start
+        }
+      }
+    }
+    var runs: [ClosedRange<Int>] = []
+    var end = slots.count
+    while end > 0 {
+      runs.append(slots[from[end]]...slots[end - 1])
+      end = from[end]
+    }
+    return runs.reversed()
+  }
+}

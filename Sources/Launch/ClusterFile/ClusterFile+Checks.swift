@@ -1,0 +1,117 @@
+internal import Core
+internal import Foundation
+
+extension ClusterFile {
+  public static let maximumNameLength = 64
+
+  /// Letters, digits, `.`, `_` and `-`, first a letter or digit, at most 64 bytes.
+  public static func isValidName(_ name: String) -> Bool {
+    guard name.utf8.count <= maximumNameLength, let first = name.utf8.first, isAlphanumeric(first) else { return false }
+    return name.utf8.allSatisfy {
+      isAlphanumeric($0) || [UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-")].contains($0)
+    }
+  }
+
+  private static func isAlphanumeric(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"):
+      true
+    default: false
+    }
+  }
+
+  /// An error that names the line of `key`.
+  func error(_ key: String, _ message: String) -> FusionRouteError {
+    SectionReader.error(source, lines[key] ?? 1, message)
+  }
+
+  /// What one key alone cannot show: names that refer to others, and endpoints that fit the hosts and the keys.
+  func checkConsistency() throws {
+    for expert in experts {
+      for name in expert.hosts where host(named: name) == nil {
+        let near = NearestName.find(name, among: hosts.map(\.name)).map { ": did you mean \"\($0)\"?" }
+        throw error(
+          "experts.\(expert.name).host",
+          "the expert \"\(expert.name)\" names the host \"\(name)\", which \"hosts\" does not list\(near ?? "")")
+      }
+    }
+    try checkEndpoints()
+  }
+
+  private func checkEndpoints() throws {
+    let bind = listen.workers
+    if let bind, !bind.isLocal, keys == nil {
+      throw error(
+        "listen.workers",
+        "the endpoint \(bind) is reachable from other machines but \"security.keys\" is missing: make keys with "
+          + "`fusionroute keys`, or listen on 127.0.0.1 or ipc")
+    }
+    if case .ipc(let path) = bind, path.utf8.count > Endpoint.maximumPathBytes {
+      throw error(
+        "listen.workers",
+        "the socket path \(path) has \(path.utf8.count) bytes, more than the \(Endpoint.maximumPathBytes) a socket "
+          + "can have")
+    }
+    guard let remote = hosts.first(where: \.isRemote) else { return }
+    guard let bind, !bind.isLocal else {
+      throw error(
+        bind == nil ? "hosts.\(remote.name)" : "listen.workers",
+        "the host \"\(remote.name)\" (\(remote.address)) cannot reach \(bind?.description ?? "a private ipc socket"): "
+          + "set \"listen.workers\" to a tcp:// endpoint of a network that it can reach")
+    }
+    let told = listen.advertise ?? bind
+    if told.isLocal || told.isWildcard {
+      throw error(
+        listen.advertise == nil ? "listen.workers" : "listen.advertise",
+        "workers on the host \"\(remote.name)\" cannot connect to \(told): set \"listen.advertise\" to the address and "
+          + "port that they reach this machine under")
+    }
+  }
+
+  /// What is about to use the cluster file, and so which of its files must exist here.
+  public enum Role: Sendable, Equatable {
+    /// Router and head.
+    case coordinator
+    /// The models of these experts.
+    case workers(of: [String])
+  }
+
+  /// Checks that the files a role needs exist and can be read. Throws `badInput` naming the key's line.
+  public func checkFiles(for roles: [Role]) throws {
+    for role in roles {
+      switch role {
+      case .coordinator:
+        try checkFile(router.engine.model, key: "router.model", what: "the router's model")
+        if let lora = router.engine.lora { try checkFile(lora, key: "router.lora", what: "the router's adapter") }
+        try checkFile(router.head, key: "router.head", what: "the routing head")
+        if let keys { try checkKeys(keys, ["coordinator.pub", "coordinator.key"]) }
+      case .workers(let names):
+        for expert in experts where names.contains(expert.name) {
+          let key = "experts.\(expert.name)"
+          try checkFile(expert.engine.model, key: "\(key).model", what: "the model of the expert \"\(expert.name)\"")
+          if let lora = expert.engine.lora {
+            try checkFile(lora, key: "\(key).lora", what: "the adapter of the expert \"\(expert.name)\"")
+          }
+        }
+        if let keys { try checkKeys(keys, ["coordinator.pub"]) }
+      }
+    }
+  }
+
+  private func checkFile(_ path: String, key: String, what: String) throws {
+    var isDirectory: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
+      throw error(key, "\(what) does not exist: \(path)")
+    }
+    guard !isDirectory.boolValue else { throw error(key, "\(what) is a directory, not a file: \(path)") }
+    guard FileManager.default.isReadableFile(atPath: path) else { throw error(key, "\(what) cannot be read: \(path)") }
+  }
+
+  private func checkKeys(_ directory: String, _ names: [String]) throws {
+    for name in names where !FileManager.default.fileExists(atPath: "\(directory)/\(name)") {
+      throw error(
+        "security.keys", "the keys directory \(directory) has no \(name): make the keys with `fusionroute keys`")
+    }
+  }
+}

@@ -1,0 +1,115 @@
+/// Every key of the cluster file.
+public enum ClusterSchema {
+  public static let root: [Setting] = [
+    Setting("router", .section(router), .required, "The model that picks the expert and adds its own logits."),
+    Setting(
+      "experts", .named(expert), .required,
+      "The experts by name: letters, digits, `.`, `_` and `-`, at most 64; the names stand in the routing head."),
+    Setting("hosts", .list(host), .absent("everything runs on this machine"), "The machines that replicas run on."),
+    Setting("listen", .section(listen), .absent("defaults below"), "Where the coordinator is reached."),
+    Setting("decoding", .section(decoding), .absent("defaults below"), "How tokens are decided."),
+    Setting(
+      "on_expert_loss", .choice(ClusterFile.ExpertLoss.allCases.map(\.rawValue)), .value("fail"),
+      "What a request does when an expert has had no replica for `expert_wait`: end with an error, go on with the "
+        + "router's next best expert, or go on with the router alone. Degraded tokens are marked in the answer."),
+    Setting(
+      "expert_wait", .duration, .value("30s"),
+      "How long a request waits for an expert that has no replica left, before `on_expert_loss` applies."),
+    Setting(
+      "start_wait", .duration, .value("5min"), "How long `run` waits at the start for every expert to have a replica."),
+    Setting("supervision", .section(supervision), .absent("defaults below"), "How worker processes are kept running."),
+    Setting(
+      "security", .section(security), .absent("loopback and ipc endpoints only"),
+      "Keys for endpoints beyond this machine."),
+  ]
+
+  static let engine: [Setting] = [
+    Setting("lora", .file, .absent("none"), "A LoRA adapter (GGUF) put on top of the model."),
+    Setting("lora_scale", .number(-100...100), .value("1"), "What the adapter's weights are multiplied by."),
+    Setting(
+      "threads", .integer(1...1024), .value("1"),
+      "Computing threads. On a machine, either every process has one thread or their sum stays within the cores: "
+        + "processes of several threads that share cores slow each other down by an order of magnitude."),
+    Setting("gpu_layers", .integer(0...100_000), .value("0"), "Layers computed on a GPU."),
+    Setting(
+      "context", .integer(16...4_194_304), .value("4096"), "Tokens per sequence, prompt and answer together."),
+    Setting(
+      "slots", .integer(1...256), .value("4"),
+      "Sequences held in the KV cache at once. The cache has slots × context entries."),
+    Setting(
+      "kv", .choice(ClusterFile.KVType.allCases.map(\.rawValue)), .value("auto"),
+      "Number format of the KV cache; `auto` is f32 for F32 weights and f16 otherwise."),
+  ]
+
+  static let router: [Setting] =
+    [
+      Setting("model", .file, .required, "The router's model (GGUF). Its tokeniser and chat template are used."),
+      Setting("head", .file, .required, "The routing head (GGUF of architecture `fusionroute-head`)."),
+    ] + engine
+
+  static let expert: [Setting] =
+    [Setting("model", .file, .required, "The expert's model (GGUF), with the router's vocabulary.")] + engine + [
+      Setting("replicas", .integer(1...1024), .value("1"), "How many processes serve this expert."),
+      Setting(
+        "host", .names, .absent("all hosts in turn"),
+        "The host or hosts that its replicas run on; several take replicas in turn."),
+    ]
+
+  static let host: [Setting] = [
+    Setting("name", .text, .required, "The name that `fusionroute workers --host` and `experts.*.host` use."),
+    Setting("address", .text, .required, "Name or IP address of the machine."),
+    Setting(
+      "launcher", .choice(ClusterFile.Launcher.allCases.map(\.rawValue)), .value("manual"),
+      "Who starts `fusionroute workers` there. `manual`: you or a service manager; `ssh` is recorded for commands "
+        + "that start hosts and changes nothing in `run` and `workers`."),
+    Setting("memory", .bytes, .absent("not limited"), "Memory that replicas on it may use together."),
+    Setting("threads", .integer(1...4096), .absent("not limited"), "Threads that replicas on it may use together."),
+  ]
+
+  static let listen: [Setting] = [
+    Setting("http", .socketAddress, .value("127.0.0.1:8080"), "Where the HTTP service listens."),
+    Setting(
+      "workers", .endpoint, .absent("a private ipc socket"),
+      "Where workers connect. Beyond loopback and ipc, `security.keys` is needed."),
+    Setting(
+      "advertise", .endpoint, .absent("the same as `workers`"),
+      "The endpoint that workers are told, where it differs from the one bound (wildcard addresses, NAT)."),
+  ]
+
+  static let decoding: [Setting] = [
+    Setting(
+      "top_k", .integer(1...65_536), .value("32"),
+      "How many of its largest logits an expert returns at first. More are fetched whenever they are needed to be "
+        + "certain: the value changes the speed, never the text."),
+    Setting(
+      "reproducible", .flag, .value("true"),
+      "The same tokens give the same bits whatever the batch, so that the text does not depend on load."),
+    Setting(
+      "warm", .choice(ClusterFile.Warm.allCases.map(\.rawValue)), .value("auto"),
+      "Which experts read the prompt at arrival: those that have cores of their own, all, or only the selected one."),
+    Setting(
+      "fanout", .choice(ClusterFile.Fanout.allCases.map(\.rawValue)), .value("selected"),
+      "Which experts step at each token: the selected one, also the likely next one while idle, or all."),
+    Setting(
+      "audit_rate", .number(0...1), .value("0.001"),
+      "Share of steps for which the full row is fetched and compared with the partial one."),
+  ]
+
+  static let supervision: [Setting] = [
+    Setting(
+      "restarts", .integer(0...1_000_000), .value("5"),
+      "How often a worker that ends by itself is started again within `window`."),
+    Setting("window", .duration, .value("60s"), "The time that `restarts` counts in."),
+    Setting(
+      "back_off", .duration, .value("500ms"), "The wait before the first restart; it doubles up to 30 s."),
+    Setting(
+      "grace", .duration, .value("5s"), "How long a worker may take to stop before it is killed."),
+    Setting(
+      "orphan_after", .duration, .value("60s"),
+      "A worker whose coordinators have all been gone for so long ends by itself."),
+  ]
+
+  static let security: [Setting] = [
+    Setting("keys", .directory, .required, "The directory that `fusionroute keys` made.")
+  ]
+}

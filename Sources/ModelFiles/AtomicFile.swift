@@ -1,0 +1,83 @@
+internal import Core
+
+#if canImport(Glibc)
+  internal import Glibc
+#elseif canImport(Musl)
+  internal import Musl
+#else
+  internal import Darwin
+#endif
+
+/// A file that appears under its name only when it is complete: written beside it, synced, renamed.
+struct AtomicFile: ~Copyable {
+  private let path: String
+  private let temporary: String
+  private let descriptor: Int32
+  private(set) var written = 0
+
+  init(path: String) throws {
+    self.path = path
+    var random = SystemRandomNumberGenerator()
+    temporary = "\(path).\(getpid()).\(random.next() as UInt32).partial"
+    descriptor = openNew(temporary)
+    guard descriptor >= 0 else { throw Self.error("cannot write", path) }
+  }
+
+  mutating func write(_ bytes: UnsafeRawBufferPointer) throws {
+    guard var base = bytes.baseAddress else { return }
+    var left = bytes.count
+    while left > 0 {
+      #if canImport(Darwin)
+        let count = Darwin.write(descriptor, base, min(left, 1 << 30))
+      #elseif canImport(Musl)
+        let count = Musl.write(descriptor, base, min(left, 1 << 30))
+      #else
+        let count = Glibc.write(descriptor, base, min(left, 1 << 30))
+      #endif
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { throw Self.error("cannot write", path) }
+      base += count
+      left -= count
+      written += count
+    }
+  }
+
+  mutating func write(_ bytes: [UInt8]) throws {
+    try bytes.withUnsafeBytes { try write($0) }
+  }
+
+  /// Zero bytes up to the next multiple of `alignment`.
+  mutating func pad(to alignment: Int) throws {
+    let rest = written % alignment
+    if rest != 0 { try write([UInt8](repeating: 0, count: alignment - rest)) }
+  }
+
+  /// Makes the contents durable and gives the file its name.
+  consuming func commit() throws {
+    guard fsync(descriptor) == 0 else { throw Self.error("cannot write", path) }
+    guard rename(temporary, path) == 0 else { throw Self.error("cannot replace", path) }
+    let directory = openReadOnly(Self.directory(of: path))
+    if directory >= 0 {
+      // Best effort: some file systems refuse to sync a directory.
+      _ = fsync(directory)
+      close(directory)
+    }
+  }
+
+  deinit {
+    if descriptor >= 0 { close(descriptor) }
+    unlink(temporary)
+  }
+
+  private static func directory(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
+  private static func error(_ what: String, _ path: String) -> FusionRouteError {
+    FusionRouteError.unavailable("\(what) \(path): \(String(cString: strerror(errno)))")
+  }
+}
+
+/// `open` is variadic in C; this names the one form used here.
+private func openNew(_ path: String) -> Int32 { open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644) }

@@ -1,0 +1,251 @@
+internal import Core
+internal import Inference
+internal import Logging
+internal import Messaging
+internal import Synchronization
+internal import Wire
+
+/// The worker's side of the conversation with one coordinator: registers, beats, hands requests to the service, and
+/// lets answers out under the coordinator's byte credits.
+final class CoordinatorLink: Sendable {
+  /// What the runtime must know.
+  enum Event: Sendable {
+    case refused(Refused)
+    case registered
+  }
+
+  private struct State {
+    var registered: Registered?
+    var gate = CreditGate<WireMessage>(credit: 0)
+    var drained: [@Sendable () -> Void] = []
+    var lastFrame = ContinuousClock.now
+    var lastBeat = ContinuousClock.now
+    var lastRegistration: ContinuousClock.Instant?
+    var offeredSlots = 0
+    var beats: UInt64 = 0
+    var refused = false
+  }
+
+  /// Between attempts to register while no answer comes.
+  private static let registrationInterval = Duration.seconds(1)
+
+  let endpoint: String
+  private let offer: Register
+  private let service: ExpertService
+  private let vocabulary: Vocabulary
+  private let leases: SlotLeases
+  private let isDraining: @Sendable () -> Bool
+  private let notify: @Sendable (Event) -> Void
+  private let logger: Logger
+  private let state = Mutex(State())
+  private let client = Mutex<MessageClient?>(nil)
+
+  init(
+    endpoint: String, offer: Register, service: ExpertService, vocabulary: Vocabulary, leases: SlotLeases,
+    isDraining: @escaping @Sendable () -> Bool, logger: Logger, notify: @escaping @Sendable (Event) -> Void
+  ) {
+    self.endpoint = endpoint
+    self.offer = offer
+    self.service = service
+    self.vocabulary = vocabulary
+    self.leases = leases
+    self.isDraining = isDraining
+    self.notify = notify
+    self.logger = logger
+  }
+
+  var silence: Duration { state.withLock { ContinuousClock.now - $0.lastFrame } }
+
+  private func transmit(_ message: WireMessage) { client.withLock { $0 }?.send(WireCodec.encode(message)) }
+
+  private func register() {
+    let slots = leases.available(to: endpoint, of: offer.slots)
+    state.withLock { state in
+      state.lastRegistration = .now
+      state.offeredSlots = slots
+    }
+    var offer = offer
+    offer.slots = slots
+    transmit(.register(offer))
+  }
+
+  /// Tells the coordinator at once that this worker drains.
+  func beat() {
+    let statistics = service.decoder.statistics
+    let count = state.withLock { state in
+      state.beats += 1
+      state.lastBeat = .now
+      return state.beats
+    }
+    transmit(
+      .heartbeat(
+        Heartbeat(
+          sender: offer.incarnation, count: count, progress: statistics.progress,
+          batchBudgetMilliseconds: Int(clamping: min(statistics.currentBatchBudgetMilliseconds, 86_400_000)),
+          queued: statistics.queued, residentSequences: statistics.residentSequences,
+          kvTokens: UInt64(statistics.kvTokens), evaluatedTokens: statistics.evaluatedTokens, draining: isDraining())))
+  }
+
+  func close(reason: String) {
+    transmit(.goodbye(Goodbye(sender: offer.incarnation, reason: reason)))
+    let client = client.withLock { client in
+      defer { client = nil }
+      return client
+    }
+    client?.shutdown(flushing: .milliseconds(200))
+  }
+}
+
+// MARK: - Messages
+
+extension CoordinatorLink: ClientHandler {
+  func started(_ client: MessageClient) { self.client.withLock { $0 = client } }
+
+  func refused(_ reason: FusionRouteError) {
+    logger.error("not let in", metadata: ["endpoint": "\(endpoint)", "reason": "\(reason)"])
+    notify(.refused(Refused(code: .authorisation, message: reason.message)))
+  }
+
+  func connected() { register() }
+
+  func disconnected() {
+    let former = state.withLock { state in
+      defer { state.registered = nil }
+      state.gate.reset(credit: 0)
+      state.drained.removeAll()
+      return state.registered
+    }
+    leases.end(endpoint)
+    if former != nil { logger.warning("coordinator lost", metadata: ["endpoint": "\(endpoint)"]) }
+  }
+
+  func received(_ frames: [[UInt8]]) {
+    let message: WireMessage
+    do { message = try WireCodec.decode(frames, from: .coordinator) } catch {
+      logger.warning("malformed message from the coordinator", metadata: ["error": "\(error)"])
+      return
+    }
+    state.withLock { $0.lastFrame = .now }
+    switch message {
+    case .registered(let registered): accept(registered)
+    case .registerAgain: register()
+    case .refused(let refused):
+      logger.error("refused by the coordinator", metadata: ["endpoint": "\(endpoint)", "reason": "\(refused.message)"])
+      state.withLock { $0.refused = true }
+      notify(.refused(refused))
+    case .vocabularyQuery(let query): transmit(.vocabularyPage(page(query)))
+    case .step(let step):
+      guard let common = commonVocabulary else { return register() }
+      service.step(step, vocabulary: common) { [self] in send($0) }
+    case .score(let score):
+      guard let common = commonVocabulary else { return register() }
+      service.score(score, vocabulary: common, outlet: self)
+    case .credit(let credit): release(credit.bytes)
+    case .cancel(let cancel): self.cancel(cancel.request)
+    case .release(let release):
+      if let coordinator { service.release(coordinator: coordinator, sequence: release.sequence) }
+    case .goodbye:
+      if let coordinator { service.forget(coordinator: coordinator) }
+      state.withLock { $0.registered = nil }
+      leases.end(endpoint)
+    default: break
+    }
+  }
+
+  var isRegistered: Bool { state.withLock { $0.registered != nil } }
+  private var commonVocabulary: Int? { state.withLock { $0.registered?.commonVocabulary } }
+  private var coordinator: UInt64? { state.withLock { $0.registered?.coordinator } }
+
+  private func accept(_ registered: Registered) {
+    let former = state.withLock { state in
+      defer { state.registered = registered }
+      state.gate.reset(credit: registered.creditBytes)
+      return state.registered
+    }
+    leases.lease(min(registered.leasedSlots, offer.slots), to: endpoint)
+    if let former, former.coordinator != registered.coordinator { service.forget(coordinator: former.coordinator) }
+    logger.info("registered", metadata: ["endpoint": "\(endpoint)", "slots": "\(registered.leasedSlots)"])
+    notify(.registered)
+  }
+
+  private func page(_ query: VocabularyQuery) -> VocabularyPage {
+    let end = min(query.first + min(query.count, 1024), vocabulary.size)
+    let tokens = (min(query.first, end)..<end).map { Token($0) }
+    return VocabularyPage(
+      first: query.first, total: vocabulary.size, texts: tokens.map { vocabulary.text($0) },
+      attributes: tokens.map { vocabulary.attributes($0) })
+  }
+
+  private func cancel(_ request: UInt64) {
+    state.withLock { $0.gate.drop(request: request) }
+    if let coordinator { service.cancel(coordinator: coordinator, request: request) }
+    release(0)
+  }
+
+  func tick() {
+    service.expire()
+    enum Due { case register, beat, nothing }
+    let due: Due = state.withLock { state in
+      let now = ContinuousClock.now
+      if let registered = state.registered {
+        // Another coordinator's lease ended, or begins: offer what there is now.
+        if leases.available(to: endpoint, of: offer.slots) > state.offeredSlots { return .register }
+        return now - state.lastBeat >= .milliseconds(registered.heartbeatMilliseconds) ? .beat : .nothing
+      }
+      guard !state.refused, let last = state.lastRegistration else { return .nothing }
+      return now - last >= Self.registrationInterval ? .register : .nothing
+    }
+    switch due {
+    case .register: register()
+    case .beat: beat()
+    case .nothing: break
+    }
+  }
+}
+
+// MARK: - Answers
+
+extension CoordinatorLink: Outlet {
+  func send(_ message: WireMessage) {
+    let passes = state.withLock { $0.gate.offer(message, request: message.request, bytes: message.creditBytes) }
+    if let passes { transmit(passes) }
+  }
+
+  func whenDrained(_ body: @escaping @Sendable () -> Void) {
+    let now = state.withLock { state in
+      if !state.gate.isEmpty { state.drained.append(body) }
+      return state.gate.isEmpty
+    }
+    if now { body() }
+  }
+
+  private func release(_ bytes: Int) {
+    let (messages, bodies) = state.withLock { state in
+      let messages = state.gate.grant(bytes)
+      guard state.gate.isEmpty else { return (messages, [@Sendable () -> Void]()) }
+      defer { state.drained.removeAll() }
+      return (messages, state.drained)
+    }
+    for message in messages { transmit(message) }
+    for body in bodies { body() }
+  }
+}
+
+extension WireMessage {
+  /// The request a worker's answer belongs to, 0 for other messages.
+  var request: UInt64 {
+    switch self {
+    case .stepReply(let message): message.request
+    case .prefixMissing(let message): message.request
+    case .rowChunk(let message): message.request
+    case .scoreReply(let message): message.request
+    case .failure(let message): message.request
+    default: 0
+    }
+  }
+
+  /// Payload that counts against the coordinator's credit: only rows do.
+  var creditBytes: Int {
+    if case .rowChunk(let chunk) = self { chunk.values.count * MemoryLayout<Float>.size } else { 0 }
+  }
+}

@@ -1,0 +1,91 @@
+internal import Coordinator
+internal import Core
+
+/// All that came of one prompt.
+struct Answer: Sendable {
+  var promptTokens: [Token] = []
+  var tokens: [GeneratedToken] = []
+  /// The text so far; the summary's own at the end.
+  var text = ""
+  var summary: GenerationSummary?
+  var error: FusionRouteError?
+
+  mutating func add(_ event: GenerationEvent) {
+    switch event {
+    case .token(let token):
+      tokens.append(token)
+      text += token.text
+    case .finished(let summary):
+      self.summary = summary
+      text = summary.text
+    }
+  }
+
+  /// The object that `--format json` prints.
+  var json: JSONText {
+    var members: [(String, JSONText)] = [
+      ("prompt_tokens", .array(promptTokens.map { .integer(Int($0)) })),
+      ("tokens", .array(tokens.map(Self.token))),
+      ("text", .text(text)),
+      ("finish_reason", .text(error == nil ? summary?.finishReason.rawValue ?? "error" : "error")),
+      ("usage", usage), ("timing", timing),
+    ]
+    if let certification = summary?.certification {
+      members.append(
+        (
+          "certification",
+          .object([
+            ("first", .integer(certification.first)), ("longer", .integer(certification.longer)),
+            ("full", .integer(certification.full)), ("payload_bytes", .integer(certification.payloadBytes)),
+          ])
+        ))
+    }
+    if let summary, summary.failovers > 0 { members.append(("failovers", .integer(summary.failovers))) }
+    if let error {
+      members.append(
+        ("error", .object([("code", .text(error.code.rawValue)), ("message", .text("\(error)"))])))
+    }
+    return .object(members)
+  }
+
+  private static func token(_ token: GeneratedToken) -> JSONText {
+    var members: [(String, JSONText)] = [
+      ("id", .integer(Int(token.id))), ("text", .text(token.text)),
+      ("expert", token.expert.map { .text($0) } ?? .null), ("logit", .float(token.logit)),
+      ("drafted", .bool(token.drafted)),
+    ]
+    if token.degraded { members.append(("degraded", .bool(true))) }
+    return .object(members)
+  }
+
+  private var usage: JSONText {
+    func counts(_ table: [String: Int]?) -> JSONText {
+      .object((table ?? [:]).sorted { $0.key < $1.key }.map { ($0.key, .integer($0.value)) })
+    }
+    return .object([
+      ("prompt_tokens", .integer(promptTokens.count)), ("completion_tokens", .integer(tokens.count)),
+      ("total_tokens", .integer(promptTokens.count + tokens.count)),
+      ("tokens_per_expert", counts(summary?.tokensPerExpert)), ("evaluated_tokens", counts(summary?.evaluatedTokens)),
+    ])
+  }
+
+  private var timing: JSONText {
+    guard let summary else { return .object([]) }
+    let decode = summary.decode.seconds
+    let speed = decode > 0 ? Double(max(0, summary.generatedTokens - 1)) / decode : 0
+    let split = summary.latency
+    func microseconds(_ nanoseconds: UInt64) -> JSONText { .number(Double(nanoseconds) / 1000) }
+    return .object([
+      ("prefill_ms", .number(summary.prefill.milliseconds)), ("decode_ms", .number(summary.decode.milliseconds)),
+      ("tokens_per_second", .number(speed)),
+      (
+        "split_us",
+        .object([
+          ("router_queue", microseconds(split.routerQueue)), ("router_compute", microseconds(split.routerCompute)),
+          ("wire", microseconds(split.wire)), ("expert_queue", microseconds(split.expertQueue)),
+          ("expert_compute", microseconds(split.expertCompute)), ("merge", microseconds(split.merge)),
+        ])
+      ),
+    ])
+  }
+}

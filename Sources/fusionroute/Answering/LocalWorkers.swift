@@ -1,0 +1,123 @@
+internal import Coordinator
+internal import Core
+internal import Foundation
+internal import Launch
+internal import Logging
+internal import Synchronization
+
+/// The worker processes of `run`, and what becomes of them.
+final class LocalWorkers: Sendable {
+  let supervisor: ProcessSupervisor
+  private let cluster: ClusterFile
+  private let log: WorkerLog
+  private let failures: AsyncStream<FusionRouteError>
+
+  init(cluster: ClusterFile, executable: String, logger: Logger) {
+    self.cluster = cluster
+    let (failures, continuation) = AsyncStream<FusionRouteError>.makeStream()
+    self.failures = failures
+    let log = WorkerLog(logger: logger, style: Style(.standardError))
+    self.log = log
+    let supervision = cluster.supervision
+    supervisor = ProcessSupervisor(
+      executable: executable,
+      limits: .init(restarts: supervision.restarts, window: supervision.window, backOff: supervision.backOff),
+      grace: supervision.grace
+    ) { event in
+      log.record(event)
+      if case .gaveUp(let name, let exit, let reason, let error) = event {
+        continuation.yield(Self.failure(name: name, exit: exit, reason: reason, error: error))
+      }
+    }
+  }
+
+  /// Tells `coordinator` of every worker that ends, so that its requests move on at once.
+  func follow(_ coordinator: CoordinatorRuntime) {
+    let host = ProcessInfo.processInfo.hostName
+    log.onEnd { coordinator.replicaProcessEnded(pid: $0, host: host) }
+  }
+
+  /// Called before anything that makes workers end.
+  func expectEnds() { log.expectEnds() }
+
+  /// Stops them all.
+  func stop() async {
+    expectEnds()
+    await supervisor.stop()
+  }
+
+  /// Starts every replica.
+  func start(dialling endpoint: String, logLevel: Logger.Level) throws {
+    let placement = Placement(cluster)
+    for replica in placement.replicas {
+      guard let expert = cluster.experts.first(where: { $0.name == replica.expert }) else { continue }
+      let command = WorkerInvocation(
+        expert: expert, coordinators: [endpoint], hostName: ProcessInfo.processInfo.hostName, cluster: cluster,
+        keyName: WorkerKeys.name(in: cluster.keys, preferring: replica.host), logLevel: logLevel.rawValue)
+      try supervisor.start(.init(name: "\(replica.expert).\(replica.index)", arguments: command.arguments))
+    }
+  }
+
+  /// The first worker that was given up; nil when the wait is cancelled.
+  func firstFailure() async -> FusionRouteError? {
+    for await failure in failures { return failure }
+    return nil
+  }
+
+  static func failure(name: String, exit: ProcessExit, reason: String, error: String?) -> FusionRouteError {
+    let code: FusionRouteError.Code =
+      switch exit {
+      case .code(64), .code(70): .internal
+      case .code(65): .badInput
+      default: .unavailable
+      }
+    let expert = name.split(separator: ".").dropLast().joined(separator: ".")
+    let why = error ?? "it ended with \(exit); \(reason)"
+    return FusionRouteError(code, "the worker of the expert \"\(expert)\" could not start: \(why)")
+  }
+}
+
+/// What supervised workers say and how they fare, as log lines of this process.
+final class WorkerLog: Sendable {
+  private let logger: Logger
+  private let style: Style
+  private let ended = Mutex<(@Sendable (Int32) -> Void)?>(nil)
+  private let isStopping = Mutex(false)
+
+  init(logger: Logger, style: Style) {
+    self.logger = logger
+    self.style = style
+  }
+
+  func onEnd(_ call: @escaping @Sendable (Int32) -> Void) { ended.withLock { $0 = call } }
+
+  /// From now on ends are expected: nobody is told of them, and workers' goodbyes are not shown.
+  func expectEnds() {
+    ended.withLock { $0 = nil }
+    isStopping.withLock { $0 = true }
+  }
+
+  func record(_ event: ProcessSupervisor.Event) {
+    let isStopping = isStopping.withLock { $0 }
+    switch event {
+    case .started(let name, let pid):
+      logger.info("worker started", metadata: ["worker": "\(name)", "pid": "\(pid)"])
+    case .line(let name, let text):
+      // Why a worker ended is said once, by what supervises it.
+      guard !text.hasPrefix(ProcessSupervisor.errorPrefix), !isStopping || logger.logLevel <= .debug else { return }
+      let line = "\(style.paint("[\(name)]", .faint)) \(text)\n"
+      try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
+    case .ended(let name, let pid, let exit, let error):
+      ended.withLock { $0 }?(pid)
+      let level: Logger.Level = isStopping || exit == .code(0) ? .info : .warning
+      logger.log(
+        level: level, "worker ended",
+        metadata: ["worker": "\(name)", "pid": "\(pid)", "exit": "\(exit)", "reason": "\(error ?? "")"])
+    case .restarting(let name, let wait):
+      logger.info("worker will be started again", metadata: ["worker": "\(name)", "after": "\(wait)"])
+    case .gaveUp(let name, _, let reason, let error):
+      logger.error(
+        "worker was given up", metadata: ["worker": "\(name)", "reason": "\(reason)", "error": "\(error ?? "")"])
+    }
+  }
+}

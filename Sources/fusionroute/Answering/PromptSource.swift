@@ -1,0 +1,72 @@
+internal import Core
+internal import Foundation
+
+#if canImport(Darwin)
+  internal import Darwin
+#else
+  internal import Glibc
+#endif
+
+/// Where prompts come from: the command line, or stdin line by line as they arrive.
+enum PromptSource: Sendable {
+  case given([String])
+  case standardInput
+
+  typealias Item = Result<Prompt, FusionRouteError>
+
+  /// Prompts in order. A line that is no prompt comes as its error; a stream that cannot be read ends.
+  func items() -> AsyncStream<Item> {
+    switch self {
+    case .given(let texts):
+      AsyncStream { continuation in
+        for (index, text) in texts.enumerated() {
+          let label = texts.count == 1 ? nil : "prompt \(index + 1)"
+          continuation.yield(.success(Prompt(label: label, content: .text(text))))
+        }
+        continuation.finish()
+      }
+    case .standardInput:
+      AsyncStream { continuation in
+        // Reading blocks for as long as nobody types: a thread of its own, which ends with the process.
+        Thread.detachNewThread {
+          var number = 0
+          Self.readLines(from: STDIN_FILENO) { bytes in
+            number += 1
+            do {
+              if let prompt = try Prompt.line(bytes, number: number) { continuation.yield(.success(prompt)) }
+            } catch let error as FusionRouteError {
+              continuation.yield(.failure(error))
+            } catch {
+              continuation.yield(.failure(.internal("line \(number) of the prompts cannot be read", cause: error)))
+            }
+          }
+          continuation.finish()
+        }
+      }
+    }
+  }
+
+  /// Calls `line` with each line, without its line feed. Lines over the limit are cut one byte above it.
+  static func readLines(from descriptor: Int32, line: ([UInt8]) -> Void) {
+    var buffer = [UInt8](repeating: 0, count: 65_536)
+    var pending: [UInt8] = []
+    while true {
+      let count = read(descriptor, &buffer, buffer.count)
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { break }
+      var rest = buffer[..<count]
+      while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+        append(rest[..<end], to: &pending)
+        line(pending)
+        pending.removeAll(keepingCapacity: true)
+        rest = rest[(end + 1)...]
+      }
+      append(rest, to: &pending)
+    }
+    if !pending.isEmpty { line(pending) }
+  }
+
+  private static func append(_ bytes: ArraySlice<UInt8>, to pending: inout [UInt8]) {
+    pending += bytes.prefix(max(0, Prompt.maximumLineBytes + 1 - pending.count))
+  }
+}

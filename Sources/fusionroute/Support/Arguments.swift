@@ -1,0 +1,11 @@
+// Values of other modules as option values; conformances of public types are public, and so are these imports.
+public import ArgumentParser
+public import Coordinator
+public import Launch
+public import ModelFiles
+
+extension ClusterFile.KVType: ExpressibleByArgument {}
+extension FanoutPolicy: ExpressibleByArgument {}
+extension WarmPolicy: ExpressibleByArgument {}
+extension ModelRecipe.Architecture: ExpressibleByArgument {}
+extension ModelRecipe.VocabularyKind: ExpressibleByArgument {}

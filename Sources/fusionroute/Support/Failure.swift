@@ -1,0 +1,60 @@
+internal import ArgumentParser
+internal import Core
+internal import Foundation
+internal import Launch
+
+/// Turns errors into one sentence on stderr and the right exit code.
+enum Failure {
+  /// Ends the process.
+  static func exit(_ error: any Error) -> Never {
+    if let reported = error as? Reported { Foundation.exit(reported.error.code.exitCode) }
+    if let failure = known(error) {
+      report(failure)
+      Foundation.exit(failure.code.exitCode)
+    }
+    // Usage errors, --help and --version; they print what belongs to them.
+    FusionRoute.exit(withError: error)
+  }
+
+  /// `error: SENTENCE` on stderr, the form that a supervising process looks for.
+  static func report(_ error: FusionRouteError) {
+    let style = Style(.standardError)
+    // Who pressed Ctrl-C made no mistake.
+    let prefix = error.code == .interrupted ? "" : style.paint(ProcessSupervisor.errorPrefix, .failure)
+    let text = prefix + singleLine("\(error)") + "\n"
+    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+  }
+
+  /// The error as one of ours; nil for those that ArgumentParser explains.
+  static func known(_ error: any Error) -> FusionRouteError? {
+    switch error {
+    case let error as FusionRouteError: error
+    case is CancellationError: .interrupted("interrupted")
+    case is ExitCode, is CleanExit, is ValidationError: nil
+    default:
+      // ArgumentParser's own error types are not public; it knows them by their exit code.
+      FusionRoute.exitCode(for: error) == .failure
+        ? .internal("an unexpected error, which is a defect of this program", cause: error) : nil
+    }
+  }
+
+  private static func singleLine(_ text: String) -> String {
+    text.split(whereSeparator: \.isNewline).map { $0.trimmingPrefix(while: \.isWhitespace) }.joined(separator: " ")
+  }
+}
+
+/// The arguments as the system passed them.
+enum RawArguments {
+  /// Swift repairs invalid UTF-8 in arguments silently, which would answer another prompt than the one given.
+  static func checkUTF8() throws {
+    for index in 1..<max(1, Int(CommandLine.argc)) {
+      guard let argument = CommandLine.unsafeArgv[index] else { continue }
+      let bytes = UnsafeRawBufferPointer(start: argument, count: strlen(argument))
+      if String(validating: bytes, as: UTF8.self) == nil {
+        let before = index > 1 ? CommandLine.unsafeArgv[index - 1].map { String(cString: $0) } : nil
+        let place = before.map { $0.hasPrefix("-") ? "the value of \($0)" : "argument \(index)" } ?? "argument \(index)"
+        throw FusionRouteError.badInput("\(place) is not valid UTF-8")
+      }
+    }
+  }
+}

@@ -1,0 +1,187 @@
+import Core
+import Testing
+
+@testable import Coordinator
+
+@Suite struct ReplicaRegistryTests {
+  static let vocabulary = SHA256Digest(hashing: [1])
+  static let model = SHA256Digest(hashing: [2])
+  static let bits = SHA256Digest(hashing: [3])
+
+  static func registry(reproducible: Bool = true) -> ReplicaRegistry<String> {
+    ReplicaRegistry(
+      requirements: .init(
+        experts: ["math", "code"], vocabularyFingerprint: vocabulary, vocabularySize: 100, protocolRange: 2...3,
+        reproducible: reproducible))
+  }
+
+  static func offer(
+    _ expert: String = "math", incarnation: UInt64, model: SHA256Digest = model, bits: SHA256Digest = bits,
+    protocols: ClosedRange<UInt32> = 3...3, vocabulary: SHA256Digest = vocabulary, slots: Int = 2
+  ) -> ReplicaOffer {
+    ReplicaOffer(
+      expert: expert, incarnation: incarnation, protocolRange: protocols, modelFingerprint: model,
+      vocabularyFingerprint: vocabulary, vocabularySize: 100, numericsLabel: "cpu", numericsHash: bits,
+      batchInvariant: true, slots: slots, context: 512, maximumPositions: 8, host: "here", pid: Int32(incarnation))
+  }
+
+  private func accepted(_ decision: ReplicaRegistry<String>.Decision) throws -> ReplicaID {
+    guard case .accepted(let id) = decision else {
+      Issue.record("\(decision)")
+      throw FusionRouteError.internal("not accepted")
+    }
+    return id
+  }
+
+  @Test("versions N and N-1 are served, others are refused with both ranges named")
+  func protocolVersions() throws {
+    var registry = Self.registry()
+    _ = try accepted(registry.register(Self.offer(incarnation: 1, protocols: 1...2), from: "a", now: 0).0)
+    guard case .refused(let code, let message) = registry.register(
+      Self.offer(incarnation: 2, protocols: 1...1), from: "b", now: 0
+    ).0 else {
+      Issue.record("accepted")
+      return
+    }
+    #expect(code == "protocol")
+    #expect(message.contains("2 to 3") && message.contains("1 to 1"))
+  }
+
+  @Test("a replica that is not the same expert is refused; other numerics only in reproducible mode")
+  func sameExpert() throws {
+    for reproducible in [true, false] {
+      var registry = Self.registry(reproducible: reproducible)
+      _ = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
+      let otherModel = registry.register(Self.offer(incarnation: 2, model: Self.bits), from: "b", now: 0).0
+      guard case .refused("model", _) = otherModel else {
+        Issue.record("\(otherModel)")
+        return
+      }
+      let otherBits = registry.register(Self.offer(incarnation: 3, bits: Self.model), from: "c", now: 0).0
+      if reproducible {
+        guard case .refused("numerics", _) = otherBits else {
+          Issue.record("\(otherBits)")
+          return
+        }
+      } else {
+        _ = try accepted(otherBits)
+      }
+    }
+  }
+
+  @Test("an unknown expert is refused with the known names; another vocabulary is compared first")
+  func unknownExpertAndVocabulary() {
+    var registry = Self.registry()
+    guard case .refused("expert", let message) = registry.register(
+      Self.offer("maths", incarnation: 1), from: "a", now: 0
+    ).0 else {
+      Issue.record("accepted")
+      return
+    }
+    #expect(message.contains("code, math"))
+    guard case .compareVocabulary(let id) = registry.register(
+      Self.offer(incarnation: 2, vocabulary: Self.bits), from: "b", now: 0
+    ).0 else {
+      Issue.record("not compared")
+      return
+    }
+    #expect(registry.serving("math").isEmpty)
+    registry.verified(id)
+    #expect(registry.serving("math").map(\.id) == [id])
+  }
+
+  @Test("the least loaded replica is chosen, and a sequence that has begun stays with identical weights")
+  func placement() throws {
+    var registry = Self.registry()
+    let a = try accepted(registry.register(Self.offer(incarnation: 1, slots: 4), from: "a", now: 0).0)
+    let b = try accepted(registry.register(Self.offer(incarnation: 2, slots: 2), from: "b", now: 0).0)
+    var counts: [ReplicaID: Int] = [:]
+    for sequence in 0..<6 {
+      let id = try #require(registry.place("math", fingerprint: nil, excluding: []))
+      registry.assign(UInt64(sequence), to: id)
+      counts[id, default: 0] += 1
+    }
+    #expect(counts == [a: 4, b: 2])
+    #expect(registry.place("math", fingerprint: Self.vocabulary, excluding: []) == nil)
+    #expect(registry.place("math", fingerprint: Self.model, excluding: [a]) == b)
+    #expect(registry.place("code", fingerprint: nil, excluding: []) == nil)
+    #expect(registry.missingExperts == ["code"])
+  }
+
+  @Test("silence makes a replica lost; heartbeats without progress make a working one hung, and an idle one not")
+  func liveness() throws {
+    var registry = Self.registry()
+    let second: UInt64 = 1_000_000_000
+    let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
+    #expect(registry.overdue(now: 2 * second).isEmpty)
+    #expect(registry.overdue(now: 4 * second).map(\.0) == [a])
+    for time in 1...30 {
+      registry.heartbeat(from: a, progress: 5, batchBudget: 0, draining: false, now: UInt64(time) * second)
+    }
+    #expect(registry.overdue(now: 30 * second).isEmpty)
+    registry.callStarted(a, now: 30 * second)
+    for time in 31...39 {
+      registry.heartbeat(from: a, progress: 5, batchBudget: 0, draining: false, now: UInt64(time) * second)
+      #expect(registry.overdue(now: UInt64(time) * second).isEmpty)
+    }
+    registry.heartbeat(from: a, progress: 5, batchBudget: 0, draining: false, now: 41 * second)
+    #expect(registry.overdue(now: 41 * second).map(\.0) == [a])
+    registry.heartbeat(from: a, progress: 6, batchBudget: 0, draining: false, now: 41 * second)
+    #expect(registry.overdue(now: 41 * second).isEmpty)
+    // A long batch announces itself.
+    registry.heartbeat(from: a, progress: 6, batchBudget: 10 * second, draining: false, now: 60 * second)
+    #expect(registry.overdue(now: 61 * second).isEmpty)
+  }
+
+  @Test("draining and quarantined replicas get no new sequences; a process that registers anew replaces itself")
+  func states() throws {
+    var registry = Self.registry()
+    let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
+    registry.heartbeat(from: a, progress: 0, batchBudget: 0, draining: true, now: 1)
+    #expect(registry.serving("math").isEmpty)
+    let (decision, lost) = registry.register(Self.offer(incarnation: 1), from: "a2", now: 2)
+    #expect(lost == a)
+    let again = try accepted(decision)
+    #expect(registry.peer(of: a) == nil && registry.peer(of: again) == "a2")
+    registry.quarantine(again)
+    #expect(registry.place("math", fingerprint: nil, excluding: []) == nil)
+  }
+}
+
+@Suite struct AdmissionGateTests {
+  @Test("never more than the limit run, arrivals are served in order, the queue is bounded", arguments: 0..<10)
+  func bounded(seed: UInt64) {
+    print("admission seed \(seed)")
+    var random = SplitMix64(seed: seed)
+    var gate = AdmissionGate(limit: 3, queueLimit: 5)
+    var running: [UInt64] = []
+    var queue: [UInt64] = []
+    for next in 1...2_000 as ClosedRange<UInt64> {
+      switch Int.random(in: 0..<5, using: &random) {
+      case 0, 1:
+        switch gate.arrive(next) {
+        case .start:
+          #expect(queue.isEmpty && running.count < gate.limit)
+          running.append(next)
+        case .wait: queue.append(next)
+        case .refuse: #expect(queue.count == 5)
+        }
+      case 2, 3:
+        guard let leaving = (running + queue).randomElement(using: &random) else { continue }
+        running.removeAll { $0 == leaving }
+        queue.removeAll { $0 == leaving }
+        let started = gate.leave(leaving)
+        #expect(started == Array(queue.prefix(started.count)))
+        queue.removeFirst(started.count)
+        running += started
+      default:
+        let started = gate.setLimit(Int.random(in: 1...4, using: &random))
+        #expect(started == Array(queue.prefix(started.count)))
+        queue.removeFirst(started.count)
+        running += started
+      }
+      #expect(gate.runningCount == running.count && gate.waitingCount == queue.count)
+      #expect(queue.isEmpty || running.count >= gate.limit)
+    }
+  }
+}

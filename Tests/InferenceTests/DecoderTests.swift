@@ -1,0 +1,367 @@
+import Core
+import Foundation
+import ModelFiles
+import Synchronization
+import Testing
+
+@testable import Inference
+
+@Suite(.serialized) struct DecoderTests {
+  private func digests(_ model: Model, _ tokens: [Token]) throws -> [SHA256Digest] {
+    try LlamaOracle.rows(model: model.path, tokens: tokens, vocabulary: model.vocabulary.size)
+      .map { row in row.withUnsafeBytes { SHA256Digest(hashing: $0) } }
+  }
+
+  // MARK: - KV reuse
+
+  @Test(arguments: ["llama f32", "gemma3 f32", "gemma3 bf16"])
+  func rollsBackAndDecodesAgain(_ name: String) async throws {
+    let model = try TestModels.model(name)
+    let first = randomTokens(200, vocabulary: model.vocabulary.size, seed: 21)
+    // A branch far behind the window of 64, and one inside it.
+    let far = Array(first[..<50]) + randomTokens(30, vocabulary: model.vocabulary.size, seed: 22)
+    let near = Array(first[..<180]) + randomTokens(5, vocabulary: model.vocabulary.size, seed: 23)
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 1, contextPerSequence: 256))
+    _ = try await decoder.decode(sequence: 1, first)
+
+    let nearAnswer = try await decoder.decode(sequence: 1, near)
+    #expect(nearAnswer.summary.reusedTokens == 180)
+    #expect(nearAnswer.summary.evaluatedTokens == 5)
+    #expect(bits(nearAnswer.rows[0].logits) == (try digests(model, near)).last)
+
+    let farAnswer = try await decoder.decode(sequence: 1, far, wanted: [79])
+    #expect(farAnswer.summary.reusedTokens == 50)
+    #expect(bits(farAnswer.rows[0].logits) == (try digests(model, far)).last)
+    decoder.shutdown()
+  }
+
+  @Test func wantedAgainDecodesOneTokenOnly() async throws {
+    let model = try TestModels.model("llama f32")
+    let tokens = randomTokens(40, vocabulary: model.vocabulary.size, seed: 24)
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 1, contextPerSequence: 256))
+    let warm = try await decoder.decode(sequence: 1, tokens, wanted: [])
+    #expect(warm.rows.isEmpty)
+    #expect(warm.summary.evaluatedTokens == 40)
+    let again = try await decoder.decode(sequence: 1, tokens)
+    #expect(again.summary.evaluatedTokens == 1)
+    #expect(bits(again.rows[0].logits) == (try digests(model, tokens)).last)
+    // Warm already: nothing to do at all.
+    let nothing = try await decoder.decode(sequence: 1, Array(tokens[..<30]), wanted: [])
+    #expect(nothing.summary.evaluatedTokens == 0)
+    #expect(nothing.summary.reusedTokens == 30)
+    #expect(nothing.summary.computeNanoseconds == 0)
+    #expect(decoder.statistics.evaluatedTokens == 41)
+    decoder.shutdown()
+  }
+
+  @Test(arguments: ["llama f32", "gemma3 q8_0"])
+  func evictsTheLeastRecentlyUsed(_ name: String) async throws {
+    let model = try TestModels.model(name)
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 3, contextPerSequence: 256))
+    let prompts = (0..<6).map { randomTokens(70 + 11 * $0, vocabulary: model.vocabulary.size, seed: UInt64(30 + $0)) }
+    let expected = try prompts.map { try digests(model, $0).last }
+    for round in 0..<3 {
+      for (index, prompt) in prompts.enumerated() {
+        let answer = try await decoder.decode(sequence: UInt64(index), prompt)
+        #expect(bits(answer.rows[0].logits) == expected[index], "round \(round), prompt \(index)")
+      }
+    }
+    #expect(decoder.statistics.evictions == 15)
+    #expect(decoder.statistics.residentSequences == 3)
+    decoder.shutdown()
+  }
+
+  @Test(arguments: ["llama f32", "gemma3 f32"])
+  func copiesASharedPrefix(_ name: String) async throws {
+    let model = try TestModels.model(name)
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 3, contextPerSequence: 512))
+    let shared = randomTokens(300, vocabulary: model.vocabulary.size, seed: 41)
+    let a = shared + randomTokens(9, vocabulary: model.vocabulary.size, seed: 42)
+    let b = shared + randomTokens(21, vocabulary: model.vocabulary.size, seed: 43)
+    _ = try await decoder.decode(sequence: 1, a)
+    let answer = try await decoder.decode(sequence: 2, b)
+    #expect(answer.summary.reusedTokens == 300)
+    #expect(bits(answer.rows[0].logits) == (try digests(model, b)).last)
+    // The source is as it was.
+    let longer = a + [7]
+    let after = try await decoder.decode(sequence: 1, longer)
+    #expect(after.summary.evaluatedTokens == 1)
+    #expect(bits(after.rows[0].logits) == (try digests(model, longer)).last)
+    decoder.shutdown()
+  }
+
+  /// Decodes `requests` in one turn of the decoder: they are submitted while it is busy delivering to another.
+  private func together(_ decoder: BatchingDecoder, _ requests: [(sequence: UInt64, tokens: [Token])]) async
+    -> [Answer?]
+  {
+    let boxes = requests.map { _ in RowBox() }
+    let left = OrderBox()
+    return await withCheckedContinuation { continuation in
+      let start: @Sendable () -> Void = {
+        for (index, request) in requests.enumerated() {
+          decoder.submit(
+            DecodeRequest(
+              id: BatchingDecoder.nextID(), sequence: request.sequence, tokens: request.tokens,
+              wanted: [request.tokens.count - 1], deliver: { boxes[index].append($0) },
+              completion: { result in
+                guard left.append((try? result.get()) == nil ? -1 : index) == requests.count else { return }
+                let summary = DecodeSummary(
+                  evaluatedTokens: 0, reusedTokens: 0, queueNanoseconds: 0, computeNanoseconds: 0)
+                continuation.resume(returning: boxes.map { Answer(rows: $0.all, summary: summary) })
+              }))
+        }
+      }
+      decoder.submit(
+        DecodeRequest(
+          id: BatchingDecoder.nextID(), sequence: 99, tokens: [5], wanted: [0], deliver: { _ in start() },
+          completion: { _ in }))
+    }
+  }
+
+  @Test(arguments: ["llama f32", "gemma3 bf16"])
+  func anIdleSlotBetweenStepsIsBridged(_ name: String) async throws {
+    let model = try TestModels.model(name)
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 5, contextPerSequence: 256))
+    let all = (0..<4).map { randomTokens(120, vocabulary: model.vocabulary.size, seed: UInt64(200 + $0)) }
+    let expected = try all.map { try digests(model, $0) }
+    var lengths = [20, 31, 42, 53]
+    func step(_ sequences: [Int]) async throws {
+      for index in sequences { lengths[index] += 1 }
+      let answers = await together(decoder, sequences.map { (UInt64($0), Array(all[$0][..<lengths[$0]])) })
+      for (index, answer) in zip(sequences, answers) {
+        let row = try #require(answer?.rows.first)
+        #expect(bits(row.logits) == expected[index][lengths[index] - 1], "sequence \(index) at \(lengths[index])")
+      }
+    }
+    // Slots 0 to 3 in this order, and the cost of each batch size.
+    for index in 0..<4 { try await step([index]) }
+    for _ in 0..<3 { try await step([0, 1, 2, 3]) }
+    for _ in 0..<3 { try await step([0, 1, 2]) }
+    // 1 and 2 idle in between, then go on as if nothing had been.
+    for _ in 0..<20 { try await step([0, 3]) }
+    for _ in 0..<10 { try await step([0, 2, 3]) }
+    for _ in 0..<3 { try await step([0, 1, 2, 3]) }
+    #expect(decoder.statistics.refilledTokens > 0)
+    print("\(name): \(decoder.statistics.refilledTokens) tokens decoded again to bridge idle slots")
+    decoder.shutdown()
+  }
+
+  // MARK: - Hidden states
+
+  /// What the output matrix multiplies: checked by multiplying it with the matrix of the file.
+  @Test(arguments: ["llama f32", "gemma3 f32"])
+  func hiddenStatesGiveTheLogits(_ name: String) async throws {
+    let model = try TestModels.model(name)
+    let vocabulary = model.vocabulary.size
+    let width = model.information.embeddingWidth
+    let file = try GGUFFile.read(model.path)
+    let matrix = try file.floats(of: try #require(file.tensor(named: "token_embd.weight")))
+    try #require(matrix.count == vocabulary * width)
+    let decoder = try BatchingDecoder(
+      model: model, configuration: .init(slots: 6, contextPerSequence: 256, hiddenStates: true, maximumBatch: 64))
+    // Sequences of mixed lengths at once: each must get its own routing.
+    let prompts = [1, 2, 17, 40, 90, 3].enumerated().map { index, length in
+      randomTokens(length, vocabulary: vocabulary, seed: UInt64(50 + index))
+    }
+    try await withThrowingTaskGroup(of: (Int, Answer).self) { group in
+      for (index, prompt) in prompts.enumerated() {
+        group.addTask { (index, try await decoder.decode(sequence: UInt64(index), prompt, hidden: true)) }
+      }
+      for try await (index, answer) in group {
+        let row = try #require(answer.rows.first)
+        let hidden = try #require(row.hidden)
+        try #require(hidden.count == width)
+        for token in stride(from: 0, to: vocabulary, by: 7) {
+          var sum = 0.0
+          for j in 0..<width { sum += Double(matrix[token * width + j]) * Double(hidden[j]) }
+          #expect(abs(sum - Double(row.logits[Token(token)])) < 1e-4, "prompt \(index), token \(token)")
+        }
+        #expect(bits(row.logits) == (try digests(model, prompts[index])).last)
+      }
+    }
+    decoder.shutdown()
+  }
+
+  @Test(arguments: ["llama bf16", "gemma3 q8_0"])
+  func hiddenStatesDoNotDependOnTheBatch(_ name: String) async throws {
+    let model = try TestModels.model(name)
+    let tokens = randomTokens(60, vocabulary: model.vocabulary.size, seed: 61)
+    let decoder = try BatchingDecoder(
+      model: model, configuration: .init(slots: 8, contextPerSequence: 256, hiddenStates: true))
+    let whole = try await decoder.decode(sequence: 1, tokens, wanted: Array(tokens.indices), hidden: true)
+    #expect(whole.rows.map { bits($0.logits) } == (try digests(model, tokens)))
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for sequence in 2..<8 {
+        group.addTask {
+          for count in stride(from: sequence, to: tokens.count, by: sequence) {
+            // Some of the sequences do not ask for hidden states.
+            let answer = try await decoder.decode(
+              sequence: UInt64(sequence), Array(tokens[..<count]), hidden: sequence % 3 != 0)
+            #expect(bits(answer.rows[0].logits) == bits(whole.rows[count - 1].logits))
+            if sequence % 3 != 0 { #expect(bits(answer.rows[0].hidden) == bits(whole.rows[count - 1].hidden)) }
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+    decoder.shutdown()
+  }
+
+  // MARK: - Order, limits, ends
+
+  @Test func moreSequencesThanSlotsTakeTurns() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 2, contextPerSequence: 256))
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for sequence in 0..<12 {
+        group.addTask {
+          let tokens = randomTokens(30 + sequence, vocabulary: model.vocabulary.size, seed: UInt64(70 + sequence))
+          let expected = try digests(model, tokens)
+          for count in [10, 11, 12, tokens.count] {
+            let answer = try await decoder.decode(sequence: UInt64(sequence), Array(tokens[..<count]))
+            #expect(bits(answer.rows[0].logits) == expected[count - 1])
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+    #expect(decoder.statistics.queued == 0)
+    decoder.shutdown()
+  }
+
+  @Test func severalRequestsOfOneSequenceKeepTheirOrder() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 1, contextPerSequence: 256))
+    let tokens = randomTokens(100, vocabulary: model.vocabulary.size, seed: 81)
+    let box = OrderBox()
+    await withCheckedContinuation { continuation in
+      for count in 1...20 {
+        decoder.submit(
+          DecodeRequest(
+            id: UInt64(count), sequence: 1, tokens: Array(tokens[..<(5 * count)]), wanted: [5 * count - 1],
+            deliver: { _ in }, completion: { _ in if box.append(count) == 20 { continuation.resume() } }))
+      }
+    }
+    #expect(box.all == Array(1...20))
+    #expect(decoder.statistics.evaluatedTokens == 100)
+    decoder.shutdown()
+  }
+
+  @Test func refusesWhatCannotBeServed() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(
+      model: model, configuration: .init(slots: 1, contextPerSequence: 100, queueLimit: 1))
+    #expect(decoder.contextPerSequence == 256)
+    func sentence(_ body: () async throws -> Answer) async -> String {
+      do {
+        _ = try await body()
+        return "no error"
+      } catch { return (error as? FusionRouteError)?.message ?? "\(error)" }
+    }
+    let long = [Token](repeating: 5, count: 257)
+    #expect(
+      await sentence { try await decoder.decode(sequence: 1, long) }
+        == "a prefix of 257 tokens is longer than the context of 256 tokens per sequence; shorten the prompt or raise "
+        + "`context`")
+    #expect(await sentence { try await decoder.decode(sequence: 1, [5, 640, 5]) }.contains("outside the vocabulary"))
+    #expect(await sentence { try await decoder.decode(sequence: 1, [5, -1, 5]) }.contains("outside the vocabulary"))
+    #expect(await sentence { try await decoder.decode(sequence: 1, []) }.contains("at least one token"))
+    #expect(await sentence { try await decoder.decode(sequence: 1, [5, 6], wanted: [2]) }.contains("ascending"))
+    #expect(await sentence { try await decoder.decode(sequence: 1, [5, 6], wanted: [1, 0]) }.contains("ascending"))
+    #expect(await sentence { try await decoder.decode(sequence: 1, [5], hidden: true) }.contains("hidden"))
+    // It works after all that, up to the last position of the context.
+    let answer = try await decoder.decode(sequence: 1, Array(long[..<256]))
+    #expect(answer.rows.count == 1)
+    decoder.shutdown()
+    #expect(await sentence { try await decoder.decode(sequence: 1, [5]) } == "the decoder was shut down")
+    decoder.shutdown()
+  }
+
+  @Test func cancelsWhatIsQueuedAndWhatIsRunning() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(
+      model: model, configuration: .init(slots: 1, contextPerSequence: 4096, prefillMilliseconds: 2))
+    let tokens = randomTokens(4000, vocabulary: model.vocabulary.size, seed: 91)
+    let long = Task { try await decoder.decode(sequence: 1, tokens, id: 1001) }
+    let queued = Task { try await decoder.decode(sequence: 2, tokens, id: 1002) }
+    while decoder.statistics.evaluatedTokens == 0 { try await Task.sleep(for: .milliseconds(1)) }
+    decoder.cancel(request: 1002)
+    decoder.cancel(request: 1001)
+    decoder.cancel(request: 77)
+    await #expect(throws: FusionRouteError.self) { _ = try await long.value }
+    await #expect(throws: FusionRouteError.self) { _ = try await queued.value }
+    #expect(decoder.statistics.evaluatedTokens < 4000)
+    // The state is sound afterwards.
+    let short = Array(tokens[..<50])
+    let answer = try await decoder.decode(sequence: 1, short)
+    #expect(bits(answer.rows[0].logits) == (try digests(model, short)).last)
+    decoder.shutdown()
+  }
+
+  @Test func aFailedComputationIsRepeatedOnce() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(
+      model: model, configuration: .init(slots: 2, contextPerSequence: 256, maximumBatch: 32))
+    let tokens = randomTokens(100, vocabulary: model.vocabulary.size, seed: 94)
+    let expected = try digests(model, tokens)
+    _ = try await decoder.decode(sequence: 1, Array(tokens[..<60]))
+    decoder.monitor.failuresToSimulate.store(1, ordering: .relaxed)
+    // Its KV is gone, so everything is evaluated again, and each row still comes once.
+    let answer = try await decoder.decode(sequence: 1, tokens, wanted: Array(60..<100))
+    #expect(answer.rows.map(\.position) == Array(60..<100))
+    #expect(answer.rows.map { bits($0.logits) } == Array(expected[60...]))
+    #expect(answer.summary.evaluatedTokens == 100)
+    // Twice is too often for a request, and harmless for the next.
+    decoder.monitor.failuresToSimulate.store(2, ordering: .relaxed)
+    do {
+      _ = try await decoder.decode(sequence: 1, tokens)
+      Issue.record("no error")
+    } catch let error as FusionRouteError {
+      #expect(error.code == .unavailable)
+      #expect(error.message == "the computation failed (simulated); try again")
+    }
+    let again = try await decoder.decode(sequence: 1, tokens)
+    #expect(bits(again.rows[0].logits) == expected.last)
+    decoder.shutdown()
+  }
+
+  @Test func shutdownEndsARunningRequestSoon() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 2, contextPerSequence: 8192))
+    let tokens = randomTokens(8000, vocabulary: model.vocabulary.size, seed: 92)
+    let long = Task { try await decoder.decode(sequence: 1, tokens) }
+    while decoder.statistics.evaluatedTokens == 0 { try await Task.sleep(for: .milliseconds(1)) }
+    let clock = ContinuousClock()
+    let duration = clock.measure { decoder.shutdown() }
+    #expect(duration < .seconds(2))
+    await #expect(throws: FusionRouteError.self) { _ = try await long.value }
+  }
+
+  @Test func progressGrowsWhileComputing() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 1, contextPerSequence: 2048))
+    let tokens = randomTokens(2000, vocabulary: model.vocabulary.size, seed: 93)
+    let long = Task { try await decoder.decode(sequence: 1, tokens) }
+    while decoder.statistics.currentBatchBudgetMilliseconds == 0 { await Task.yield() }
+    let before = decoder.statistics
+    #expect(before.queued == 1)
+    _ = try await long.value
+    let after = decoder.statistics
+    #expect(after.progress > before.progress)
+    #expect(after.currentBatchBudgetMilliseconds == 0)
+    #expect(after.kvTokens == 2000)
+    #expect(after.queued == 0)
+    decoder.shutdown()
+  }
+}
+
+final class OrderBox: Sendable {
+  private let values = Mutex<[Int]>([])
+  func append(_ value: Int) -> Int {
+    values.withLock {
+      $0.append(value)
+      return $0.count
+    }
+  }
+  var all: [Int] { values.withLock { $0 } }
+}
