@@ -103,6 +103,17 @@ public struct LatencySplit: Sendable, Equatable {
   public var merge: UInt64 = 0
 
   public init() {}
+
+  public static func - (a: Self, b: Self) -> Self {
+    var difference = a
+    difference.routerQueue -= b.routerQueue
+    difference.routerCompute -= b.routerCompute
+    difference.wire -= b.wire
+    difference.expertQueue -= b.expertQueue
+    difference.expertCompute -= b.expertCompute
+    difference.merge -= b.merge
+    return difference
+  }
 }
 
 public struct GenerationSummary: Sendable {
@@ -120,6 +131,8 @@ public struct GenerationSummary: Sendable {
   public var prefill: Duration
   public var decode: Duration
   public var latency: LatencySplit
+  /// The part of ``latency`` until the first token.
+  public var prefillLatency: LatencySplit
   /// Decisions by the number of logits it took: the first partial row, a longer one, the full row.
   public var certification: CertificationCount
   /// Sequences moved to another replica.

@@ -58,6 +58,7 @@ final class SequenceDecoder {
     summary = GenerationSummary(
       text: "", trailingText: "", finishReason: .length, promptTokens: request.prompt.count, generatedTokens: 0,
       tokensPerExpert: [:], evaluatedTokens: [:], prefill: .zero, decode: .zero, latency: LatencySplit(),
+      prefillLatency: LatencySplit(),
       certification: CertificationCount(), failovers: 0)
     for expert in Self.involved(request.mode, of: experts) {
       links[expert] = ExpertLink(expert: expert, sequence: id, pool: pool, settings: settings.link, logger: logger)
@@ -82,7 +83,10 @@ final class SequenceDecoder {
       while summary.generatedTokens < request.maximumTokens, chain.count <= contextLimit {
         let decision = try await decideNext()
         let now = ContinuousClock.now
-        if firstToken == nil { firstToken = now }
+        if firstToken == nil {
+          firstToken = now
+          summary.prefillLatency = summary.latency
+        }
         if take(decision) {
           summary.finishReason = .stop
           break

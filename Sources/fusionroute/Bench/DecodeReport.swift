@@ -39,13 +39,13 @@ struct DecodeReport: CustomStringConvertible {
   /// Adds a round: rates are of the tokens after the first, whose time is the prompt's.
   mutating func add(trace: DecodeTrace, summary: GenerationSummary, plain: Duration) {
     let tokens = trace.steps.count - 1
-    let total = (summary.prefill + summary.decode).microseconds
-    let latency = summary.latency
+    let total = summary.decode.microseconds
+    let latency = summary.latency - summary.prefillLatency
     var split = [
       "router queue": latency.routerQueue, "router compute": latency.routerCompute, "wire": latency.wire,
       "expert queue": latency.expertQueue, "expert compute": latency.expertCompute, "merge": latency.merge,
-    ].mapValues { Double($0) / 1_000 / Double(trace.steps.count) }
-    split["other"] = total / Double(trace.steps.count) - split.values.reduce(0, +)
+    ].mapValues { Double($0) / 1_000 / Double(tokens) }
+    split["other"] = total / Double(tokens) - split.values.reduce(0, +)
     rounds.append(
       Round(
         tokens: tokens, runtime: Double(tokens) / summary.decode.seconds, plain: Double(tokens) / plain.seconds,
@@ -74,7 +74,7 @@ struct DecodeReport: CustomStringConvertible {
     var lines = [
       "\(rounds.count) rounds, \(tokens) tokens, \(switches) switches of expert; median (least to most)",
       line("runtime, tokens/s", runtime, 1), line("plain llama.cpp, tokens/s", plain, 1), line("ratio", ratio, 3), "",
-      "time per token, microseconds",
+      "time per token after the first, microseconds",
     ]
     lines += Self.parts.map { line("  " + $0, part($0), 0) }
     lines += [
