@@ -56,7 +56,8 @@ import Testing
     let test = Self.chiSquare(observed: observed, probabilities: weights.map { $0 / sum })
     print(
       "sampling: chi-square \(test.statistic) with \(test.degrees) degrees of freedom over \(Self.draws) draws "
-        + "(z = \(test.z)); \(observed.count { $0 > 0 }) different tokens, the most frequent \(observed.max() ?? 0) times")
+        + "(z = \(test.z)); \(observed.count { $0 > 0 }) different tokens, the most frequent \(observed.max() ?? 0) times"
+    )
     #expect(test.degrees >= 20, "the distribution is too narrow to test")
     #expect(abs(test.z) < 3.5)
   }

@@ -133,18 +133,8 @@ public struct GenerationSummary: Sendable {
   public var latency: LatencySplit
   /// The part of ``latency`` until the first token.
   public var prefillLatency: LatencySplit
-  /// Decisions by the number of logits it took: the first partial row, a longer one, the full row.
-  public var certification: CertificationCount
+  /// How much of the experts' rows the decisions took.
+  public var certification: CertificationStatistics
   /// Sequences moved to another replica.
   public var failovers: Int
-}
-
-public struct CertificationCount: Sendable, Equatable {
-  public var first = 0
-  public var longer = 0
-  public var full = 0
-  /// Row bytes received from experts.
-  public var payloadBytes = 0
-
-  public init() {}
 }
