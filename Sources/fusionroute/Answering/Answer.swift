@@ -37,7 +37,8 @@ struct Answer: Sendable {
           .object([
             (
               "decided_by_top_k",
-              .object(certification.decidedByTopK.sorted { $0.key < $1.key }.map { (String($0.key), .integer($0.value)) })
+              .object(
+                certification.decidedByTopK.sorted { $0.key < $1.key }.map { (String($0.key), .integer($0.value)) })
             ),
             ("full_rows", .integer(certification.fullRows)), ("row_bytes", .integer(certification.bytes)),
           ])
