@@ -15,7 +15,11 @@ struct ReturnedLogits {
       throw Self.fault("has more ids than logits, or fewer")
     }
     guard row.floor < .infinity else { throw Self.fault("has the floor \(row.floor)") }
-    try TokenList.check(row.namedIDs, vocabulary: vocabulary, called: "the named tokens of the expert's partial row")
+    do {
+      try TokenList.check(row.namedIDs, vocabulary: vocabulary, called: "the named tokens")
+    } catch let error as FusionRouteError {
+      throw Self.fault("has wrong names (\(error.message))")
+    }
     for i in row.topIDs.indices {
       let (id, logit) = (row.topIDs[i], row.topLogits[i])
       guard id >= 0, Int(id) < vocabulary else { throw Self.fault("has token \(id) of \(vocabulary)") }
