@@ -7,7 +7,7 @@ struct ReturnedLogits {
   /// Every logit whose token is not in `tokens` is at most this.
   let floor: Float
 
-  /// Throws `FusionRouteError.badInput` where the row contradicts itself: sizes, order, ids, NaN or +∞, a floor above the
+  /// Throws `contradictoryRow` where the row contradicts itself: sizes, order, ids, NaN or +∞, a floor above the
   /// least of the top, a named logit above the floor that is not in the top.
   init(_ row: PartialRow, vocabulary: Int) throws {
     floor = row.floor
