@@ -15,7 +15,8 @@ import Testing
   static func alternatingHead(
     _ models: TestModels, prompt: [Token], count: Int
   ) throws -> (head: RoutingHead, forced: ForcedAnswer) {
-    let forced = try ForcedAnswer.make(models, prompt: prompt, count: count) { index, _ in index % models.experts.count }
+    let forced = try ForcedAnswer.make(models, prompt: prompt, count: count) { index, _ in index % models.experts.count
+    }
     let fit = try LeastSquares(rows: forced.hidden, ridge: 1e-9)
     var weight: [Float] = []
     for expert in models.experts.indices {

@@ -16,7 +16,7 @@ import Testing
     (recipe.layers, recipe.width, recipe.feedForward, recipe.vocabularySize) = (1, 32, 64, 384)
     let models = try TestModels.make(in: scratch, recipe: recipe, experts: 2, complementScale: 0.75)
     let prompt: [Token] = [301, 17, 288]
-    let temperature: Float = 0.7
+    let temperature: Float = 1.5
     // Small first rows, so that some draws need longer ones.
     let counts = try await withCluster(
       models, scratch: scratch, context: 256, slots: 8, configure: { $0.topK = 4 }
@@ -56,7 +56,8 @@ import Testing
     let test = Self.chiSquare(observed: observed, probabilities: weights.map { $0 / sum })
     print(
       "sampling: chi-square \(test.statistic) with \(test.degrees) degrees of freedom over \(Self.draws) draws "
-        + "(z = \(test.z)); \(observed.count { $0 > 0 }) different tokens, the most frequent \(observed.max() ?? 0) times")
+        + "(z = \(test.z)); \(observed.count { $0 > 0 }) different tokens, the most frequent \(observed.max() ?? 0) times"
+    )
     #expect(test.degrees >= 20, "the distribution is too narrow to test")
     #expect(abs(test.z) < 3.5)
   }

@@ -106,7 +106,8 @@ enum NumpyOracle {
 
   /// A Python 3 that has numpy; the distribution's own first.
   static func interpreter() throws -> URL {
-    let folders = ["/usr/bin"] + (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
+    let folders =
+      ["/usr/bin"] + (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
     for folder in folders {
       let python = URL(fileURLWithPath: folder).appendingPathComponent("python3")
       guard FileManager.default.isExecutableFile(atPath: python.path) else { continue }

@@ -179,7 +179,8 @@ final class SequenceDecoder {
   private func decide(
     _ complement: LogitsRow?, weights: [Float], selected: Int, fallback: LogitsRow
   ) async throws -> Decision {
-    let order = [selected] + weights.indices.filter { $0 != selected }.sorted { (-weights[$0], $0) < (-weights[$1], $1) }
+    let order =
+      [selected] + weights.indices.filter { $0 != selected }.sorted { (-weights[$0], $0) < (-weights[$1], $1) }
     let tried = request.onExpertLoss == .nextBest ? order : [selected]
     var reason = ""
     for index in tried {
@@ -221,7 +222,15 @@ final class SequenceDecoder {
         return try measured { try scorer.decide(full: full) }
       case .partial(let partial):
         summary.certification.payloadBytes += partial.payloadBytes
-        verdict = try measured { try scorer.decide(partial) }
+        do {
+          verdict = try measured { try scorer.decide(partial) }
+        } catch let error as FusionRouteError where error.code == .badInput {
+          // A row that contradicts itself is proof without an audit: another replica answers.
+          await link.quarantine(replica, reason: error.message)
+          verdict = .needs(topK: settings.topK)
+          previous = 0
+          continue
+        }
         if case .chosen(let choice) = verdict {
           if previous == 0 { summary.certification.first += 1 } else { summary.certification.longer += 1 }
           if isAudited, try await !audit(partial, link: link, replica: replica) {

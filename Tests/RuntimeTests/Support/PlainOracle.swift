@@ -11,7 +11,8 @@ struct PlainOracle {
 
   /// The same, and [position][width]: what the output matrix multiplies.
   static func rowsAndHidden(model: String, tokens: [Token]) throws -> (rows: [[Float]], hidden: [[Float]]) {
-    let file = FileManager.default.temporaryDirectory.appendingPathComponent("fr-hidden-\(UInt64.random(in: 0...(.max)))")
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "fr-hidden-\(UInt64.random(in: 0...(.max)))")
     defer { try? FileManager.default.removeItem(at: file) }
     let rows = try rows(arguments: [model, "--hidden", file.path], tokens: tokens)
     return (rows, try split(Data(contentsOf: file), into: tokens.count))
