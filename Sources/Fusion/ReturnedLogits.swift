@@ -93,6 +93,7 @@ struct ReturnedLogits {
   }
 
   private static func fault(_ what: String) -> FusionRouteError {
-    .badInput("the expert's partial row \(what): the worker is faulty or of another version")
+    FusionRouteError(
+      .contradictoryRow, "the expert's partial row \(what): the worker is faulty or of another version")
   }
 }
