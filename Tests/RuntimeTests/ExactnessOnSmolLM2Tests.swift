@@ -99,8 +99,8 @@ import Testing
     let models = try Self.models(type: type)
     let head = try RoutingHead.read(models.head)
     let prompts = [
-      ProductPrompt(prompt: "Name three animals that live in the forest and what they eat.", max_tokens: 64),
-      ProductPrompt(prompt: "What is 7 + 5?", max_tokens: 32, mode: "no-complement"),
+      ProductPrompt(prompt: "Write a long story about a fisherman and his daughter.", max_tokens: 80),
+      ProductPrompt(prompt: "Explain how bread is made, step by step.", max_tokens: 40, mode: "no-complement"),
       ProductPrompt(prompt: "Write one sentence about the sea.", max_tokens: 24, mode: "expert:second"),
       ProductPrompt(prompt: "Write one sentence about the sea.", max_tokens: 24, mode: "router"),
     ]

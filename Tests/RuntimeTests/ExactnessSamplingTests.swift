@@ -16,7 +16,7 @@ import Testing
     (recipe.layers, recipe.width, recipe.feedForward, recipe.vocabularySize) = (1, 32, 64, 384)
     let models = try TestModels.make(in: scratch, recipe: recipe, experts: 2, complementScale: 0.75)
     let prompt: [Token] = [301, 17, 288]
-    let temperature: Float = 0.7
+    let temperature: Float = 1.5
     // Small first rows, so that some draws need longer ones.
     let counts = try await withCluster(
       models, scratch: scratch, context: 256, slots: 8, configure: { $0.topK = 4 }
