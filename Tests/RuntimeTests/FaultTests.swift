@@ -167,10 +167,12 @@ extension ProcessSuites {
         let code = try worker(1)
         try await run.until("two workers") { Self.registered($0).count == 2 }
         let (reference, _) = try await Self.answer(run, Self.prompts[1])
-        let (answer, _) = try await Self.answer(run, Self.prompts[1]) {
+        let (answer, took) = try await Self.answer(run, Self.prompts[1]) {
           try await Task.sleep(for: .milliseconds(Int(reference.timing.milliseconds / 3)))
           code.signal(SIGKILL)
         }
+        // `expert_wait` is spent once in an answer, not at every token.
+        #expect(took < .milliseconds(300 + 5 * Int(reference.timing.milliseconds)), "\(policy): \(took)")
         if policy == "fail" {
           #expect(answer.finish_reason == "error")
           #expect(answer.error?.message.contains("expert \"code\"") == true, "\(answer.error?.message ?? "none")")

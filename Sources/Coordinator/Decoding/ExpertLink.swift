@@ -31,6 +31,8 @@ actor ExpertLink {
   private var replica: ReplicaID?
   private var fingerprint: SHA256Digest?
   private var excluded: Set<ReplicaID> = []
+  /// The whole wait for a replica has passed in vain: it is not spent again at every further token.
+  private var hasWaitedInVain = false
   private var background: Task<Void, Never>?
   private(set) var evaluatedTokens = 0
   private(set) var failovers = 0
@@ -95,16 +97,18 @@ actor ExpertLink {
   private func home() async throws -> ReplicaID {
     if let replica, pool.serves(replica) { return replica }
     if let replica { leave(replica, reason: "it no longer takes steps") }
-    let deadline = MonotonicClock.now + settings.expertWait.nanoseconds
+    let deadline = MonotonicClock.now + (hasWaitedInVain ? 0 : settings.expertWait.nanoseconds)
     while true {
       try Task.checkCancellation()
       if let (id, offer) = pool.place(expert, sequence: sequence, fingerprint: fingerprint, excluding: excluded) {
         replica = id
         fingerprint = offer.modelFingerprint
         contextLimit = offer.context
+        hasWaitedInVain = false
         return id
       }
       guard MonotonicClock.now < deadline else {
+        hasWaitedInVain = true
         throw Unavailable(expert: expert, reason: "no replica came within \(settings.expertWait)")
       }
       await pool.waitForChange(until: deadline)
