@@ -111,6 +111,8 @@ let package = Package(
     tests("WorkerTests", of: ["Worker", "Core"]),
     tests("LaunchTests", of: ["Launch", "Core"]),
     tests(
+      "CommandTests", of: ["fusionroute", "Core", "Fusion", "Coordinator", "Launch", "ModelFiles", "Inference"]),
+    tests(
       "RuntimeTests",
       of: [
         "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch",

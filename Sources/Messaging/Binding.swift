@@ -9,18 +9,36 @@ internal import Core
 
 /// Binding a socket, with sentences for what can go wrong.
 enum Binding {
-  /// Binds and returns the address bound, wildcard port resolved.
-  ///
+  /// What a socket is bound to.
+  struct Bound {
+    /// Wildcard port resolved.
+    let endpoint: String
+    /// The socket file, if it is one, and which file that is.
+    fileprivate var file: (path: String, device: dev_t, inode: ino_t)?
+
+    /// Removes the socket file, which ZeroMQ leaves behind; before the socket closes, while nobody else can bind it.
+    func removeFile() {
+      var status = stat()
+      guard let file, lstat(file.path, &status) == 0, status.st_dev == file.device, status.st_ino == file.inode else {
+        return
+      }
+      _ = unlink(file.path)
+    }
+  }
+
   /// - Throws: `.unavailable` if the endpoint is in use, `.badInput` if it cannot be bound on this machine.
-  static func bind(_ socket: Socket, to endpoint: Endpoint) throws -> String {
+  static func bind(_ socket: Socket, to endpoint: Endpoint) throws -> Bound {
     if case .ipc(let path) = endpoint.transport { try clearStaleFile(path, endpoint) }
     try socket.set(ZMQ_IPV6, Int32(endpoint.needsIPv6 ? 1 : 0))
     guard zmq_bind(socket.handle, endpoint.bindText) == 0 else { throw failure(zmq_errno(), endpoint) }
+    var bound = Bound(endpoint: socket.lastEndpoint)
     if case .ipc(let path) = endpoint.transport {
       // The socket file is all that keeps other users of this machine out.
       _ = chmod(path, 0o600)
+      var status = stat()
+      if lstat(path, &status) == 0 { bound.file = (path, status.st_dev, status.st_ino) }
     }
-    return socket.lastEndpoint
+    return bound
   }
 
   private static func failure(_ code: Int32, _ endpoint: Endpoint) -> FusionRouteError {

@@ -27,6 +27,11 @@ final class ClientLoop {
   /// Messages that ZeroMQ has not taken yet (its queue is full), in order.
   private var stalled: [Outbox.Item] = []
   private var tick = Timer()
+  /// ZeroMQ gives a connection up for good after some errors (a refused key, a frame over the limit): then, and
+  /// whenever there has been no connection for long, it is made anew.
+  private var reconnect = Timer()
+  private var refusedPause = firstRefusedPause
+  private static let firstRefusedPause = Duration.seconds(1)
 
   init(
     endpoint: Endpoint, security: ClientSecurity?, options: MessagingOptions, handler: any ClientHandler,
@@ -64,6 +69,7 @@ final class ClientLoop {
   func run() {
     outbox.bindToThisThread()
     tick.set(after: options.tickInterval)
+    reconnect.set(after: longWithout)
     var items = [
       zmq_pollitem_t(socket: nil, fd: outbox.wake.readEnd, events: Int16(ZMQ_POLLIN), revents: 0),
       zmq_pollitem_t(socket: dealer.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0),
@@ -71,7 +77,7 @@ final class ClientLoop {
     ]
     while !outbox.isClosed {
       items[1].events = Int16(stalled.isEmpty ? ZMQ_POLLIN : ZMQ_POLLIN | ZMQ_POLLOUT)
-      let wait = outbox.isEmpty ? Timer.wait([tick]) : 0
+      let wait = outbox.isEmpty ? Timer.wait([tick, reconnect]) : 0
       guard zmq_poll(&items, Int32(items.count), wait) >= 0 || zmq_errno() == EINTR else {
         options.logger.error("polling failed", metadata: ["error": "\(SocketError.text(zmq_errno()))"])
         break
@@ -81,7 +87,9 @@ final class ClientLoop {
       if items[2].revents != 0 { readMonitor() }
       if items[1].revents != 0 { receive() }
       flush()
-      if tick.fire(now: Monotonic.now()) {
+      let now = Monotonic.now()
+      if reconnect.fire(now: now) { connectAnew() }
+      if tick.fire(now: now) {
         handler.tick()
         tick.set(after: options.tickInterval)
       }
@@ -105,6 +113,8 @@ final class ClientLoop {
       switch event.kind {
       case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         link.set(up: true)
+        reconnect.cancel()
+        refusedPause = Self.firstRefusedPause
         handler.connected()
       case ZMQ_EVENT_DISCONNECTED:
         guard link.isUp else { continue }
@@ -115,25 +125,42 @@ final class ClientLoop {
           $0.disconnects += 1
           $0.droppedUnreachable += UInt64(lost)
         }
+        reconnect.set(after: longWithout)
         handler.disconnected()
       case 0: break
       default:
         counters.update { $0.handshakeFailures += 1 }
+        reconnect.set(after: refusedPause)
+        refusedPause = min(refusedPause * 2, options.reconnectInterval.longest)
         handler.refused(refusal(event))
       }
     }
   }
 
+  /// Longer than any attempt ZeroMQ makes by itself, so that none is cut short.
+  private var longWithout: Duration {
+    options.reconnectInterval.longest + options.connectTimeout + options.handshakeTimeout
+  }
+
+  private func connectAnew() {
+    zmq_disconnect(dealer.handle, endpoint.text)
+    zmq_connect(dealer.handle, endpoint.text)
+    reconnect.set(after: longWithout)
+  }
+
   private func refusal(_ event: MonitorEvent) -> FusionRouteError {
-    let what = "the coordinator at \"\(endpoint.text)\" refused the connection"
+    let what = "the coordinator at \"\(endpoint.text)\" did not let this worker in"
     switch event.kind {
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
       return .unavailable(
-        "\(what): this worker's key is not in its allow-list; add it to allowed/ in its keys directory")
+        "\(what): the worker's key is not in the allow-list; add it to allowed/ in its keys directory")
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
       return .unavailable("\(what): one side uses keys and the other does not, or they are not each other's keys")
     default:
-      return .unavailable("\(what): the handshake failed; is it a FusionRoute coordinator with the expected key?")
+      // The other side hung up: a server that expects keys does so on a client without, or with its wrong public key.
+      return .unavailable(
+        "\(what): it hung up during the handshake; see that both sides use keys or neither does, and that "
+          + "coordinator.pub is this coordinator's")
     }
   }
 

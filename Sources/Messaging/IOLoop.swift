@@ -59,6 +59,8 @@ struct Timer {
 
   mutating func set(after duration: Duration) { due = Monotonic.now() + Monotonic.nanoseconds(duration) }
 
+  mutating func cancel() { due = nil }
+
   /// Whether it is due; if so, it is done.
   mutating func fire(now: UInt64) -> Bool {
     guard let due, due <= now else { return false }

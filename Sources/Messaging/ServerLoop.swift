@@ -10,8 +10,9 @@ final class ServerLoop {
   /// Messages read before other work gets its turn.
   private static let receiveBatch = 256
 
-  private(set) var boundEndpoints: [String] = []
+  var boundEndpoints: [String] { bound.map(\.endpoint) }
 
+  private var bound: [Binding.Bound] = []
   private let context: Context
   private let router: Socket
   private let monitor: Socket
@@ -49,8 +50,9 @@ final class ServerLoop {
       try router.set(ZMQ_ROUTER_MANDATORY, Int32(1))
       if let security { try security.apply(to: router) }
       monitor = try scope.monitor(router, name: "server-monitor", events: Self.watched)
-      for endpoint in endpoints { boundEndpoints.append(try Binding.bind(router, to: endpoint)) }
+      for endpoint in endpoints { bound.append(try Binding.bind(router, to: endpoint)) }
     } catch {
+      for bound in bound { bound.removeFile() }
       scope.closeAll()
       throw error
     }
@@ -90,6 +92,7 @@ final class ServerLoop {
   /// Closes the sockets and ends the context; waits for what may linger.
   func close() {
     try? router.set(ZMQ_LINGER, outbox.flushing.milliseconds)
+    for bound in bound { bound.removeFile() }
     zmq_socket_monitor(router.handle, nil, 0)
     monitor.close()
     router.close()

@@ -5,10 +5,16 @@ import Synchronization
 
 @testable import Messaging
 
-/// A server handler that hands what it sees to closures and records it.
+/// A server handler that records what it sees and, if told so, sends it back.
 final class RecordingServer: ServerHandler {
+  struct Message: Sendable {
+    let frames: [[UInt8]]
+    let peer: PeerID
+    let user: String?
+  }
+
   struct Record: Sendable {
-    var messages: [(frames: [[UInt8]], peer: PeerID, user: String?)] = []
+    var messages: [Message] = []
     var unreachable: [PeerID] = []
     var disconnects = 0
     var ticks = 0
@@ -23,17 +29,20 @@ final class RecordingServer: ServerHandler {
   func started(_ server: MessageServer) { self.server.withLock { $0 = server } }
 
   func received(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
-    record.withLock { $0.messages.append((frames, peer, user)) }
-    if echoes { _ = server.withLock { $0 }?.send(frames, to: peer) }
+    record.withLock { $0.messages.append(Message(frames: frames, peer: peer, user: user)) }
+    if echoes { server.withLock { $0 }?.send(frames, to: peer) }
   }
 
   func unreachable(_ peer: PeerID) { record.withLock { $0.unreachable.append(peer) } }
   func peerDisconnected() { record.withLock { $0.disconnects += 1 } }
   func tick() { record.withLock { $0.ticks += 1 } }
 
-  var messages: [(frames: [[UInt8]], peer: PeerID, user: String?)] { record.withLock { $0.messages } }
+  var messages: [Message] { record.withLock { $0.messages } }
+  var unreachablePeers: [PeerID] { record.withLock { $0.unreachable } }
+  var disconnects: Int { record.withLock { $0.disconnects } }
+  var ticks: Int { record.withLock { $0.ticks } }
 
-  /// Breaks the cycle with the server.
+  /// Ends the server and breaks the cycle with it.
   func stop() {
     let held = server.withLock { server in
       defer { server = nil }
@@ -52,23 +61,20 @@ final class RecordingClient: ClientHandler {
   }
 
   let record = Mutex(Record())
-  /// Instead of recording, where set.
-  private let onMessage: (@Sendable ([[UInt8]]) -> Void)?
-
-  init(onMessage: (@Sendable ([[UInt8]]) -> Void)? = nil) { self.onMessage = onMessage }
 
   func connected() { record.withLock { $0.connects += 1 } }
   func disconnected() { record.withLock { $0.disconnects += 1 } }
   func refused(_ reason: FusionRouteError) { record.withLock { $0.refusals.append(reason) } }
-  func received(_ frames: [[UInt8]]) {
-    if let onMessage { onMessage(frames) } else { record.withLock { $0.messages.append(frames) } }
-  }
+  func received(_ frames: [[UInt8]]) { record.withLock { $0.messages.append(frames) } }
 
   var messages: [[[UInt8]]] { record.withLock { $0.messages } }
+  var refusals: [FusionRouteError] { record.withLock { $0.refusals } }
+  var connects: Int { record.withLock { $0.connects } }
+  var disconnects: Int { record.withLock { $0.disconnects } }
 }
 
 /// Polls until the condition holds; false after the time-out.
-func eventually(within seconds: Double = 5, _ condition: () -> Bool) -> Bool {
+func eventually(within seconds: Double = 10, _ condition: () -> Bool) -> Bool {
   let end = Date().addingTimeInterval(seconds)
   while Date() < end {
     if condition() { return true }
@@ -76,6 +82,9 @@ func eventually(within seconds: Double = 5, _ condition: () -> Bool) -> Bool {
   }
   return condition()
 }
+
+/// Whether a condition that should never hold stays away for a while.
+func never(within seconds: Double = 0.6, _ condition: () -> Bool) -> Bool { !eventually(within: seconds, condition) }
 
 /// A directory of its own, removed at the end.
 final class Scratch {
@@ -87,10 +96,20 @@ final class Scratch {
   }
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  var ipc: String { "ipc://\(path)/s" }
 }
 
 func testOptions() -> MessagingOptions {
   var logger = Logger(label: "test")
   logger.logLevel = .critical
   return MessagingOptions(logger: logger)
+}
+
+/// Calls `body`, which must throw one of our errors.
+func failure(_ body: () throws -> Void) -> FusionRouteError? {
+  do {
+    try body()
+    return nil
+  } catch { return error as? FusionRouteError }
 }

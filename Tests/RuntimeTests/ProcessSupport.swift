@@ -198,7 +198,9 @@ final class Program: Sendable {
     defer { for pointer in argv + envp { free(pointer) } }
     var pid: pid_t = 0
     let result = posix_spawn(&pid, path, &actions, &attributes, &argv, &envp)
-    guard result == 0 else { throw FusionRouteError.internal("cannot start \(path): \(String(cString: strerror(result)))") }
+    guard result == 0 else {
+      throw FusionRouteError.internal("cannot start \(path): \(String(cString: strerror(result)))")
+    }
     return pid
   }
 }
@@ -285,7 +287,8 @@ struct FaultModels: Sendable {
     experts: [String]? = nil, extra: String = ""
   ) throws -> String {
     let paths = experts ?? [expert(0), expert(1)]
-    var text = "router: { model: \(router ?? self.router), head: \(head ?? self.head), context: \(context) }\nexperts:\n"
+    var text =
+      "router: { model: \(router ?? self.router), head: \(head ?? self.head), context: \(context) }\nexperts:\n"
     for (name, path) in zip(["math", "code"], paths) {
       text += "  \(name): { model: \(path), replicas: \(replicas), context: \(context) }\n"
     }

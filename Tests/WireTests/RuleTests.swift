@@ -75,6 +75,32 @@ import Testing
     }
   }
 
+  /// At every place of an array, whether or not it falls into a whole vector.
+  @Test func badNumbersAnywhere() {
+    for count in [1, 15, 16, 17, 40] {
+      var chunk = RowChunk(
+        request: 1, coordinator: 2, position: 3, offset: 0, total: 1_000, values: Array(repeating: 1, count: count))
+      var score = Score(
+        request: 1, coordinator: 2, tokens: Array(repeating: 7, count: count + 1), first: 1, topK: 0, fullRows: false,
+        deadlineMilliseconds: 1)
+      for i in 0..<count {
+        chunk.values[i] = -.infinity
+        #expect(refusal(.rowChunk(chunk), .worker) == nil)
+        for bad in [Float.nan, .signalingNaN, -.nan, .infinity] {
+          chunk.values[i] = bad
+          #expect(refusal(.rowChunk(chunk), .worker)?.code == .field)
+        }
+        chunk.values[i] = 1
+        for bad: Token in [-1, .min, .max, 1 << 20] {
+          score.tokens[i] = bad
+          #expect(refusal(.score(score), .coordinator)?.code == .field)
+        }
+        score.tokens[i] = (1 << 20) - 1
+        #expect(refusal(.score(score), .coordinator) == nil)
+      }
+    }
+  }
+
   @Test func payloadMustMatchTheHeader() {
     let frames = WireCodec.encode(.stepReply(Self.reply))
     func code(_ frames: [[UInt8]]) -> WireError.Code? {

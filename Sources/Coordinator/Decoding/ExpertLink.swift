@@ -68,7 +68,8 @@ actor ExpertLink {
     return try await perform(chain, wants: wants)
   }
 
-  private func perform(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID) {
+  private func perform(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID)
+  {
     var misses = 0
     for _ in 0..<Self.maximumAttempts {
       try Task.checkCancellation()

@@ -13,14 +13,17 @@ final class ClusterSession: Sendable {
   let coordinator: CoordinatorRuntime
   private let workers: LocalWorkers?
   private let directory: RuntimeDirectory?
+  private let socket: SocketFile?
 
   private init(
-    cluster: ClusterFile, coordinator: CoordinatorRuntime, workers: LocalWorkers?, directory: RuntimeDirectory?
+    cluster: ClusterFile, coordinator: CoordinatorRuntime, workers: LocalWorkers?, directory: RuntimeDirectory?,
+    socket: SocketFile?
   ) {
     self.cluster = cluster
     self.coordinator = coordinator
     self.workers = workers
     self.directory = directory
+    self.socket = socket
   }
 
   /// Runs `body` with a cluster that is ready, and stops it whatever happens.
@@ -70,8 +73,9 @@ final class ClusterSession: Sendable {
       }
       workers?.follow(coordinator)
       let session = ClusterSession(
-        cluster: cluster, coordinator: coordinator, workers: workers, directory: directory)
+        cluster: cluster, coordinator: coordinator, workers: workers, directory: directory, socket: SocketFile(bind))
       do {
+        try cluster.checkExperts(ofHead: coordinator.experts)
         if let workers, bind.isWildcard {
           guard let bound = coordinator.boundEndpoints.first else {
             throw FusionRouteError.internal("the coordinator does not say where it listens")
@@ -79,6 +83,7 @@ final class ClusterSession: Sendable {
           try workers.start(dialling: Self.reachable(bound), logLevel: logLevel)
         }
         try await waitUntilReady(coordinator, workers: workers, cluster: cluster, progress: progress)
+        workers?.ready()
       } catch {
         await session.stop()
         throw error
@@ -152,5 +157,31 @@ final class ClusterSession: Sendable {
     await coordinator.shutdown()
     await workers?.stop()
     directory?.remove()
+    socket?.remove()
+  }
+}
+
+/// The file of a bound ipc socket, which ZeroMQ leaves behind.
+private struct SocketFile: Sendable {
+  private let path: String
+  private let device: dev_t
+  private let inode: ino_t
+
+  init?(_ endpoint: Launch.Endpoint) {
+    guard case .ipc(let path) = endpoint, let status = Self.status(path) else { return nil }
+    self.path = path
+    device = status.st_dev
+    inode = status.st_ino
+  }
+
+  /// Removes it, unless another process has put its own in its place since.
+  func remove() {
+    guard let now = Self.status(path), now.st_dev == device, now.st_ino == inode else { return }
+    unlink(path)
+  }
+
+  private static func status(_ path: String) -> stat? {
+    var status = stat()
+    return lstat(path, &status) == 0 ? status : nil
   }
 }

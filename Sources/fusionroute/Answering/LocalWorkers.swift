@@ -16,7 +16,7 @@ final class LocalWorkers: Sendable {
     self.cluster = cluster
     let (failures, continuation) = AsyncStream<FusionRouteError>.makeStream()
     self.failures = failures
-    let log = WorkerLog(logger: logger, style: Style(.standardError))
+    let log = WorkerLog(logger: logger, style: Style(.standardError), phase: .starting)
     self.log = log
     let supervision = cluster.supervision
     supervisor = ProcessSupervisor(
@@ -38,7 +38,10 @@ final class LocalWorkers: Sendable {
   }
 
   /// Called before anything that makes workers end.
-  func expectEnds() { log.expectEnds() }
+  func expectEnds() { log.enter(.stopping) }
+
+  /// Called when every expert has a replica.
+  func ready() { log.enter(.running) }
 
   /// Stops them all.
   func stop() async {
@@ -82,34 +85,41 @@ final class WorkerLog: Sendable {
   private let logger: Logger
   private let style: Style
   private let ended = Mutex<(@Sendable (Int32) -> Void)?>(nil)
-  private let isStopping = Mutex(false)
+  private let phase: Mutex<Phase>
 
-  init(logger: Logger, style: Style) {
+  /// What the end of a worker means: a failed start, which is reported as the outcome of the start; an accident; or what
+  /// was asked for.
+  enum Phase { case starting, running, stopping }
+
+  init(logger: Logger, style: Style, phase: Phase) {
     self.logger = logger
     self.style = style
+    self.phase = Mutex(phase)
   }
 
   func onEnd(_ call: @escaping @Sendable (Int32) -> Void) { ended.withLock { $0 = call } }
 
-  /// From now on ends are expected: nobody is told of them, and workers' goodbyes are not shown.
-  func expectEnds() {
-    ended.withLock { $0 = nil }
-    isStopping.withLock { $0 = true }
+  /// When stopping, nobody is told of ends, and workers' goodbyes are not shown.
+  func enter(_ phase: Phase) {
+    if phase == .stopping { ended.withLock { $0 = nil } }
+    self.phase.withLock { $0 = phase }
   }
 
   func record(_ event: ProcessSupervisor.Event) {
-    let isStopping = isStopping.withLock { $0 }
+    let phase = phase.withLock { $0 }
     switch event {
     case .started(let name, let pid):
       logger.info("worker started", metadata: ["worker": "\(name)", "pid": "\(pid)"])
     case .line(let name, let text):
       // Why a worker ended is said once, by what supervises it.
-      guard !text.hasPrefix(ProcessSupervisor.errorPrefix), !isStopping || logger.logLevel <= .debug else { return }
+      guard !text.hasPrefix(ProcessSupervisor.errorPrefix), phase != .stopping || logger.logLevel <= .debug else {
+        return
+      }
       let line = "\(style.paint("[\(name)]", .faint)) \(text)\n"
       try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
     case .ended(let name, let pid, let exit, let error):
       ended.withLock { $0 }?(pid)
-      let level: Logger.Level = isStopping || exit == .code(0) ? .info : .warning
+      let level: Logger.Level = phase != .running || exit == .code(0) ? .info : .warning
       logger.log(
         level: level, "worker ended",
         metadata: ["worker": "\(name)", "pid": "\(pid)", "exit": "\(exit)", "reason": "\(error ?? "")"])

@@ -78,7 +78,7 @@ struct WorkersCommand: AsyncParsableCommand {
   private func supervise(
     _ replicas: [Placement.Replica], of file: ClusterFile, dialling endpoint: String, logger: Logger
   ) async throws {
-    let log = WorkerLog(logger: logger, style: Style(.standardError))
+    let log = WorkerLog(logger: logger, style: Style(.standardError), phase: .running)
     let (given, continuation) = AsyncStream<FusionRouteError>.makeStream()
     let left = Mutex(replicas.count)
     let supervision = file.supervision
