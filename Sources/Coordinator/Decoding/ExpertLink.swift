@@ -21,6 +21,8 @@ actor ExpertLink {
 
   /// Attempts at one step before it is given up.
   private static let maximumAttempts = 12
+  /// Times in a row that a replica may lack the prefix: once when it has lost it, once more when it had to make room.
+  private static let maximumMisses = 2
 
   let expert: String
   private let sequence: UInt64
@@ -68,6 +70,7 @@ actor ExpertLink {
 
   private func perform(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID)
   {
+    var misses = 0
     for _ in 0..<Self.maximumAttempts {
       try Task.checkCancellation()
       let replica = try await home()
@@ -80,7 +83,13 @@ actor ExpertLink {
         excluded.removeAll()
         return (result, replica)
       case .missing(let held):
-        ledger.missing(held, chain: chain)
+        misses += 1
+        if misses > Self.maximumMisses {
+          leave(replica, reason: "it lacks the prefix whatever it is sent")
+          misses = 0
+        } else {
+          ledger.missing(held, chain: chain)
+        }
       case .failure(let code, let message):
         guard code != .context, code != .invalid else {
           throw FusionRouteError.badInput("expert \"\(expert)\" refused the prompt: \(message)")

@@ -156,7 +156,11 @@ final class SequenceDecoder {
     }
     guard request.mode.usesRouter else {
       guard case .expert(let name) = request.mode else { throw FusionRouteError.internal("a mode without a model") }
-      return Decision(choice: try await decide(router: nil, expert: name), expert: name)
+      do {
+        return Decision(choice: try await decide(router: nil, expert: name), expert: name)
+      } catch let error as ExpertLink.Unavailable {
+        throw Self.unavailable(error)
+      }
     }
     let output = try await router.evaluate(sequence: id, tokens: chain.tokens, routes: request.mode != .router)
     routerEvaluated += output.evaluatedTokens
@@ -186,19 +190,23 @@ final class SequenceDecoder {
     let order =
       [selected] + weights.indices.filter { $0 != selected }.sorted { (-weights[$0], $0) < (-weights[$1], $1) }
     let tried = request.onExpertLoss == .nextBest ? order : [selected]
-    var reason = ""
+    var lost = ExpertLink.Unavailable(expert: experts[selected], reason: "it was not asked")
     for index in tried {
       do {
         let choice = try await decide(router: complement, expert: experts[index])
         return Decision(choice: choice, expert: experts[index], degraded: index != selected)
       } catch let error as ExpertLink.Unavailable {
-        reason = error.reason
+        lost = error
       }
     }
     if request.onExpertLoss == .router {
       return Decision(choice: try measured { try scorer(router: fallback).decideWithoutExpert() }, degraded: true)
     }
-    throw FusionRouteError.unavailable("expert \"\(experts[selected])\" cannot answer: \(reason)")
+    throw Self.unavailable(lost)
+  }
+
+  private static func unavailable(_ lost: ExpertLink.Unavailable) -> FusionRouteError {
+    .unavailable("expert \"\(lost.expert)\" cannot answer: \(lost.reason)")
   }
 
   private func scorer(router row: LogitsRow?) throws -> StepScorer {
