@@ -23,11 +23,12 @@ public final class LogitsRow: @unchecked Sendable {
   }
 
   public convenience init(_ logits: [Float]) {
-    self.init(count: logits.count) { row in for i in logits.indices { row[i] = logits[i] } }
+    self.init(count: logits.count) { row in _ = row.update(fromContentsOf: logits) }
   }
 
   deinit { storage.deallocate() }
 
+  /// Valid as long as the row is held: keep the row in a variable that outlives the use.
   public var buffer: UnsafeBufferPointer<Float> { UnsafeBufferPointer(start: storage, count: count) }
 
   public subscript(_ token: Token) -> Float { buffer[Int(token)] }

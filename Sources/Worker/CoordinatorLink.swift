@@ -11,6 +11,8 @@ final class CoordinatorLink: Sendable {
   /// What the runtime must know.
   enum Event: Sendable {
     case refused(Refused)
+    /// The connection itself was refused; a full sentence.
+    case notLetIn(FusionRouteError)
     case registered
   }
 
@@ -103,7 +105,7 @@ extension CoordinatorLink: ClientHandler {
 
   func refused(_ reason: FusionRouteError) {
     logger.error("not let in", metadata: ["endpoint": "\(endpoint)", "reason": "\(reason)"])
-    notify(.refused(Refused(code: .authorisation, message: reason.message)))
+    notify(.notLetIn(reason))
   }
 
   func connected() { register() }

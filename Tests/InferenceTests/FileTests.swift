@@ -218,7 +218,7 @@ import Testing
       try Quantizer.convert(input: source, output: "/nonexistent/folder/x.gguf", type: "f16", threads: 1)
     }
     #expect(nowhere.text.contains("cannot write beside /nonexistent/folder/x.gguf"))
-    #expect(nowhere.code == .badInput)
+    #expect(nowhere.code == .unavailable)
   }
 
   // MARK: - Fingerprints

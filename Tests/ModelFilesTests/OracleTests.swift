@@ -99,7 +99,7 @@ import Testing
       var gap: Float
       var behind: Float
       var expert: String?
-      var selection_gap: Float?
+      var selectionGap: Float?
     }
 
     var positions: [Position]
@@ -156,12 +156,14 @@ import Testing
         experts: Dictionary(uniqueKeysWithValues: names.map { ($0, scratch.path("\($0).gguf")) }), mode: mode,
         prompt: prompt, tokens: Array(sequence[30...]))
       let json = String(decoding: try JSONEncoder().encode(input), as: UTF8.self)
-      let verdict = try JSONDecoder().decode(Verdict.self, from: try Tools.oracle([], input: json))
+      let decoder = JSONDecoder()
+      decoder.keyDecodingStrategy = .convertFromSnakeCase
+      let verdict = try decoder.decode(Verdict.self, from: try Tools.oracle([], input: json))
       #expect(verdict.positions.count == 40)
       var chosen: Set<String?> = []
       for (index, position) in verdict.positions.enumerated() {
         let (expert, scores) = try fused(mode, index)
-        if (position.selection_gap ?? 1) > 1e-3 { #expect(position.expert == expert, "\(mode) at \(index)") }
+        if (position.selectionGap ?? 1) > 1e-3 { #expect(position.expert == expert, "\(mode) at \(index)") }
         chosen.insert(position.expert)
         guard position.expert == expert, position.gap > 1e-3 else { continue }
         let best = scores.indices.max { scores[$0] < scores[$1] }

@@ -8,7 +8,8 @@
 A case names the files and the product's own tokens, along which it is judged (teacher forcing):
     {"router": "router.gguf", "head": "head.gguf", "experts": {"math": "math.gguf", …},
      "mode": "fusion" | "expert:<name>" | "router" | "no-complement",
-     "prompt": [ids], "tokens": [ids], "dtype": "float64" | "float32", "gelu": "half" | "exact"}
+     "prompt": [ids], "tokens": [ids], "dtype": "float64" | "float32", "gelu": "half" | "exact",
+     "frequency_penalty": f}                       taken off a token's score for each time it was generated before
 `gelu` matters for Gemma: llama.cpp's CPU backend reads GELU from a table of half-precision values. "half" (the default)
 rounds likewise and differs from it by about 3e-4 per logit of a generated model, "exact" by about 1e-3.
 The answer has one entry per product token:
@@ -54,6 +55,7 @@ def judge(case):
     dtype = np.dtype(case.get("dtype", "float64")).type
     half = case.get("gelu", "half") == "half"
     mode = case.get("mode", "fusion")
+    penalty = case.get("frequency_penalty", 0.0)
     prompt, tokens = case["prompt"], case["tokens"]
     sequence = prompt + tokens[:-1]
     wanted = slice(len(prompt) - 1, len(sequence))
@@ -90,6 +92,8 @@ def judge(case):
             scores = evaluate(case["experts"][expert])[1][index]
             if mode == "fusion":
                 scores = head.scale * router_logits[index] + scores
+        if penalty:
+            scores = scores - penalty * np.bincount(tokens[:index], minlength=len(scores))
         best, second = best_two(scores)
         positions.append({
             "best": best, "second": second, "gap": float(scores[best] - scores[second]),

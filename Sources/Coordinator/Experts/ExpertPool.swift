@@ -74,7 +74,8 @@ final class ExpertPool: Sendable {
     }
     return await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        start(step, wants: wants, sequence: sequence, replica: replica, timeout: timeout, request: request, continuation)
+        start(
+          step, wants: wants, sequence: sequence, replica: replica, timeout: timeout, request: request, continuation)
       }
     } onCancel: {
       cancel(request)

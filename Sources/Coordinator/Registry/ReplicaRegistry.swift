@@ -237,7 +237,8 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
 
   public mutating func sawFrame(from id: ReplicaID, now: UInt64) { replicas[id]?.lastFrame = now }
 
-  public mutating func heartbeat(from id: ReplicaID, progress: UInt64, batchBudget: UInt64, draining: Bool, now: UInt64) {
+  public mutating func heartbeat(from id: ReplicaID, progress: UInt64, batchBudget: UInt64, draining: Bool, now: UInt64)
+  {
     guard var replica = replicas[id] else { return }
     replica.lastFrame = now
     if replica.progress != progress { (replica.progress, replica.progressChanged) = (progress, now) }

@@ -111,6 +111,7 @@ final class ClusterSession: Sendable {
     var configuration = CoordinatorConfiguration(
       routerModel: engine.model, routerHead: cluster.router.head, endpoints: [bind.description])
     configuration.routerAdapters = engine.lora.map { [AdapterFile(path: $0, scale: engine.loraScale)] } ?? []
+    configuration.experts = cluster.experts.map(\.name)
     configuration.gpuLayers = engine.gpuLayers
     configuration.threads = engine.threads
     configuration.context = engine.context
