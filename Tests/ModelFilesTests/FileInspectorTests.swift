@@ -26,8 +26,9 @@ import Testing
       "model (gemma3)", "trial", "96 tokens, every 3rd layer sees everything", "1 key/value heads", "512 tokens",
       "a matrix of its own", "{% for message in messages %}", "f32",
     ] { #expect(text.contains(part), "\(part) in \(text)") }
-    let json = try JSONEncoder().encode(description)
-    #expect(try JSONDecoder().decode(FileDescription.self, from: json) == description)
+    let json = try description.json()
+    #expect(try JSONDecoder().decode(FileDescription.self, from: Data(json.utf8)) == description)
+    #expect(!json.contains("\n"))
   }
 
   @Test func `a head and an adapter are described`() throws {
@@ -69,6 +70,20 @@ import Testing
     #expect(text.contains("gone"))
     let controls = text.unicodeScalars.filter { $0.properties.generalCategory == .control && $0 != "\n" }
     #expect(controls.isEmpty)
+  }
+
+  /// A number that JSON cannot hold is no reason to fail.
+  @Test func `odd numbers are described`() throws {
+    let scratch = try Scratch()
+    var writer = GGUFWriter()
+    try writer.set("general.architecture", .string("llama"))
+    try writer.set("llama.block_count", .uint32(1))
+    try writer.set("llama.embedding_length", .uint64(.max))
+    try writer.set("llama.attention.head_count", .uint32(0))
+    try writer.set("llama.rope.freq_base", .float32(.nan))
+    try writer.write(to: scratch.path("m.gguf"))
+    #expect(try FileInspector.inspect(scratch.path("m.gguf")).json().contains("\"nan\""))
+    #expect(try FileInspector.describe(scratch.path("m.gguf")).contains("nan"))
   }
 
   @Test func `damage is an error, not a description`() throws {
