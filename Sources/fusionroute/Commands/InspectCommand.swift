@@ -20,7 +20,8 @@ struct InspectCommand: ParsableCommand {
       if file.hasSuffix(".yaml") || file.hasSuffix(".yml") {
         print(try ClusterDescription.text(of: try ClusterFile.load(path: file), json: format == .json))
       } else {
-        print("\(file): \(try GGUFFile.read(file).tensors.count) tensors")
+        let description = try FileInspector.inspect(file)
+        print(format == .json ? try description.json() : description.text)
       }
     }
   }
