@@ -98,10 +98,13 @@ private func isAlive(_ pid: Int32) -> Bool { kill(pid, 0) == 0 }
   @Test func stopDuringTheBackOffStartsNothing() async throws {
     let recorder = Recorder()
     let supervisor = ProcessSupervisor(
-      executable: "/bin/sh", limits: .init(backOff: .milliseconds(200)), handler: recorder.record)
+      executable: "/bin/sh", limits: .init(backOff: .seconds(30)), handler: recorder.record)
+    let start = ContinuousClock.now
     try supervisor.start(shell("a", "exit 1"))
     try await recorder.wait("a restart") { $0.contains { if case .restarting = $0 { true } else { false } } }
     await supervisor.stop()
+    // The wait of 30 seconds was cut short, and nothing came of it.
+    #expect(ContinuousClock.now - start < .seconds(25))
     try await Task.sleep(for: .milliseconds(400))
     #expect(recorder.all.count { if case .started = $0 { true } else { false } } == 1)
   }

@@ -38,7 +38,7 @@ import Testing
       var steps: [Int] = []
       for _ in 0..<trials {
         let worker = try LyingWorker(cluster, expert: liar.name, model: liar.path, lie: Self.understated)
-        while !worker.isRegistered { try await Task.sleep(for: .milliseconds(2)) }
+        try await worker.waitUntilRegistered()
         var caught = false
         for _ in 0..<100 where !caught {
           // Two at once: one of them is placed on the worker with nothing to do.
@@ -64,7 +64,8 @@ import Testing
       print(
         "audit at \(rate): caught after \(mean) lies on average over \(trials) workers (expected \(1 / rate) ± "
           + "\(deviation)), at most \(steps.max() ?? 0)")
-      #expect(abs(mean - 1 / rate) < 4 * deviation)
+      // The sum of geometric draws is skewed: both bounds are crossed by chance about once in 100,000 runs.
+      #expect(mean < 1 / rate + 5 * deviation && mean > 1 / rate - 3.5 * deviation)
     }
   }
 
@@ -140,7 +141,7 @@ import Testing
       ]
       for (name, lie) in lies {
         let worker = try LyingWorker(cluster, expert: liar.name, model: liar.path, lie: lie)
-        while !worker.isRegistered { try await Task.sleep(for: .milliseconds(2)) }
+        try await worker.waitUntilRegistered()
         for _ in 0..<3 {
           async let first = cluster.answer(request)
           async let second = cluster.answer(request)

@@ -51,7 +51,16 @@ final class LyingWorker: Sendable {
   /// Decisions (sequence and position) that got a lie, and those that got any partial row.
   var lies: Int { state.withValue { $0.lies.count } }
   var answered: Int { state.withValue { $0.answered.count } }
-  var isRegistered: Bool { state.withValue { $0.registered != nil } }
+
+  func waitUntilRegistered() async throws {
+    let deadline = ContinuousClock.now + .seconds(30)
+    while state.withValue({ $0.registered == nil }) {
+      guard ContinuousClock.now < deadline else {
+        throw FusionRouteError.unavailable("the coordinator did not register the test's worker within 30 s")
+      }
+      try await Task.sleep(for: .milliseconds(2))
+    }
+  }
 
   func stop() {
     transmit(.goodbye(Goodbye(sender: offer.incarnation, reason: "done")))

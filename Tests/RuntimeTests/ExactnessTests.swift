@@ -69,14 +69,14 @@ import Testing
       return [ProductPrompt(tokens: tokens, mode: prompt.1, frequency_penalty: index % 2 == 0 ? 0 : 0.5)]
     }
     let answers = try Product.run(models, in: scratch, prompts: prompts)
-    let judgements = try NumpyOracle.judge(
-      zip(prompts, answers).map { prompt, answer in
-        NumpyOracle.Case(
-          router: models.router, head: models.head,
-          experts: Dictionary(uniqueKeysWithValues: models.experts.map { ($0.name, $0.path) }), mode: prompt.mode,
-          prompt: prompt.tokens ?? [], tokens: answer.ids, gelu: shape.architecture == .llama ? "exact" : "half",
-          frequency_penalty: prompt.frequency_penalty)
-      })
+    let cases = zip(prompts, answers).map { prompt, answer in
+      NumpyOracle.Case(
+        router: models.router, head: models.head,
+        experts: Dictionary(uniqueKeysWithValues: models.experts.map { ($0.name, $0.path) }), mode: prompt.mode,
+        prompt: prompt.tokens ?? [], tokens: answer.ids, gelu: shape.architecture == .llama ? "exact" : "half",
+        frequency_penalty: prompt.frequency_penalty)
+    }
+    let judgements = try NumpyOracle.judge(cases)
     var (compared, positions, switches) = (0, 0, 0)
     var distinct: Set<Token> = []
     var worst = 0.0
@@ -103,6 +103,36 @@ import Testing
     #expect(Double(compared) >= 0.95 * Double(positions), "too few positions could be told apart")
     #expect(switches >= 20, "the head hardly switches")
     #expect(distinct.count >= 40, "the text is degenerate")
+  }
+
+  @Test("the oracle objects when the answer is another's: experts exchanged, another head, one token changed")
+  func objections() throws {
+    let scratch = try Scratch("objections")
+    var recipe = ModelRecipe(seed: 11)
+    recipe.layers = 3
+    let models = try TestModels.make(in: scratch, recipe: recipe, experts: 2)
+    let prompt = TestPrompts.random(20, seed: 9)
+    let answer = try Product.run(models, in: scratch, prompts: [ProductPrompt(tokens: prompt, max_tokens: 64)])[0]
+    let other = scratch.path("other-head.gguf")
+    try RoutingHead.calibrated(
+      hidden: try TestModels.hiddenStates(of: models.router), experts: models.experts.map(\.name), seed: 77
+    ).write(other)
+    let paths = Dictionary(uniqueKeysWithValues: models.experts.map { ($0.name, $0.path) })
+    let right = NumpyOracle.Case(
+      router: models.router, head: models.head, experts: paths, mode: "fusion", prompt: prompt, tokens: answer.ids,
+      gelu: "exact", frequency_penalty: 0)
+    var (exchanged, routed, changed) = (right, right, right)
+    exchanged.experts = ["math": paths["code"] ?? "", "code": paths["math"] ?? ""]
+    routed.head = other
+    changed.tokens[40] = changed.tokens[40] == 300 ? 301 : 300
+    let judgements = try NumpyOracle.judge([right, exchanged, routed, changed])
+    func wrong(_ index: Int, _ tokens: [Token]) -> Int {
+      zip(judgements[index].positions, tokens).count { $0.best != $1 }
+    }
+    #expect(wrong(0, answer.ids) == 0)
+    #expect(wrong(1, answer.ids) >= 10)
+    #expect(zip(judgements[2].positions, answer.tokens).count { $0.expert != $1.expert } >= 10)
+    #expect(judgements[3].positions[40].best == answer.ids[40] && wrong(3, changed.tokens) >= 1)
   }
 
   @Test("all fan-out policies of the command give one text, and under `all` every model reads the prefix once")

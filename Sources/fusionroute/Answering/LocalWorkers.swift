@@ -126,8 +126,10 @@ final class WorkerLog: Sendable {
     case .restarting(let name, let wait):
       logger.info("worker will be started again", metadata: ["worker": "\(name)", "after": "\(wait)"])
     case .gaveUp(let name, _, let reason, let error):
-      logger.error(
-        "worker was given up", metadata: ["worker": "\(name)", "reason": "\(reason)", "error": "\(error ?? "")"])
+      // While the cluster starts, this is the error that the command ends with.
+      logger.log(
+        level: phase == .running ? .error : .debug, "worker was given up",
+        metadata: ["worker": "\(name)", "reason": "\(reason)", "error": "\(error ?? "")"])
     }
   }
 }
