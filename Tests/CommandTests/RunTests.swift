@@ -109,7 +109,8 @@ import Testing
     let result = try await Product.run(arguments)
     #expect(result.code == code, "\(arguments): \(result.errors)")
     for part in parts { #expect(result.errors.contains(part), "\(arguments): \(result.errors)") }
-    #expect(result.errors.split(separator: "\n").count == 1, "\(arguments): \(result.errors)")
+    let lines = result.errors.split(separator: "\n")
+    #expect(lines.count { $0.hasPrefix("error: ") } == 1 && lines.last?.hasPrefix("error: ") == true, "\(lines)")
     #expect(result.output.isEmpty)
   }
 
@@ -133,7 +134,7 @@ import Testing
     try RoutingHead.random(experts: ToyModels.experts, embeddingWidth: 64, seed: 1).write(models.path("narrow.gguf"))
     try await sentence(run(try models.cluster("narrow", head: "narrow.gguf")), code: 65, contains: "64", "128")
     try RoutingHead.random(experts: ["ant", "bee", "dog"], embeddingWidth: 128, seed: 1).write(models.path("dog.gguf"))
-    try await sentence(run(try models.cluster("dog", head: "dog.gguf")), code: 65, contains: "\"dog\"")
+    try await sentence(run(try models.cluster("dog", head: "dog.gguf")), code: 65, contains: "dog.yaml:1:", "\"dog\"")
     try await sentence(run(try models.cluster("nohead", head: "ant.gguf")), code: 65, contains: "ant.gguf")
     var recipe = ModelRecipe(seed: 1)
     recipe.vocabularyKind = .bpe

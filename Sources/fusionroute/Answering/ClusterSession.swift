@@ -5,6 +5,7 @@ internal import Inference
 internal import Launch
 internal import Logging
 internal import Messaging
+internal import ModelFiles
 internal import Synchronization
 
 /// A coordinator in this process and, unless workers come from elsewhere, its workers as child processes.
@@ -13,17 +14,14 @@ final class ClusterSession: Sendable {
   let coordinator: CoordinatorRuntime
   private let workers: LocalWorkers?
   private let directory: RuntimeDirectory?
-  private let socket: SocketFile?
 
   private init(
-    cluster: ClusterFile, coordinator: CoordinatorRuntime, workers: LocalWorkers?, directory: RuntimeDirectory?,
-    socket: SocketFile?
+    cluster: ClusterFile, coordinator: CoordinatorRuntime, workers: LocalWorkers?, directory: RuntimeDirectory?
   ) {
     self.cluster = cluster
     self.coordinator = coordinator
     self.workers = workers
     self.directory = directory
-    self.socket = socket
   }
 
   /// Runs `body` with a cluster that is ready, and stops it whatever happens.
@@ -50,6 +48,10 @@ final class ClusterSession: Sendable {
   ) async throws -> ClusterSession {
     if !attach { try checkStartsHere(cluster) }
     try cluster.checkFiles(for: attach ? [.coordinator] : [.coordinator, .workers(of: cluster.experts.map(\.name))])
+    try cluster.checkExperts(ofHead: try RoutingHead.read(cluster.router.head).experts)
+    let replicas = attach ? [] : Placement(cluster).replicas
+    try MemoryPlan.check(
+      [cluster.router.engine] + replicas.compactMap { cluster.expert(named: $0.expert)?.engine }, place: "this machine")
     for warning in cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount) {
       logger.warning("\(warning)")
     }
@@ -73,9 +75,8 @@ final class ClusterSession: Sendable {
       }
       workers?.follow(coordinator)
       let session = ClusterSession(
-        cluster: cluster, coordinator: coordinator, workers: workers, directory: directory, socket: SocketFile(bind))
+        cluster: cluster, coordinator: coordinator, workers: workers, directory: directory)
       do {
-        try cluster.checkExperts(ofHead: coordinator.experts)
         if let workers, bind.isWildcard {
           guard let bound = coordinator.boundEndpoints.first else {
             throw FusionRouteError.internal("the coordinator does not say where it listens")
@@ -157,31 +158,5 @@ final class ClusterSession: Sendable {
     await coordinator.shutdown()
     await workers?.stop()
     directory?.remove()
-    socket?.remove()
-  }
-}
-
-/// The file of a bound ipc socket, which ZeroMQ leaves behind.
-private struct SocketFile: Sendable {
-  private let path: String
-  private let device: dev_t
-  private let inode: ino_t
-
-  init?(_ endpoint: Launch.Endpoint) {
-    guard case .ipc(let path) = endpoint, let status = Self.status(path) else { return nil }
-    self.path = path
-    device = status.st_dev
-    inode = status.st_ino
-  }
-
-  /// Removes it, unless another process has put its own in its place since.
-  func remove() {
-    guard let now = Self.status(path), now.st_dev == device, now.st_ino == inode else { return }
-    unlink(path)
-  }
-
-  private static func status(_ path: String) -> stat? {
-    var status = stat()
-    return lstat(path, &status) == 0 ? status : nil
   }
 }

@@ -53,7 +53,7 @@ final class LocalWorkers: Sendable {
   func start(dialling endpoint: String, logLevel: Logger.Level) throws {
     let placement = Placement(cluster)
     for replica in placement.replicas {
-      guard let expert = cluster.experts.first(where: { $0.name == replica.expert }) else { continue }
+      guard let expert = cluster.expert(named: replica.expert) else { continue }
       let command = WorkerInvocation(
         expert: expert, coordinators: [endpoint], hostName: ProcessInfo.processInfo.hostName, cluster: cluster,
         keyName: WorkerKeys.name(in: cluster.keys, preferring: replica.host), logLevel: logLevel.rawValue)
