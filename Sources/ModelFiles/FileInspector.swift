@@ -1,4 +1,5 @@
 internal import Core
+internal import Foundation
 
 /// Describes models, adapters and routing heads.
 public enum FileInspector {
@@ -73,5 +74,16 @@ public enum FileInspector {
       return FileDescription.Head.Row(expert: expert, norm: Float(norm), bias: head.bias?[index])
     }
     return FileDescription.Head(embeddingWidth: width, complementScale: head.complementScale, rows: rows)
+  }
+}
+
+extension FileDescription {
+  /// One JSON object on one line, keys sorted; what the file does not say is left out.
+  public func json() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    return String(decoding: try encoder.encode(self), as: UTF8.self)
   }
 }

@@ -121,6 +121,9 @@ import Testing
     let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
     #expect(registry.overdue(now: 2 * second).isEmpty)
     #expect(registry.overdue(now: 4 * second).map(\.0) == [a])
+    // The coordinator itself was suspended: their silence counts from its return.
+    registry.resumed(now: 100 * second)
+    #expect(registry.overdue(now: 102 * second).isEmpty && registry.overdue(now: 104 * second).map(\.0) == [a])
     for time in 1...30 {
       registry.heartbeat(from: a, progress: 5, batchBudget: 0, draining: false, now: UInt64(time) * second)
     }

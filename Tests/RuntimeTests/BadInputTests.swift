@@ -107,7 +107,7 @@ extension ProcessSuites {
       #expect(counts == [65: 50])
     }
 
-    @Test("files with a random byte of their header changed are used or refused, never a crash", arguments: Use.allCases)
+    @Test("files with one byte of their header changed are used or refused, never a crash", arguments: Use.allCases)
     func flipped(use: Use) async throws {
       let whole = try original(use)
       let header = try extent(use).header
@@ -258,7 +258,7 @@ extension ProcessSuites {
       let experts = "experts:\n  math: { model: \(models.expert(0)) }\n  code: { model: \(models.expert(1)) }\n"
       let cases: [(text: String, words: [String])] = [
         (router + experts + "decodin: { top_k: 8 }\n", [":5:", "\"decodin\"", "\"decoding\""]),
-        (router + experts + "decoding:\n  top_k: 8\n  reproducable: true\n", [":7:", "reproducable", "\"reproducible\""]),
+        (router + experts + "decoding:\n  reproducable: true\n", [":6:", "reproducable", "\"reproducible\""]),
         (router + "experts:\n  math: { modle: x }\n", [":3:", "modle", "\"model\""]),
         (router + experts + "decoding: { top_k: many }\n", [":5:", "top_k", "many"]),
         (router + experts + "decoding: { top_k: 0 }\n", [":5:", "top_k", "0"]),

@@ -194,6 +194,24 @@ extension ProcessSuites {
       }
     }
 
+    @Test("a coordinator that is suspended for longer than the silence timeout goes on with the same workers")
+    func suspendedCoordinator() async throws {
+      let scratch = try Scratch("susp")
+      let run = try Self.start(try FaultModels.shared.get().cluster(in: scratch), in: scratch)
+      try await run.until("two workers") { Self.registered($0).count == 2 }
+      let (reference, _) = try await Self.answer(run, Self.prompts[1])
+      let (answer, _) = try await Self.answer(run, Self.prompts[1]) {
+        try await Task.sleep(for: .milliseconds(Int(reference.timing.milliseconds / 3)))
+        run.signal(SIGSTOP)
+        try await Task.sleep(for: .seconds(4))
+        run.signal(SIGCONT)
+      }
+      #expect(answer.tokens == reference.tokens && answer.failovers == nil, "\(answer.failovers ?? 0) failovers")
+      #expect(Self.registered(run).count == 2)
+      run.closeInput()
+      #expect(try await run.wait() == .exit(0))
+    }
+
     @Test("a worker told to end in mid-answer hands its sequences over and ends; the answer stays the same")
     func drained() async throws {
       let scratch = try Scratch("drain")

@@ -42,7 +42,8 @@ extension ProcessSuites {
       #expect(try socketFolders(scratch).isEmpty)
     }
 
-    @Test("Ctrl-C, SIGTERM and SIGHUP in mid-answer: exit code 130, no process and no socket file left",
+    @Test(
+      "Ctrl-C, SIGTERM and SIGHUP in mid-answer: exit code 130, no process and no socket file left",
       arguments: [SIGINT, SIGTERM, SIGHUP])
     func interrupted(signal: Int32) async throws {
       let scratch = try Scratch("int")
@@ -110,7 +111,7 @@ extension ProcessSuites {
       try await ProcessTable.expectNone(using: scratch.url.path, within: 2)
     }
 
-    @Test("`workers --host` and `run --attach` over TCP; orphaned workers end by themselves, stopped ones say goodbye")
+    @Test("`workers --host` and `run --attach` over TCP; orphaned workers end by themselves")
     func attached() async throws {
       let scratch = try Scratch("attach")
       let port = try FreePort.find()
@@ -139,11 +140,44 @@ extension ProcessSuites {
       let start = ContinuousClock.now
       #expect(try await workers.wait(20) == .exit(69))
       print("orphans ended after \(ContinuousClock.now - start)")
-      #expect(workers.errorLines.count == 1 && workers.errorLines[0].contains("no coordinator"), "\(workers.errorLines)")
+      let errors = workers.errorLines
+      #expect(errors.count == 1 && errors[0].contains("no coordinator"), "\(errors)")
       try await ProcessTable.expectNone(using: endpoint, within: 1)
     }
 
-    @Test("`workers` ends on SIGTERM with 0 and on Ctrl-C with 130, and takes its workers along, killed or not",
+    @Test(
+      "a coordinator killed in mid-answer: its successor gets the same workers, which then stop without waiting for it")
+    func coordinatorKilled() async throws {
+      let scratch = try Scratch("ckill")
+      let endpoint = "tcp://127.0.0.1:\(try FreePort.find())"
+      let cluster = try FaultModels.shared.get().cluster(in: scratch, extra: "listen: { workers: \"\(endpoint)\" }\n")
+      let workers = try Program(["workers", "-c", cluster], in: scratch)
+      func attach() async throws -> Program {
+        let run = try Program(["run", "-c", cluster, "--attach", "--log-level", "info"], in: scratch, input: nil)
+        try await run.until("two workers") { FaultTests.registered($0).count == 2 }
+        return run
+      }
+      let first = try await attach()
+      let pids = Set(FaultTests.registered(first).map(\.pid))
+      first.send(FaultTests.line("The river", tokens: 900))
+      try await first.until("text") { !$0.output.isEmpty }
+      first.signal(SIGKILL)
+      _ = try await first.wait()
+      let second = try await attach()
+      #expect(Set(FaultTests.registered(second).map(\.pid)) == pids)
+      second.send(FaultTests.line("One", tokens: 8))
+      try await second.until("an answer") { $0.output.hasSuffix("\n") }
+      let start = ContinuousClock.now
+      workers.signal(SIGTERM)
+      #expect(try await workers.wait(10) == .exit(0))
+      // The sequence that nobody will release holds nothing up; left alone it would take the drain time of 4 s.
+      #expect(ContinuousClock.now - start < .seconds(3), "\(ContinuousClock.now - start)")
+      second.closeInput()
+      #expect(try await second.wait() == .exit(0))
+    }
+
+    @Test(
+      "`workers` ends on SIGTERM with 0 and on Ctrl-C with 130, and takes its workers along, killed or not",
       arguments: [SIGTERM, SIGINT, SIGKILL])
     func supervisorEnds(signal: Int32) async throws {
       let scratch = try Scratch("sup")
@@ -169,15 +203,18 @@ enum FreePort {
   }
 
   /// A socket that listens on a port of loopback.
-  static func listen() throws -> (descriptor: Int32, port: Int) {
+  static func listen(port: Int = 0) throws -> (descriptor: Int32, port: Int) {
     #if canImport(Darwin)
       let type = SOCK_STREAM
     #else
       let type = Int32(SOCK_STREAM.rawValue)
     #endif
     let descriptor = socket(AF_INET, type, 0)
+    var yes: Int32 = 1
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(port).bigEndian
     address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let status = withUnsafeMutablePointer(to: &address) { pointer in

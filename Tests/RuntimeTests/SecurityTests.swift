@@ -152,7 +152,10 @@ extension ProcessSuites {
       let (during, _) = try await FaultTests.answer(run, FaultTests.prompts[1]) {
         for _ in 0..<200 {
           for fake in fakes {
-            fake.send((0..<Int.random(in: 1...4, using: &random)).map { _ in bytes(Int.random(in: 0...300, using: &random)) })
+            fake.send(
+              (0..<Int.random(in: 1...4, using: &random)).map { _ in
+                bytes(Int.random(in: 0...300, using: &random))
+              })
           }
         }
         fakes[0].send([[UInt8]](repeating: [1], count: 2_000))
@@ -188,7 +191,8 @@ extension ProcessSuites {
           { step, worker in
             let rows = step.wants.map {
               StepReply.Row(
-                position: $0.position, topIDs: Array(0..<Int32($0.topK)), topLogits: Array(repeating: .nan, count: $0.topK),
+                position: $0.position, topIDs: Array(0..<Int32($0.topK)),
+                topLogits: Array(repeating: .nan, count: $0.topK),
                 namedLogits: Array(repeating: 0, count: $0.named.count), floor: -1)
             }
             worker.send(reply(step, rows: rows))
@@ -288,6 +292,48 @@ extension ProcessSuites {
       server.shutdown()
     }
 
+    @Test("a worker that was let in before outlives a coordinator that hangs in the handshake, and returns to it")
+    func hangingCoordinator() async throws {
+      final class Registrar: ServerHandler {
+        let server = LockedBox<MessageServer?>(nil)
+        let registrations = LockedBox(0)
+        func started(_ server: MessageServer) { self.server.withValue { $0 = server } }
+        func received(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
+          guard case .register? = try? WireCodec.decode(frames, from: .worker) else { return }
+          registrations.withValue { $0 += 1 }
+          let registered = Registered(
+            coordinator: 7, leasedSlots: 1, heartbeatMilliseconds: 500, creditBytes: 1 << 20, commonVocabulary: 512)
+          server.withValue { $0 }?.send(WireCodec.encode(.registered(registered)), to: peer)
+        }
+        func stop() {
+          let held = server.withValue { server in
+            defer { server = nil }
+            return server
+          }
+          held?.shutdown()
+        }
+      }
+      let scratch = try Scratch("hanging")
+      let port = try FreePort.find()
+      let endpoint = "tcp://127.0.0.1:\(port)"
+      let first = Registrar()
+      _ = try MessageServer(endpoints: [endpoint], options: MessagingOptions(), handler: first)
+      let worker = try SecurityWorker.start(0, endpoint, in: scratch)
+      try await wait("registration") { first.registrations.withValue { $0 } > 0 }
+      first.stop()
+      // Accepts connections and says nothing: the handshake, which may take 2 s, fails.
+      let (descriptor, _) = try FreePort.listen(port: port)
+      try await Task.sleep(for: .seconds(4))
+      close(descriptor)
+      #expect(worker.poll() == nil, "\(worker.errors)")
+      let second = Registrar()
+      _ = try MessageServer(endpoints: [endpoint], options: MessagingOptions(), handler: second)
+      try await wait("its return", 15) { second.registrations.withValue { $0 } > 0 }
+      worker.signal(SIGTERM)
+      #expect(try await worker.wait() == .exit(0))
+      second.stop()
+    }
+
     @Test("keys: unknown, missing, foreign and revoked ones are shut out with a sentence and 69; others go on")
     func keys() async throws {
       let scratch = try Scratch("keys")
@@ -354,7 +400,9 @@ extension ProcessSuites {
       let scratch = try Scratch("nokeys")
       let models = try FaultModels.shared.get()
       let cluster = try models.cluster(in: scratch, extra: "listen: { workers: \"tcp://0.0.0.0:0\" }\n")
-      for command in [["run", "-c", cluster, "--prompt", "One"], ["run", "-c", cluster, "--attach"], ["workers", "-c", cluster]] {
+      for command in [
+        ["run", "-c", cluster, "--prompt", "One"], ["run", "-c", cluster, "--attach"], ["workers", "-c", cluster],
+      ] {
         try await BadInputTests.expectRefused(command, in: scratch, words: ["security.keys", ":5:"])
       }
       let worker = ["worker", "--expert", "math", "--model", models.expert(0), "--coordinator"]

@@ -257,9 +257,14 @@ extension ExpertPool: ServerHandler {
   /// A connection broke, and the socket does not say whose: whoever cannot be reached any more is the one.
   func peerDisconnected() { beat() }
 
+  /// A pause between two ticks, in nanoseconds, that means that this process was not running.
+  private static let suspension: UInt64 = 1_000_000_000
+
   func tick() {
     let now = MonotonicClock.now
     let (overdue, expired, waiters, beats) = state.withLock { state in
+      if now > state.lastTick, now - state.lastTick > Self.suspension { state.registry.resumed(now: now) }
+      state.lastTick = now
       let expired = state.calls.filter { $0.value.deadline < now }.map(\.key)
       let waiters = state.waiters.filter { $0.value.deadline < now }
       for id in waiters.keys { state.waiters[id] = nil }

@@ -31,6 +31,7 @@ final class ExpertPool: Sendable {
     var waiters: [UInt64: (deadline: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
     var nextWaiter: UInt64 = 1
     var lastHeartbeat: UInt64 = 0
+    var lastTick: UInt64 = .max
     var heartbeats: UInt64 = 0
     var closed = false
   }

@@ -265,6 +265,15 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
     }
   }
 
+  /// This process itself was suspended, or starved: what the replicas sent meanwhile is still to be read, and their
+  /// silence counts from now.
+  public mutating func resumed(now: UInt64) {
+    for id in replicas.keys {
+      replicas[id]?.lastFrame = now
+      replicas[id]?.progressChanged = now
+    }
+  }
+
   public mutating func remove(_ id: ReplicaID) {
     replicas[id] = nil
     if let peer = addresses.removeValue(forKey: id) { peers[peer] = nil }

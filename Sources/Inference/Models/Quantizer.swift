@@ -33,7 +33,8 @@ public enum Quantizer {
     try Model.checkReadable(input, what: "model file")
     let temporary = output + ".partial-\(ProcessInfo.processInfo.processIdentifier)"
     guard FileManager.default.createFile(atPath: temporary, contents: nil) else {
-      throw FusionRouteError.unavailable("cannot write beside \(output); check that its directory exists and is writable")
+      throw FusionRouteError.unavailable(
+        "cannot write beside \(output); check that its directory exists and is writable")
     }
     defer { try? FileManager.default.removeItem(atPath: temporary) }
     var parameters = llama_model_quantize_default_params()

@@ -24,12 +24,9 @@ struct InspectCommand: ParsableCommand {
       if index > 0, format == .text { print() }
       if file.hasSuffix(".yaml") || file.hasSuffix(".yml") {
         print(try ClusterDescription.text(of: try ClusterFile.load(path: file), json: format == .json))
-      } else if format == .json {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(FileInspector.inspect(file)), as: UTF8.self))
       } else {
-        print(try FileInspector.describe(file).trimmingCharacters(in: .newlines))
+        let description = try FileInspector.inspect(file)
+        print(format == .json ? try description.json() : description.text)
       }
     }
   }
