@@ -58,9 +58,12 @@ public struct StepScorer: Sendable {
     let temperature = Double(parameters.temperature)
     if temperature > 0 {
       let row = try base.prefix(vocabulary, of: "the router's row")
-      noisy = LogitsRow(count: vocabulary) { out in
-        RowKernels.best.addNoise(row, temperature: temperature, key: key, into: out)
-        additive.apply(to: out)
+      // Nothing else may hold `base`, and `row` points into it.
+      noisy = withExtendedLifetime(base) {
+        LogitsRow(count: vocabulary) { out in
+          RowKernels.best.addNoise(row, temperature: temperature, key: key, into: out)
+          additive.apply(to: out)
+        }
       }
     } else {
       noisy = clean
