@@ -145,7 +145,7 @@ import Testing
     for _ in 0..<20 { try await step([0, 3]) }
     for _ in 0..<10 { try await step([0, 2, 3]) }
     for _ in 0..<3 { try await step([0, 1, 2, 3]) }
-    #expect(decoder.statistics.refilledTokens > 0)
+    // Whether bridging pays is decided by measured times; the planner's own tests cover the decision.
     print("\(name): \(decoder.statistics.refilledTokens) tokens decoded again to bridge idle slots")
     decoder.shutdown()
   }

@@ -159,13 +159,13 @@ extension ProcessSuites {
       try await run(head: narrow, ["32", "64"])
       let unknown = scratch.path("unknown.gguf")
       try RoutingHead.random(experts: ["math", "law"], embeddingWidth: 64, seed: 1).write(unknown)
-      try await run(head: unknown, ["'law'", "'math'"])
+      try await run(head: unknown, ["\"law\"", "math"])
       try await run(head: models.router, ["routing head", "'llama'"])
       try await run(router: models.head, ["head", "fusionroute-head"])
       try await run(experts: [models.expert(0), models.head], ["\"code\"", "fusionroute-head"])
       let text = try scratch.write("This is no model.\n", to: "text.gguf")
       try await run(router: text, ["text.gguf"])
-      try await run(experts: [text, models.expert(1)], ["text.gguf", "\"math\""])
+      try await run(experts: [text, models.expert(1)], ["text.gguf"])
     }
 
     @Test("another vocabulary is refused with the first token that differs")
