@@ -214,22 +214,40 @@ enum ProcessTable {
     var command: String
   }
 
-  static func entries() throws -> [Entry] {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/bin/ps")
-    process.arguments = ["-axww", "-o", "pid=,ppid=,stat=,command="]
-    let pipe = Pipe()
-    process.standardOutput = pipe
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
-    let text = String(decoding: try pipe.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-    process.waitUntilExit()
-    return text.split(separator: "\n").compactMap { line in
-      let fields = line.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: true)
-      guard fields.count == 4, let pid = pid_t(fields[0]), let parent = pid_t(fields[1]) else { return nil }
-      return Entry(pid: pid, parent: parent, isZombie: fields[2].hasPrefix("Z"), command: String(fields[3]))
+  #if os(Linux)
+    // Not `ps`, which a bare system lacks.
+    static func entries() throws -> [Entry] {
+      try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { name in
+        // pid (name) state ppid …; the name may hold anything, also parentheses.
+        guard let pid = pid_t(name), let status = FileManager.default.contents(atPath: "/proc/\(pid)/stat"),
+          let command = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
+        else { return nil }
+        let text = String(decoding: status, as: UTF8.self)
+        guard let end = text.lastIndex(of: ")") else { return nil }
+        let fields = text[text.index(after: end)...].split(separator: " ")
+        guard fields.count > 1, let parent = pid_t(fields[1]) else { return nil }
+        let words = command.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+        return Entry(pid: pid, parent: parent, isZombie: fields[0] == "Z", command: words.joined(separator: " "))
+      }
     }
-  }
+  #else
+    static func entries() throws -> [Entry] {
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: "/bin/ps")
+      process.arguments = ["-axww", "-o", "pid=,ppid=,stat=,command="]
+      let pipe = Pipe()
+      process.standardOutput = pipe
+      process.standardInput = FileHandle.nullDevice
+      try process.run()
+      let text = String(decoding: try pipe.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+      process.waitUntilExit()
+      return text.split(separator: "\n").compactMap { line in
+        let fields = line.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: true)
+        guard fields.count == 4, let pid = pid_t(fields[0]), let parent = pid_t(fields[1]) else { return nil }
+        return Entry(pid: pid, parent: parent, isZombie: fields[2].hasPrefix("Z"), command: String(fields[3]))
+      }
+    }
+  #endif
 
   static func children(of parent: pid_t) throws -> [Entry] {
     try entries().filter { $0.parent == parent && !$0.isZombie }
