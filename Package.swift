@@ -106,10 +106,12 @@ let package = Package(
     tests("WireTests", of: ["Wire", "Core"]),
     tests("MessagingTests", of: ["Messaging", "Core"]),
     tests("InferenceTests", of: ["Inference", "ModelFiles", "Core", "llama-oracle"]),
-    tests("ModelFilesTests", of: ["ModelFiles", "Core"]),
+    tests("ModelFilesTests", of: ["ModelFiles", "Core", "llama-oracle"]),
     tests("CoordinatorTests", of: ["Coordinator", "Core"]),
     tests("WorkerTests", of: ["Worker", "Core"]),
     tests("LaunchTests", of: ["Launch", "Core"]),
+    tests(
+      "CommandTests", of: ["fusionroute", "Core", "Fusion", "Coordinator", "Launch", "ModelFiles", "Inference"]),
     tests(
       "RuntimeTests",
       of: [

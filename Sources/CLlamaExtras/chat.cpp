@@ -1,10 +1,9 @@
 #include "extras.h"
 
-#include <cstdlib>
-#include <cstring>
-#include <exception>
+#include <new>
 #include <string>
 
+#include "guarded.hpp"
 #include "jinja/lexer.h"
 #include "jinja/parser.h"
 #include "jinja/runtime.h"
@@ -46,20 +45,11 @@ std::string render(const char *source, const char *beginning, const char *end, c
 char *fr_render_chat(const char *source, const char *beginning, const char *end, const char *const *roles,
                      const char *const *contents, size_t count, bool add_generation_prompt, size_t *size,
                      char **error) noexcept {
-  const char *reason = "an unknown C++ exception";
-  std::string text;
-  try {
-    text = render(source, beginning, end, roles, contents, count, add_generation_prompt);
-    char *memory = static_cast<char *>(std::malloc(text.size() + 1));
+  return fr::guarded<char *>(nullptr, error, [&] {
+    const std::string text = render(source, beginning, end, roles, contents, count, add_generation_prompt);
+    char *memory = fr::copy(text.data(), text.size());
     if (memory == nullptr) throw std::bad_alloc();
-    std::memcpy(memory, text.c_str(), text.size() + 1);
     *size = text.size();
     return memory;
-  } catch (const std::exception &exception) {
-    reason = exception.what();
-    if (error != nullptr) *error = strdup(reason);
-  } catch (...) {
-    if (error != nullptr) *error = strdup(reason);
-  }
-  return nullptr;
+  });
 }

@@ -94,8 +94,9 @@ public final class CoordinatorRuntime: Sendable {
           throw FusionRouteError.badInput("a worker for expert \"\(expert)\" was refused: \(refusal)")
         }
       }
-      // A name that the head does not know leaves its own experts unserved: say what was wrong, not only who is missing.
-      if let (_, refusal) = refusals.min(by: { $0.key < $1.key }) {
+      // A name that the cluster does not know leaves its own experts unserved: say what was wrong, not only who is
+      // missing. A refused worker of an expert that is served harms nobody.
+      if let (_, refusal) = refusals.filter({ !allExperts.contains($0.key) }).min(by: { $0.key < $1.key }) {
         throw FusionRouteError.badInput("a worker was refused: \(refusal)")
       }
       try Task.checkCancellation()

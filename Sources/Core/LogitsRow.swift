@@ -11,7 +11,7 @@ public final class LogitsRow: @unchecked Sendable {
     if let base = logits.baseAddress { storage.initialize(from: base, count: logits.count) }
   }
 
-  /// Fills a new row in place; `initializer` must write every element.
+  /// Fills a new row in place; it starts as zeros.
   public init(count: Int, initializer: (UnsafeMutableBufferPointer<Float>) throws -> Void) rethrows {
     self.count = count
     storage = .allocate(capacity: max(1, count))
@@ -23,11 +23,12 @@ public final class LogitsRow: @unchecked Sendable {
   }
 
   public convenience init(_ logits: [Float]) {
-    self.init(count: logits.count) { row in for i in logits.indices { row[i] = logits[i] } }
+    self.init(count: logits.count) { row in _ = row.update(fromContentsOf: logits) }
   }
 
   deinit { storage.deallocate() }
 
+  /// Valid as long as the row is held: keep the row in a variable that outlives the use.
   public var buffer: UnsafeBufferPointer<Float> { UnsafeBufferPointer(start: storage, count: count) }
 
   public subscript(_ token: Token) -> Float { buffer[Int(token)] }

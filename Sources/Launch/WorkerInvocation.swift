@@ -53,7 +53,7 @@ extension ClusterFile {
       return !host.isRemote
     }
     let threads = local.reduce(0) { sum, replica in
-      sum + (experts.first { $0.name == replica.expert }?.engine.threads ?? 0)
+      sum + (expert(named: replica.expert)?.engine.threads ?? 0)
     }
     return router.engine.threads + threads <= cores
   }
@@ -61,7 +61,7 @@ extension ClusterFile {
   /// Sentences about settings that work but not well.
   public func warnings(cores: Int) -> [String] {
     let local = Placement(self).replicas.filter { $0.host.flatMap { host(named: $0) }?.isRemote != true }
-    let engines = [router.engine] + local.compactMap { replica in experts.first { $0.name == replica.expert }?.engine }
+    let engines = [router.engine] + local.compactMap { replica in expert(named: replica.expert)?.engine }
     let threads = engines.reduce(0) { $0 + $1.threads }
     guard engines.contains(where: { $0.threads > 1 }), threads > cores else { return [] }
     return [
@@ -74,7 +74,7 @@ extension ClusterFile {
   public func checkThreads(on host: Host) throws {
     guard let limit = host.threads else { return }
     let needed = Placement(self).replicas(on: host.name).reduce(0) { sum, replica in
-      sum + (experts.first { $0.name == replica.expert }?.engine.threads ?? 0)
+      sum + (expert(named: replica.expert)?.engine.threads ?? 0)
     }
     guard needed <= limit else {
       throw error(

@@ -119,6 +119,14 @@ public struct GGUFFile: Sendable {
     return gguf_get_arr_n(handle.context, id)
   }
 
+  /// One string of the array under `key`; nil if there is no such element.
+  public func string(in key: String, at index: Int) -> String? {
+    guard let id = keyIDs[key], let count = arrayCount(key), (0..<count).contains(index),
+      gguf_get_arr_type(handle.context, id) == GGUF_TYPE_STRING
+    else { return nil }
+    return String(cString: gguf_get_arr_str(handle.context, id, index))
+  }
+
   public func tensor(named name: String) -> GGUFTensor? { tensorIndex[name].map { tensors[$0] } }
 
   /// `general.architecture`.
@@ -237,5 +245,5 @@ final class GGUFHandle: @unchecked Sendable {
   }
 }
 
-/// `open` is variadic in C; this names the one form used here.
-func openReadOnly(_ path: String) -> Int32 { open(path, O_RDONLY | O_CLOEXEC) }
+/// `open` is variadic in C; this names the one form used here. Non-blocking: a named pipe without a writer would hold us.
+func openReadOnly(_ path: String) -> Int32 { open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) }

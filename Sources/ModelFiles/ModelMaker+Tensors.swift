@@ -19,7 +19,7 @@ extension ModelMaker {
     init(_ architecture: ModelRecipe.Architecture) {
       switch architecture {
       case .llama: (logits, attention) = (2.5, 1.6)
-      case .gemma2, .gemma3: (logits, attention, attentionNorm, feedForwardNorm) = (1, 1.8, 2, 0.2)
+      case .gemma2, .gemma3: (logits, attention, attentionNorm, feedForwardNorm) = (0.8, 2.2, 2, 0.08)
       }
     }
   }

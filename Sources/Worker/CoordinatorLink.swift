@@ -11,6 +11,8 @@ final class CoordinatorLink: Sendable {
   /// What the runtime must know.
   enum Event: Sendable {
     case refused(Refused)
+    /// The connection itself was refused; a full sentence.
+    case notLetIn(FusionRouteError)
     case registered
   }
 
@@ -24,6 +26,8 @@ final class CoordinatorLink: Sendable {
     var offeredSlots = 0
     var beats: UInt64 = 0
     var refused = false
+    /// The incarnation that let this worker in last, also when the connection has ended since.
+    var lastCoordinator: UInt64?
   }
 
   /// Between attempts to register while no answer comes.
@@ -69,6 +73,18 @@ final class CoordinatorLink: Sendable {
     transmit(.register(offer))
   }
 
+  /// The coordinator does not know this worker any more. It says so once for every message that was under way, and
+  /// each registration ends what the one before has begun: one is enough.
+  private func registerAgain() {
+    let isDue = state.withLock { state in
+      if let last = state.lastRegistration, ContinuousClock.now - last < Self.registrationInterval { return false }
+      // Until the answer comes, `tick` repeats the attempt.
+      state.registered = nil
+      return true
+    }
+    if isDue { register() }
+  }
+
   /// Tells the coordinator at once that this worker drains.
   func beat() {
     let statistics = service.decoder.statistics
@@ -103,7 +119,10 @@ extension CoordinatorLink: ClientHandler {
 
   func refused(_ reason: FusionRouteError) {
     logger.error("not let in", metadata: ["endpoint": "\(endpoint)", "reason": "\(reason)"])
-    notify(.refused(Refused(code: .authorisation, message: reason.message)))
+    // One that was let in before may be dealing with a coordinator that hangs or restarts: it goes on trying, and the
+    // orphan timeout ends it.
+    guard !state.withLock({ $0.lastCoordinator != nil }) else { return }
+    notify(.notLetIn(reason))
   }
 
   func connected() { register() }
@@ -128,17 +147,17 @@ extension CoordinatorLink: ClientHandler {
     state.withLock { $0.lastFrame = .now }
     switch message {
     case .registered(let registered): accept(registered)
-    case .registerAgain: register()
+    case .registerAgain: registerAgain()
     case .refused(let refused):
       logger.error("refused by the coordinator", metadata: ["endpoint": "\(endpoint)", "reason": "\(refused.message)"])
       state.withLock { $0.refused = true }
       notify(.refused(refused))
     case .vocabularyQuery(let query): transmit(.vocabularyPage(page(query)))
     case .step(let step):
-      guard let common = commonVocabulary else { return register() }
+      guard let common = commonVocabulary else { return registerAgain() }
       service.step(step, vocabulary: common) { [self] in send($0) }
     case .score(let score):
-      guard let common = commonVocabulary else { return register() }
+      guard let common = commonVocabulary else { return registerAgain() }
       service.score(score, vocabulary: common, outlet: self)
     case .credit(let credit): release(credit.bytes)
     case .cancel(let cancel): self.cancel(cancel.request)
@@ -158,12 +177,14 @@ extension CoordinatorLink: ClientHandler {
 
   private func accept(_ registered: Registered) {
     let former = state.withLock { state in
-      defer { state.registered = registered }
+      defer { state.lastCoordinator = registered.coordinator }
+      state.registered = registered
       state.gate.reset(credit: registered.creditBytes)
-      return state.registered
+      return state.lastCoordinator
     }
     leases.lease(min(registered.leasedSlots, offer.slots), to: endpoint)
-    if let former, former.coordinator != registered.coordinator { service.forget(coordinator: former.coordinator) }
+    // The one before was another process: nobody will release its sequences.
+    if let former, former != registered.coordinator { service.forget(coordinator: former) }
     logger.info("registered", metadata: ["endpoint": "\(endpoint)", "slots": "\(registered.leasedSlots)"])
     notify(.registered)
   }

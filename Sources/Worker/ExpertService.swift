@@ -44,7 +44,7 @@ final class ExpertService: Sendable {
     state = Mutex(
       State(
         // Tokens are cheap next to the KV cache: a sequence that lost its slot is recomputed here, not sent again.
-        cache: PrefixCache(capacity: slots * 8, context: context), 
+        cache: PrefixCache(capacity: slots * 8, context: context),
         rows: RowStore(capacity: 2 * slots + maximumPositions)))
   }
 

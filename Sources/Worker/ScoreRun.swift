@@ -59,7 +59,8 @@ final class ScoreRun: Sendable {
         throw FusionRouteError.internal("a row could not be reduced")
       }
       if score.fullRows {
-        for chunk in RowChunk.chunks(of: row.logits, request: score.request, coordinator: score.coordinator,
+        for chunk in RowChunk.chunks(
+          of: row.logits, request: score.request, coordinator: score.coordinator,
           position: row.position, vocabulary: vocabulary)
         { outlet.send(.rowChunk(chunk)) }
       }

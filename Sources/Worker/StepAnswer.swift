@@ -69,7 +69,9 @@ extension StepReply.Row {
 
 extension RowChunk {
   /// The first `vocabulary` logits of a row in pieces of at most 64 KB.
-  static func chunks(of row: LogitsRow, request: UInt64, coordinator: UInt64, position: Int, vocabulary: Int) -> [RowChunk] {
+  static func chunks(of row: LogitsRow, request: UInt64, coordinator: UInt64, position: Int, vocabulary: Int)
+    -> [RowChunk]
+  {
     stride(from: 0, to: vocabulary, by: StepAnswer.chunkFloats).map { offset in
       let end = min(vocabulary, offset + StepAnswer.chunkFloats)
       return RowChunk(

@@ -34,7 +34,7 @@ public final class WorkerRuntime: Sendable {
 
   private enum Ending: Sendable {
     case drain
-    case refused(endpoint: String, Refused)
+    case refused(endpoint: String, FusionRouteError)
   }
 
   /// Loads the model and starts to dial.
@@ -87,7 +87,11 @@ public final class WorkerRuntime: Sendable {
         endpoint: endpoint, offer: offer, service: service, vocabulary: model.vocabulary, leases: leases,
         isDraining: { flag.isSet }, logger: logger,
         notify: { event in
-          if case .refused(let refused) = event { finish.yield(.refused(endpoint: endpoint, refused)) }
+          switch event {
+          case .refused(let refused): finish.yield(.refused(endpoint: endpoint, Self.error(refused, by: endpoint)))
+          case .notLetIn(let error): finish.yield(.refused(endpoint: endpoint, error))
+          case .registered: break
+          }
         })
     }
     clients = try links.map { link in
@@ -126,14 +130,17 @@ public final class WorkerRuntime: Sendable {
         refusals.insert(endpoint)
         guard refusals.count == links.count else { continue }
         close(reason: "refused")
-        let sentence = "the coordinator at \(endpoint) refused this worker: \(refused.message)"
-        throw refused.code == .authorisation
-          ? FusionRouteError.unavailable(sentence) : FusionRouteError.badInput(sentence)
+        throw refused
       }
     }
     close(reason: "orphaned")
     throw FusionRouteError.unavailable(
       "no coordinator has been heard from for \(configuration.orphanTimeout); this worker ends")
+  }
+
+  private static func error(_ refused: Refused, by endpoint: String) -> FusionRouteError {
+    let sentence = "the coordinator at \(endpoint) refused this worker: \(refused.message)"
+    return refused.code == .authorisation ? .unavailable(sentence) : .badInput(sentence)
   }
 
   private func finishWork() async {

@@ -37,9 +37,11 @@ import Testing
   func protocolVersions() throws {
     var registry = Self.registry()
     _ = try accepted(registry.register(Self.offer(incarnation: 1, protocols: 1...2), from: "a", now: 0).0)
-    guard case .refused(let code, let message) = registry.register(
-      Self.offer(incarnation: 2, protocols: 1...1), from: "b", now: 0
-    ).0 else {
+    guard
+      case .refused(let code, let message) = registry.register(
+        Self.offer(incarnation: 2, protocols: 1...1), from: "b", now: 0
+      ).0
+    else {
       Issue.record("accepted")
       return
     }
@@ -72,16 +74,20 @@ import Testing
   @Test("an unknown expert is refused with the known names; another vocabulary is compared first")
   func unknownExpertAndVocabulary() {
     var registry = Self.registry()
-    guard case .refused("expert", let message) = registry.register(
-      Self.offer("maths", incarnation: 1), from: "a", now: 0
-    ).0 else {
+    guard
+      case .refused("expert", let message) = registry.register(
+        Self.offer("maths", incarnation: 1), from: "a", now: 0
+      ).0
+    else {
       Issue.record("accepted")
       return
     }
     #expect(message.contains("code, math"))
-    guard case .compareVocabulary(let id) = registry.register(
-      Self.offer(incarnation: 2, vocabulary: Self.bits), from: "b", now: 0
-    ).0 else {
+    guard
+      case .compareVocabulary(let id) = registry.register(
+        Self.offer(incarnation: 2, vocabulary: Self.bits), from: "b", now: 0
+      ).0
+    else {
       Issue.record("not compared")
       return
     }
@@ -115,6 +121,9 @@ import Testing
     let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
     #expect(registry.overdue(now: 2 * second).isEmpty)
     #expect(registry.overdue(now: 4 * second).map(\.0) == [a])
+    // The coordinator itself was suspended: their silence counts from its return.
+    registry.resumed(now: 100 * second)
+    #expect(registry.overdue(now: 102 * second).isEmpty && registry.overdue(now: 104 * second).map(\.0) == [a])
     for time in 1...30 {
       registry.heartbeat(from: a, progress: 5, batchBudget: 0, draining: false, now: UInt64(time) * second)
     }

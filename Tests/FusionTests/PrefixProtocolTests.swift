@@ -74,7 +74,8 @@ import Testing
     }
   }
 
-  @Test("whatever the network does, a coordinator that resends gets every answer, of the right prefix", arguments: 0..<20)
+  @Test(
+    "whatever the network does, a coordinator that resends gets every answer, of the right prefix", arguments: 0..<20)
   func liveness(seed: UInt64) {
     var random = SplitMix64(seed: seed)
     print("prefix protocol, liveness seed \(seed)")

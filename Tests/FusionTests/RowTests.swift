@@ -82,7 +82,7 @@ struct RowTests {
       var row = good
       change(&row)
       let error = #expect(throws: FusionRouteError.self, "\(name)") { try scorer.decide(row) }
-      #expect(error?.code == .badInput)
+      #expect(error?.code == .contradictoryRow, "\(name)")
     }
   }
 

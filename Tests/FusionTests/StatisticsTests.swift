@@ -26,13 +26,15 @@ struct StatisticsTests {
 
   /// Rows like a language model's: a low-rank part shared by neighbouring tokens and a heavy (exponential) right tail.
   /// Router and expert are the same row with a little noise of their own.
-  static func pair(_ v: Int, noise: Double, _ random: inout SplitMix64) -> (router: [Float], expert: [Float]) {
+  static func pair(_ v: Int, tail: Double, noise: Double, _ random: inout SplitMix64) -> (
+    router: [Float], expert: [Float]
+  ) {
     let kernels = RowKernels.best
     func row(_ strength: Double, on base: [Float]? = nil) -> [Float] {
       kernels.noise(
         count: v, temperature: strength, key: NoiseKey(seed: random.next(), choice: 0, outputIndex: 0), on: base)
     }
-    var base = row(1.2)
+    var base = row(tail)
     for rank in 0..<4 {
       // The same directions at every position, with other coefficients.
       let direction = kernels.noise(
@@ -42,8 +44,10 @@ struct StatisticsTests {
     return (row(noise, on: base), row(noise, on: base))
   }
 
-  @Test("perturbed pairs: k = 32 mostly suffices and a token takes under 1 KB", arguments: [49_152, 128_256, 262_144])
-  func perturbedPairs(vocabulary: Int) throws {
+  @Test(
+    "perturbed pairs: k = 32 mostly suffices and a token takes under 1 KB", arguments: [49_152, 128_256, 262_144],
+    [(1.2, 0.15), (0.6, 0.6)])
+  func perturbedPairs(vocabulary: Int, shape: (tail: Double, noise: Double)) throws {
     var random = seededGenerator("certification statistics, V=\(vocabulary)", default: 81)
     let settings: [(String, SamplingParameters)] = [
       ("greedy", .init()), ("T=1", .init(temperature: 1, seed: 3)),
@@ -52,9 +56,10 @@ struct StatisticsTests {
       ("T=1, min-p 0.05", .init(temperature: 1, seed: 5, minP: 0.05)),
     ]
     var statistics = [CertificationStatistics](repeating: .init(), count: settings.count)
-    for index in 0..<60 {
+    for index in 0..<40 {
       var position = Position(vocabulary: vocabulary)
-      let (router, expert) = Self.pair(vocabulary, noise: 0.15, &random)
+      let (router, expert) = Self.pair(
+        vocabulary, tail: shape.tail, noise: shape.noise, &random)
       (position.router, position.expert, position.outputIndex) = (router, expert, index)
       for (i, setting) in settings.enumerated() {
         position.parameters = setting.1
@@ -65,7 +70,9 @@ struct StatisticsTests {
     }
     for (setting, counted) in zip(settings, statistics) {
       let share = (counted.share(decidedBy: 32) * 1_000).rounded() / 10
-      print("V=\(vocabulary) \(setting.0): k=32 sufficed for \(share) %; \(counted)")
+      print(
+        "tail=\(shape.tail) noise=\(shape.noise) V=\(vocabulary) \(setting.0): k=32 sufficed for \(share) %; \(counted)"
+      )
     }
     #expect(statistics[0].share(decidedBy: 32) > 0.9)
     #expect(statistics[0].bytesPerToken < 1_024)

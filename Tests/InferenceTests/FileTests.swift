@@ -218,7 +218,7 @@ import Testing
       try Quantizer.convert(input: source, output: "/nonexistent/folder/x.gguf", type: "f16", threads: 1)
     }
     #expect(nowhere.text.contains("cannot write beside /nonexistent/folder/x.gguf"))
-    #expect(nowhere.code == .badInput)
+    #expect(nowhere.code == .unavailable)
   }
 
   // MARK: - Fingerprints
@@ -297,36 +297,29 @@ import Testing
     #expect(roomy.kvBytes == 3 << 30)
   }
 
-  /// The estimate of the buffers must not be far below what llama.cpp takes.
-  @Test(.enabled(if: TestModels.hasSmolLM2 && FileManager.default.fileExists(atPath: "/proc/self/status")))
-  func isNotFarFromTheTruth() throws {
+  /// Against the sizes that llama.cpp itself logs for its buffers.
+  @Test(.enabled(if: TestModels.hasSmolLM2, TestModels.absent), arguments: [(4, 2048), (1, 512), (16, 1024)])
+  func isNotFarFromTheTruth(slots: Int, context: Int) throws {
     let path = try TestModels.smolLM2(type: "q8_0")
-    let configuration = DecoderConfiguration(slots: 4, contextPerSequence: 2048)
+    let configuration = try DecoderConfiguration(slots: slots, contextPerSequence: context).validated()
     let forecast = try MemoryForecast.forecast(path: path, configuration: configuration)
     let model = try Model.load(path: path)
-    let before = try residentBytes()
-    let context = try LlamaContext(
-      model: model, configuration: try configuration.validated(), monitor: DecoderMonitor())
-    // The KV cache is cleared when it is made, the rest is touched by one full batch.
-    context.begin(hidden: false)
-    for position in 0..<context.batchLimit {
-      context.add(5, position: position, slot: 0, output: position >= context.batchLimit - 100)
+    let (_, lines) = try LlamaLog.shared.capturing(from: LlamaLog.informationLevel) {
+      try LlamaContext(model: model, configuration: configuration, monitor: DecoderMonitor())
     }
-    guard case .done = context.decode() else { throw FusionRouteError.internal("not computed") }
-    let taken = try residentBytes() - before
-    let expected = Int(forecast.computeBytes + forecast.kvBytes)
-    print("buffers and KV in use: \(taken >> 20) MiB, forecast \(expected >> 20) MiB")
-    #expect(taken < expected * 5 / 4)
-    #expect(taken > expected / 2)
-  }
-
-  private func residentBytes() throws -> Int {
-    let status = String(
-      decoding: try #require(FileManager.default.contents(atPath: "/proc/self/status")), as: UTF8.self)
-    let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("RssAnon:") })
-    return try #require(
-      Int(line.split(separator: "\t")[1].trimmingCharacters(in: .whitespaces).split(separator: " ")[0]))
-      * 1024
+    func mebibytes(_ what: String) throws -> Double {
+      let line = try #require(lines.first { $0.contains(what) }, "\(lines)")
+      let number = try #require(line.components(separatedBy: "=").last?.split(separator: " ").first)
+      return try #require(Double(number))
+    }
+    let kv = try mebibytes("KV buffer size")
+    let compute = try mebibytes("compute buffer size") + mebibytes("output buffer size")
+    #expect(abs(kv - Double(forecast.kvBytes) / 1_048_576) < 0.1)
+    // The output buffer may grow to the limit of rows later, so the forecast lies above.
+    let forecastCompute = Double(forecast.computeBytes) / 1_048_576
+    print("buffers for \(slots) × \(context): \(compute) MiB, forecast \(forecastCompute) MiB")
+    #expect(forecastCompute > compute * 0.9)
+    #expect(forecastCompute < compute * 3 + 64)
   }
 
   @Test func readsProcAndControlGroups() throws {
@@ -378,6 +371,13 @@ import Testing
     let other = try NumericsSelfTest.run(model: model, configuration: configuration, label: "")
     #expect(other.probeHash != result.probeHash)
     #expect(NumericsSelfTest.label(model: model, configuration: configuration) != result.label)
+  }
+
+  /// Flash attention splits its sums over the threads, by the length of the context: the self-test must see that.
+  @Test func findsWhatIsNotInvariant() throws {
+    let model = try TestModels.model("llama f32")
+    let configuration = DecoderConfiguration(threads: 2, reproducible: false)
+    #expect(try !NumericsSelfTest.run(model: model, configuration: configuration, label: "").batchInvariant)
   }
 
   @Test func tellsModelsApart() throws {

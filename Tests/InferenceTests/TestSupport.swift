@@ -16,9 +16,10 @@ enum TestModels {
     return url
   }()
 
-  /// SmolLM2-135M-Instruct as the set-up fetches it; nil when it has not.
+  /// SmolLM2-135M-Instruct as the set-up fetches it; nil when it has not. Results of the tests stay out of that cache.
   static let smolLM2: String? = {
     guard let cache = try? CacheDirectory.url() else { return nil }
+    setenv("FUSIONROUTE_CACHE", directory.appendingPathComponent("cache").path, 1)
     let path = cache.appendingPathComponent("models/SmolLM2-135M-Instruct.Q4_1.gguf").path
     return FileManager.default.isReadableFile(atPath: path) ? path : nil
   }()

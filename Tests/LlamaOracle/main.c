@@ -1,11 +1,12 @@
 // llama-oracle: the plainest use of llama.cpp, kept apart from the runtime so that it can judge it.
 //
-//   llama-oracle MODEL [--lora FILE[:SCALE]]... [--kv f16|f32] [--chunk N] [--argmax] < tokens
+//   llama-oracle MODEL [--lora FILE[:SCALE]]... [--kv f16|f32] [--chunk N] [--argmax] [--hidden FILE] < tokens
 //
 // Reads token ids separated by white space, evaluates them one at a time in a context of its own (one thread, one
 // sequence, no flash attention) and writes for every position the float32 logits that follow it: [positions,
 // vocabulary] in native byte order on stdout. With --argmax: one text line per position, `id logit gap`, where gap is
-// the distance of the second best logit. --chunk N evaluates N tokens per call instead of one.
+// the distance of the second best logit. --chunk N evaluates N tokens per call instead of one. --hidden FILE also writes
+// what the output matrix multiplies, [positions, width] in float32, which is what a routing head reads.
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -70,6 +71,7 @@ int main(int argc, char **argv) {
   size_t adapter_count = 0;
   int argmax_only = 0;
   long chunk = 1;
+  const char *hidden_path = NULL;
   enum ggml_type kv = GGML_TYPE_COUNT;
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--argmax") == 0) {
@@ -83,6 +85,8 @@ int main(int argc, char **argv) {
       kv = strcmp(argv[++i], "f32") == 0 ? GGML_TYPE_F32 : GGML_TYPE_F16;
     } else if (strcmp(argv[i], "--chunk") == 0 && i + 1 < argc) {
       chunk = strtol(argv[++i], NULL, 10);
+    } else if (strcmp(argv[i], "--hidden") == 0 && i + 1 < argc) {
+      hidden_path = argv[++i];
     } else if (path == NULL && argv[i][0] != '-') {
       path = argv[i];
     } else {
@@ -90,7 +94,7 @@ int main(int argc, char **argv) {
     }
   }
   if (path == NULL || chunk < 1 || chunk > 4096)
-    fail("usage: llama-oracle MODEL [--lora FILE[:SCALE]] [--kv f16|f32] [--chunk N] [--argmax] < tokens", "");
+    fail("usage: llama-oracle MODEL [--lora FILE[:SCALE]] [--kv f16|f32] [--chunk N] [--argmax] [--hidden FILE]", "");
 
   size_t count = 0;
   llama_token *tokens = read_tokens(&count);
@@ -113,6 +117,8 @@ int main(int argc, char **argv) {
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
   params.type_k = params.type_v = kv;
   params.swa_full = true;
+  params.embeddings = hidden_path != NULL;
+  params.pooling_type = LLAMA_POOLING_TYPE_NONE;
   struct llama_context *context = llama_init_from_model(model, params);
   if (context == NULL) fail("cannot make a context for", path);
 
@@ -124,6 +130,9 @@ int main(int argc, char **argv) {
   if (adapter_count > 0) llama_set_adapters_lora(context, adapters, adapter_count, scales);
 
   const int vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model));
+  const size_t width = (size_t)llama_model_n_embd(model);
+  FILE *hidden = hidden_path != NULL ? fopen(hidden_path, "wb") : NULL;
+  if (hidden_path != NULL && hidden == NULL) fail("cannot write", hidden_path);
   struct llama_batch batch = llama_batch_init((int32_t)chunk, 0, 1);
   for (size_t done = 0; done < count; done += (size_t)batch.n_tokens) {
     batch.n_tokens = 0;
@@ -137,7 +146,11 @@ int main(int argc, char **argv) {
     }
     if (llama_decode(context, batch) != 0) fail("llama_decode failed for", path);
     for (int32_t i = 0; i < batch.n_tokens; i++) write_row(llama_get_logits_ith(context, i), vocabulary, argmax_only);
+    for (int32_t i = 0; i < batch.n_tokens && hidden != NULL; i++)
+      if (fwrite(llama_get_embeddings_ith(context, i), sizeof(float), width, hidden) != width)
+        fail("cannot write", hidden_path);
   }
+  if (hidden != NULL && fclose(hidden) != 0) fail("cannot write", hidden_path);
   if (fflush(stdout) != 0) fail("cannot write:", strerror(errno));
   llama_batch_free(batch);
   llama_free(context);

@@ -4,7 +4,9 @@ import Testing
 @testable import Worker
 
 @Suite struct CreditGateTests {
-  @Test("bytes under way never exceed the credit by more than one message, and each request keeps its order", arguments: 0..<10)
+  @Test(
+    "bytes under way never exceed the credit by more than one message, and each request keeps its order",
+    arguments: 0..<10)
   func bounded(seed: UInt64) {
     print("credit gate seed \(seed)")
     var random = SplitMix64(seed: seed)

@@ -21,6 +21,8 @@ actor ExpertLink {
 
   /// Attempts at one step before it is given up.
   private static let maximumAttempts = 12
+  /// Times in a row that a replica may lack the prefix: once when it has lost it, once more when it had to make room.
+  private static let maximumMisses = 2
 
   let expert: String
   private let sequence: UInt64
@@ -31,6 +33,8 @@ actor ExpertLink {
   private var replica: ReplicaID?
   private var fingerprint: SHA256Digest?
   private var excluded: Set<ReplicaID> = []
+  /// The whole wait for a replica has passed in vain: it is not spent again at every further token.
+  private var hasWaitedInVain = false
   private var background: Task<Void, Never>?
   private(set) var evaluatedTokens = 0
   private(set) var failovers = 0
@@ -64,7 +68,9 @@ actor ExpertLink {
     return try await perform(chain, wants: wants)
   }
 
-  private func perform(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID) {
+  private func perform(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID)
+  {
+    var misses = 0
     for _ in 0..<Self.maximumAttempts {
       try Task.checkCancellation()
       let replica = try await home()
@@ -77,7 +83,13 @@ actor ExpertLink {
         excluded.removeAll()
         return (result, replica)
       case .missing(let held):
-        ledger.missing(held, chain: chain)
+        misses += 1
+        if misses > Self.maximumMisses {
+          leave(replica, reason: "it lacks the prefix whatever it is sent")
+          misses = 0
+        } else {
+          ledger.missing(held, chain: chain)
+        }
       case .failure(let code, let message):
         guard code != .context, code != .invalid else {
           throw FusionRouteError.badInput("expert \"\(expert)\" refused the prompt: \(message)")
@@ -94,16 +106,18 @@ actor ExpertLink {
   private func home() async throws -> ReplicaID {
     if let replica, pool.serves(replica) { return replica }
     if let replica { leave(replica, reason: "it no longer takes steps") }
-    let deadline = MonotonicClock.now + settings.expertWait.nanoseconds
+    let deadline = MonotonicClock.now + (hasWaitedInVain ? 0 : settings.expertWait.nanoseconds)
     while true {
       try Task.checkCancellation()
       if let (id, offer) = pool.place(expert, sequence: sequence, fingerprint: fingerprint, excluding: excluded) {
         replica = id
         fingerprint = offer.modelFingerprint
         contextLimit = offer.context
+        hasWaitedInVain = false
         return id
       }
       guard MonotonicClock.now < deadline else {
+        hasWaitedInVain = true
         throw Unavailable(expert: expert, reason: "no replica came within \(settings.expertWait)")
       }
       await pool.waitForChange(until: deadline)

@@ -103,6 +103,17 @@ public struct LatencySplit: Sendable, Equatable {
   public var merge: UInt64 = 0
 
   public init() {}
+
+  public static func - (a: Self, b: Self) -> Self {
+    var difference = a
+    difference.routerQueue -= b.routerQueue
+    difference.routerCompute -= b.routerCompute
+    difference.wire -= b.wire
+    difference.expertQueue -= b.expertQueue
+    difference.expertCompute -= b.expertCompute
+    difference.merge -= b.merge
+    return difference
+  }
 }
 
 public struct GenerationSummary: Sendable {
@@ -120,18 +131,10 @@ public struct GenerationSummary: Sendable {
   public var prefill: Duration
   public var decode: Duration
   public var latency: LatencySplit
-  /// Decisions by the number of logits it took: the first partial row, a longer one, the full row.
-  public var certification: CertificationCount
+  /// The part of ``latency`` until the first token.
+  public var prefillLatency: LatencySplit
+  /// How much of the experts' rows the decisions took.
+  public var certification: CertificationStatistics
   /// Sequences moved to another replica.
   public var failovers: Int
-}
-
-public struct CertificationCount: Sendable, Equatable {
-  public var first = 0
-  public var longer = 0
-  public var full = 0
-  /// Row bytes received from experts.
-  public var payloadBytes = 0
-
-  public init() {}
 }

@@ -58,7 +58,8 @@ final class SequenceDecoder {
     summary = GenerationSummary(
       text: "", trailingText: "", finishReason: .length, promptTokens: request.prompt.count, generatedTokens: 0,
       tokensPerExpert: [:], evaluatedTokens: [:], prefill: .zero, decode: .zero, latency: LatencySplit(),
-      certification: CertificationCount(), failovers: 0)
+      prefillLatency: LatencySplit(),
+      certification: CertificationStatistics(), failovers: 0)
     for expert in Self.involved(request.mode, of: experts) {
       links[expert] = ExpertLink(expert: expert, sequence: id, pool: pool, settings: settings.link, logger: logger)
     }
@@ -82,7 +83,10 @@ final class SequenceDecoder {
       while summary.generatedTokens < request.maximumTokens, chain.count <= contextLimit {
         let decision = try await decideNext()
         let now = ContinuousClock.now
-        if firstToken == nil { firstToken = now }
+        if firstToken == nil {
+          firstToken = now
+          summary.prefillLatency = summary.latency
+        }
         if take(decision) {
           summary.finishReason = .stop
           break
@@ -152,7 +156,11 @@ final class SequenceDecoder {
     }
     guard request.mode.usesRouter else {
       guard case .expert(let name) = request.mode else { throw FusionRouteError.internal("a mode without a model") }
-      return Decision(choice: try await decide(router: nil, expert: name), expert: name)
+      do {
+        return Decision(choice: try await decide(router: nil, expert: name), expert: name)
+      } catch let error as ExpertLink.Unavailable {
+        throw Self.unavailable(error)
+      }
     }
     let output = try await router.evaluate(sequence: id, tokens: chain.tokens, routes: request.mode != .router)
     routerEvaluated += output.evaluatedTokens
@@ -179,21 +187,26 @@ final class SequenceDecoder {
   private func decide(
     _ complement: LogitsRow?, weights: [Float], selected: Int, fallback: LogitsRow
   ) async throws -> Decision {
-    let order = [selected] + weights.indices.filter { $0 != selected }.sorted { (-weights[$0], $0) < (-weights[$1], $1) }
+    let order =
+      [selected] + weights.indices.filter { $0 != selected }.sorted { (-weights[$0], $0) < (-weights[$1], $1) }
     let tried = request.onExpertLoss == .nextBest ? order : [selected]
-    var reason = ""
+    var lost = ExpertLink.Unavailable(expert: experts[selected], reason: "it was not asked")
     for index in tried {
       do {
         let choice = try await decide(router: complement, expert: experts[index])
         return Decision(choice: choice, expert: experts[index], degraded: index != selected)
       } catch let error as ExpertLink.Unavailable {
-        reason = error.reason
+        lost = error
       }
     }
     if request.onExpertLoss == .router {
       return Decision(choice: try measured { try scorer(router: fallback).decideWithoutExpert() }, degraded: true)
     }
-    throw FusionRouteError.unavailable("expert \"\(experts[selected])\" cannot answer: \(reason)")
+    throw Self.unavailable(lost)
+  }
+
+  private static func unavailable(_ lost: ExpertLink.Unavailable) -> FusionRouteError {
+    .unavailable("expert \"\(lost.expert)\" cannot answer: \(lost.reason)")
   }
 
   private func scorer(router row: LogitsRow?) throws -> StepScorer {
@@ -208,7 +221,7 @@ final class SequenceDecoder {
     guard let link = links[expert] else { throw FusionRouteError.internal("no line to expert \"\(expert)\"") }
     let scorer = try measured { try self.scorer(router: row) }
     var verdict = Verdict.needs(topK: settings.topK)
-    var previous = 0
+    var partials: [PartialRow] = []
     while true {
       let want = want(for: verdict, scorer: scorer)
       let (result, replica) = try await link.step(chain, wants: [want])
@@ -216,22 +229,24 @@ final class SequenceDecoder {
       guard let answer = result.rows.first else { throw FusionRouteError.internal("a reply without its row") }
       switch answer {
       case .full(let full):
-        summary.certification.full += 1
-        summary.certification.payloadBytes += full.count * MemoryLayout<Float>.size
+        summary.certification.record(partialRows: partials, fullRow: full.count)
         return try measured { try scorer.decide(full: full) }
       case .partial(let partial):
-        summary.certification.payloadBytes += partial.payloadBytes
-        verdict = try measured { try scorer.decide(partial) }
-        if case .chosen(let choice) = verdict {
-          if previous == 0 { summary.certification.first += 1 } else { summary.certification.longer += 1 }
-          if isAudited, try await !audit(partial, link: link, replica: replica) {
-            verdict = .needs(topK: settings.topK)
-            previous = 0
-            continue
-          }
-          return choice
+        partials.append(partial)
+        do {
+          verdict = try measured { try scorer.decide(partial) }
+        } catch let error as FusionRouteError where error.code == .contradictoryRow {
+          await link.quarantine(replica, reason: error.message)
+          (verdict, partials) = (.needs(topK: settings.topK), [])
+          continue
         }
-        previous += 1
+        guard case .chosen(let choice) = verdict else { continue }
+        if isAudited, try await !audit(partial, link: link, replica: replica) {
+          (verdict, partials) = (.needs(topK: settings.topK), [])
+          continue
+        }
+        summary.certification.record(partialRows: partials)
+        return choice
       }
     }
   }

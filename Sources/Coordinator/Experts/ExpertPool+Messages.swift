@@ -40,7 +40,8 @@ extension ExpertPool: ServerHandler {
       let drains = state.withLock { state in
         let before = state.registry.replicas[replica]?.state
         state.registry.heartbeat(
-          from: replica, progress: beat.progress ?? 0, batchBudget: UInt64(beat.batchBudgetMilliseconds ?? 0) * 1_000_000,
+          from: replica, progress: beat.progress ?? 0,
+          batchBudget: UInt64(beat.batchBudgetMilliseconds ?? 0) * 1_000_000,
           draining: beat.draining, now: now)
         return before == .serving && state.registry.replicas[replica]?.state == .draining
       }
@@ -50,7 +51,8 @@ extension ExpertPool: ServerHandler {
       advance(reply.request, from: replica, now: now) { try $0.accept(reply) }
     case .rowChunk(let chunk): receive(chunk, from: replica, at: peer, payload: payload, now: now)
     case .prefixMissing(let missing):
-      end(missing.request, from: replica, with: .missing(HeldPrefix(length: missing.haveLength, hash: missing.haveHash)))
+      end(
+        missing.request, from: replica, with: .missing(HeldPrefix(length: missing.haveLength, hash: missing.haveHash)))
     case .failure(let failure):
       end(failure.request, from: replica, with: .failure(failure.code, message: failure.message))
     case .scoreReply(let reply): receive(reply, from: replica, payload: payload)
@@ -66,7 +68,8 @@ extension ExpertPool: ServerHandler {
         .refused(
           Refused(
             code: .protocolVersion,
-            message: "this coordinator serves protocol versions \(served.lowerBound) to \(served.upperBound), the worker "
+            message:
+              "this coordinator serves protocol versions \(served.lowerBound) to \(served.upperBound), the worker "
               + "speaks \(versions.lowerBound) to \(versions.upperBound): install the same release on both")), to: peer)
       return
     }
@@ -182,9 +185,13 @@ extension ExpertPool: ServerHandler {
   private func advance(
     _ request: UInt64, from replica: ReplicaID, now: UInt64, _ change: (inout StepAssembly) throws -> Void
   ) {
-    enum Ended { case done(Call, CallOutcome), broken(any Error) }
+    enum Ended {
+      case done(Call, CallOutcome)
+      case broken(any Error)
+    }
     let ended: Ended? = state.withLock { state in
-      guard var call = state.calls[request], call.replica == replica, case .step(var assembly, let continuation) = call.kind
+      guard var call = state.calls[request], call.replica == replica,
+        case .step(var assembly, let continuation) = call.kind
       else { return nil }
       do { try change(&assembly) } catch { return .broken(error) }
       guard let result = assembly.result else {
@@ -250,9 +257,14 @@ extension ExpertPool: ServerHandler {
   /// A connection broke, and the socket does not say whose: whoever cannot be reached any more is the one.
   func peerDisconnected() { beat() }
 
+  /// A pause between two ticks, in nanoseconds, that means that this process was not running.
+  private static let suspension: UInt64 = 1_000_000_000
+
   func tick() {
     let now = MonotonicClock.now
     let (overdue, expired, waiters, beats) = state.withLock { state in
+      if now > state.lastTick, now - state.lastTick > Self.suspension { state.registry.resumed(now: now) }
+      state.lastTick = now
       let expired = state.calls.filter { $0.value.deadline < now }.map(\.key)
       let waiters = state.waiters.filter { $0.value.deadline < now }
       for id in waiters.keys { state.waiters[id] = nil }

@@ -31,6 +31,7 @@ final class ExpertPool: Sendable {
     var waiters: [UInt64: (deadline: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
     var nextWaiter: UInt64 = 1
     var lastHeartbeat: UInt64 = 0
+    var lastTick: UInt64 = .max
     var heartbeats: UInt64 = 0
     var closed = false
   }
@@ -74,7 +75,8 @@ final class ExpertPool: Sendable {
     }
     return await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        start(step, wants: wants, sequence: sequence, replica: replica, timeout: timeout, request: request, continuation)
+        start(
+          step, wants: wants, sequence: sequence, replica: replica, timeout: timeout, request: request, continuation)
       }
     } onCancel: {
       cancel(request)

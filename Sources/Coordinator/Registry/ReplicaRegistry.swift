@@ -237,7 +237,8 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
 
   public mutating func sawFrame(from id: ReplicaID, now: UInt64) { replicas[id]?.lastFrame = now }
 
-  public mutating func heartbeat(from id: ReplicaID, progress: UInt64, batchBudget: UInt64, draining: Bool, now: UInt64) {
+  public mutating func heartbeat(from id: ReplicaID, progress: UInt64, batchBudget: UInt64, draining: Bool, now: UInt64)
+  {
     guard var replica = replicas[id] else { return }
     replica.lastFrame = now
     if replica.progress != progress { (replica.progress, replica.progressChanged) = (progress, now) }
@@ -261,6 +262,15 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
         return (replica.id, "it answers heartbeats but has computed nothing for \(idle / 1_000_000) ms")
       }
       return nil
+    }
+  }
+
+  /// This process itself was suspended, or starved: what the replicas sent meanwhile is still to be read, and their
+  /// silence counts from now.
+  public mutating func resumed(now: UInt64) {
+    for id in replicas.keys {
+      replicas[id]?.lastFrame = now
+      replicas[id]?.progressChanged = now
     }
   }
 

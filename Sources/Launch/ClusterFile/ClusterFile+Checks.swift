@@ -69,6 +69,22 @@ extension ClusterFile {
     }
   }
 
+  /// Checks that the file's experts are those of the routing head, given in the order of its rows.
+  /// Throws `badInput` naming the expert that only one of them has.
+  public func checkExperts(ofHead names: [String]) throws {
+    let known = experts.map(\.name)
+    if let missing = names.first(where: { !known.contains($0) }) {
+      throw error(
+        "router.head",
+        "the routing head names the expert \"\(missing)\", which \"experts\" lacks; it names "
+          + names.joined(separator: ", "))
+    }
+    if let extra = known.first(where: { !names.contains($0) }) {
+      let near = NearestName.find(extra, among: names).map { ": did you mean \"\($0)\"?" } ?? ""
+      throw error("experts.\(extra)", "the routing head does not know the expert \"\(extra)\"\(near)")
+    }
+  }
+
   /// What is about to use the cluster file, and so which of its files must exist here.
   public enum Role: Sendable, Equatable {
     /// Router and head.

@@ -157,5 +157,7 @@ public struct ClusterFile: Sendable, Equatable {
     self.keys = keys
   }
 
+  public func expert(named name: String) -> Expert? { experts.first { $0.name == name } }
+
   public func host(named name: String) -> Host? { hosts.first { $0.name == name } }
 }

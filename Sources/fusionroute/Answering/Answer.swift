@@ -35,8 +35,12 @@ struct Answer: Sendable {
         (
           "certification",
           .object([
-            ("first", .integer(certification.first)), ("longer", .integer(certification.longer)),
-            ("full", .integer(certification.full)), ("payload_bytes", .integer(certification.payloadBytes)),
+            (
+              "decided_by_top_k",
+              .object(
+                certification.decidedByTopK.sorted { $0.key < $1.key }.map { (String($0.key), .integer($0.value)) })
+            ),
+            ("full_rows", .integer(certification.fullRows)), ("row_bytes", .integer(certification.bytes)),
           ])
         ))
     }

@@ -5,6 +5,7 @@ internal import Inference
 internal import Launch
 internal import Logging
 internal import Messaging
+internal import ModelFiles
 internal import Synchronization
 
 /// A coordinator in this process and, unless workers come from elsewhere, its workers as child processes.
@@ -47,6 +48,10 @@ final class ClusterSession: Sendable {
   ) async throws -> ClusterSession {
     if !attach { try checkStartsHere(cluster) }
     try cluster.checkFiles(for: attach ? [.coordinator] : [.coordinator, .workers(of: cluster.experts.map(\.name))])
+    try cluster.checkExperts(ofHead: try RoutingHead.read(cluster.router.head).experts)
+    let replicas = attach ? [] : Placement(cluster).replicas
+    try MemoryPlan.check(
+      [cluster.router.engine] + replicas.compactMap { cluster.expert(named: $0.expert)?.engine }, place: "this machine")
     for warning in cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount) {
       logger.warning("\(warning)")
     }
@@ -79,6 +84,7 @@ final class ClusterSession: Sendable {
           try workers.start(dialling: Self.reachable(bound), logLevel: logLevel)
         }
         try await waitUntilReady(coordinator, workers: workers, cluster: cluster, progress: progress)
+        workers?.ready()
       } catch {
         await session.stop()
         throw error
@@ -106,6 +112,7 @@ final class ClusterSession: Sendable {
     var configuration = CoordinatorConfiguration(
       routerModel: engine.model, routerHead: cluster.router.head, endpoints: [bind.description])
     configuration.routerAdapters = engine.lora.map { [AdapterFile(path: $0, scale: engine.loraScale)] } ?? []
+    configuration.experts = cluster.experts.map(\.name)
     configuration.gpuLayers = engine.gpuLayers
     configuration.threads = engine.threads
     configuration.context = engine.context

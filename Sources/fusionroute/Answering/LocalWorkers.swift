@@ -16,7 +16,7 @@ final class LocalWorkers: Sendable {
     self.cluster = cluster
     let (failures, continuation) = AsyncStream<FusionRouteError>.makeStream()
     self.failures = failures
-    let log = WorkerLog(logger: logger, style: Style(.standardError))
+    let log = WorkerLog(logger: logger, style: Style(.standardError), phase: .starting)
     self.log = log
     let supervision = cluster.supervision
     supervisor = ProcessSupervisor(
@@ -38,7 +38,10 @@ final class LocalWorkers: Sendable {
   }
 
   /// Called before anything that makes workers end.
-  func expectEnds() { log.expectEnds() }
+  func expectEnds() { log.enter(.stopping) }
+
+  /// Called when every expert has a replica.
+  func ready() { log.enter(.running) }
 
   /// Stops them all.
   func stop() async {
@@ -50,7 +53,7 @@ final class LocalWorkers: Sendable {
   func start(dialling endpoint: String, logLevel: Logger.Level) throws {
     let placement = Placement(cluster)
     for replica in placement.replicas {
-      guard let expert = cluster.experts.first(where: { $0.name == replica.expert }) else { continue }
+      guard let expert = cluster.expert(named: replica.expert) else { continue }
       let command = WorkerInvocation(
         expert: expert, coordinators: [endpoint], hostName: ProcessInfo.processInfo.hostName, cluster: cluster,
         keyName: WorkerKeys.name(in: cluster.keys, preferring: replica.host), logLevel: logLevel.rawValue)
@@ -82,42 +85,51 @@ final class WorkerLog: Sendable {
   private let logger: Logger
   private let style: Style
   private let ended = Mutex<(@Sendable (Int32) -> Void)?>(nil)
-  private let isStopping = Mutex(false)
+  private let phase: Mutex<Phase>
 
-  init(logger: Logger, style: Style) {
+  /// What the end of a worker means: a failed start, which is reported as the outcome of the start; an accident; or what
+  /// was asked for.
+  enum Phase { case starting, running, stopping }
+
+  init(logger: Logger, style: Style, phase: Phase) {
     self.logger = logger
     self.style = style
+    self.phase = Mutex(phase)
   }
 
   func onEnd(_ call: @escaping @Sendable (Int32) -> Void) { ended.withLock { $0 = call } }
 
-  /// From now on ends are expected: nobody is told of them, and workers' goodbyes are not shown.
-  func expectEnds() {
-    ended.withLock { $0 = nil }
-    isStopping.withLock { $0 = true }
+  /// When stopping, nobody is told of ends, and workers' goodbyes are not shown.
+  func enter(_ phase: Phase) {
+    if phase == .stopping { ended.withLock { $0 = nil } }
+    self.phase.withLock { $0 = phase }
   }
 
   func record(_ event: ProcessSupervisor.Event) {
-    let isStopping = isStopping.withLock { $0 }
+    let phase = phase.withLock { $0 }
     switch event {
     case .started(let name, let pid):
       logger.info("worker started", metadata: ["worker": "\(name)", "pid": "\(pid)"])
     case .line(let name, let text):
       // Why a worker ended is said once, by what supervises it.
-      guard !text.hasPrefix(ProcessSupervisor.errorPrefix), !isStopping || logger.logLevel <= .debug else { return }
+      guard !text.hasPrefix(ProcessSupervisor.errorPrefix), phase != .stopping || logger.logLevel <= .debug else {
+        return
+      }
       let line = "\(style.paint("[\(name)]", .faint)) \(text)\n"
       try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
     case .ended(let name, let pid, let exit, let error):
       ended.withLock { $0 }?(pid)
-      let level: Logger.Level = isStopping || exit == .code(0) ? .info : .warning
+      let level: Logger.Level = phase != .running || exit == .code(0) ? .info : .warning
       logger.log(
         level: level, "worker ended",
         metadata: ["worker": "\(name)", "pid": "\(pid)", "exit": "\(exit)", "reason": "\(error ?? "")"])
     case .restarting(let name, let wait):
       logger.info("worker will be started again", metadata: ["worker": "\(name)", "after": "\(wait)"])
     case .gaveUp(let name, _, let reason, let error):
-      logger.error(
-        "worker was given up", metadata: ["worker": "\(name)", "reason": "\(reason)", "error": "\(error ?? "")"])
+      // While the cluster starts, this is the error that the command ends with.
+      logger.log(
+        level: phase == .running ? .error : .debug, "worker was given up",
+        metadata: ["worker": "\(name)", "reason": "\(reason)", "error": "\(error ?? "")"])
     }
   }
 }

@@ -72,7 +72,9 @@ extension Prompt {
     } catch let error as FusionRouteError {
       throw FusionRouteError.badInput("\(label) of the prompts: \(error.message)")
     } catch let error as DecodingError {
-      throw FusionRouteError.badInput("\(label) of the prompts: \(PromptObject.sentence(for: error))")
+      let isObject = (try? JSONSerialization.jsonObject(with: Data(bytes))) is [String: Any]
+      throw FusionRouteError.badInput(
+        "\(label) of the prompts: \(PromptObject.sentence(for: error, isObject: isObject))")
     }
   }
 

@@ -97,7 +97,8 @@ struct PromptObject: Decodable {
     return prompt
   }
 
-  static func sentence(for error: DecodingError) -> String {
+  /// - Parameter isObject: whether the text is a JSON object at all.
+  static func sentence(for error: DecodingError, isObject: Bool) -> String {
     func path(_ context: DecodingError.Context) -> String {
       context.codingPath.map { $0.intValue.map { "[\($0)]" } ?? $0.stringValue }.joined(separator: ".")
     }
@@ -106,6 +107,8 @@ struct PromptObject: Decodable {
     case .valueNotFound(let type, let context): return "\"\(path(context))\" must be \(name(of: type)), not null"
     case .keyNotFound(let key, let context): return "\"\(path(context))\" lacks \"\(key.stringValue)\""
     case .dataCorrupted(let context):
+      // Foundation says the same of broken JSON and of a number that does not fit its type.
+      if isObject { return "a number in it does not fit where it stands: a whole number in range is needed there" }
       return context.codingPath.isEmpty ? "no valid JSON object" : "\"\(path(context))\" is out of range"
     @unknown default: return "no valid prompt"
     }

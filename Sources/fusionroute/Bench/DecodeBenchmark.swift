@@ -44,7 +44,8 @@ struct DecodeBenchmark {
       // The prompt's first token differs by round, so that no round finds its prefix in a cache.
       let (trace, summary) = try await answer(round: round)
       guard trace.isReplayable else {
-        throw FusionRouteError.unavailable("a round was disturbed (a worker was replaced or a cache overflowed); run again")
+        throw FusionRouteError.unavailable(
+          "a round was disturbed (a worker was replaced or a cache overflowed); run again")
       }
       guard trace.steps.count >= 2 else {
         throw FusionRouteError.badInput("the answer ended after \(trace.steps.count) tokens; give another --prompt")

@@ -1,5 +1,6 @@
 internal import Coordinator
 internal import Foundation
+internal import Fusion
 
 /// What `bench decode` found.
 struct DecodeReport: CustomStringConvertible {
@@ -32,28 +33,25 @@ struct DecodeReport: CustomStringConvertible {
   ]
 
   private var rounds: [Round] = []
-  private var certification = CertificationCount()
+  private var certification = CertificationStatistics()
   private var switches = 0
   private var experts: [String: Int] = [:]
 
   /// Adds a round: rates are of the tokens after the first, whose time is the prompt's.
   mutating func add(trace: DecodeTrace, summary: GenerationSummary, plain: Duration) {
     let tokens = trace.steps.count - 1
-    let total = (summary.prefill + summary.decode).microseconds
-    let latency = summary.latency
+    let total = summary.decode.microseconds
+    let latency = summary.latency - summary.prefillLatency
     var split = [
       "router queue": latency.routerQueue, "router compute": latency.routerCompute, "wire": latency.wire,
       "expert queue": latency.expertQueue, "expert compute": latency.expertCompute, "merge": latency.merge,
-    ].mapValues { Double($0) / 1_000 / Double(trace.steps.count) }
-    split["other"] = total / Double(trace.steps.count) - split.values.reduce(0, +)
+    ].mapValues { Double($0) / 1_000 / Double(tokens) }
+    split["other"] = total / Double(tokens) - split.values.reduce(0, +)
     rounds.append(
       Round(
         tokens: tokens, runtime: Double(tokens) / summary.decode.seconds, plain: Double(tokens) / plain.seconds,
         split: split))
-    certification.first += summary.certification.first
-    certification.longer += summary.certification.longer
-    certification.full += summary.certification.full
-    certification.payloadBytes += summary.certification.payloadBytes
+    certification.merge(summary.certification)
     switches += zip(trace.steps, trace.steps.dropFirst()).count { $0.expert != $1.expert }
     for (name, count) in summary.tokensPerExpert { experts[name, default: 0] += count }
   }
@@ -62,7 +60,6 @@ struct DecodeReport: CustomStringConvertible {
   private var plain: Figure { Figure(rounds.map(\.plain)) }
   private var ratio: Figure { Figure(rounds.map { $0.runtime / $0.plain }) }
   private func part(_ name: String) -> Figure { Figure(rounds.map { $0.split[name] ?? 0 }) }
-  private var decisions: Int { certification.first + certification.longer + certification.full }
 
   var description: String {
     func line(_ name: String, _ figure: Figure, _ places: Int) -> String {
@@ -74,19 +71,14 @@ struct DecodeReport: CustomStringConvertible {
     var lines = [
       "\(rounds.count) rounds, \(tokens) tokens, \(switches) switches of expert; median (least to most)",
       line("runtime, tokens/s", runtime, 1), line("plain llama.cpp, tokens/s", plain, 1), line("ratio", ratio, 3), "",
-      "time per token, microseconds",
+      "time per token after the first, microseconds",
     ]
     lines += Self.parts.map { line("  " + $0, part($0), 0) }
     lines += [
       "",
-      "decided by the first \(share(certification.first)), by longer rows \(share(certification.longer)), by full rows "
-        + "\(share(certification.full)); \(certification.payloadBytes / max(1, decisions)) bytes of rows per token",
+      "rows of the experts: \(certification)",
     ]
     return lines.joined(separator: "\n")
-  }
-
-  private func share(_ count: Int) -> String {
-    String(format: "%.1f %%", 100 * Double(count) / Double(max(1, decisions)))
   }
 
   func json() throws -> String {
@@ -96,10 +88,9 @@ struct DecodeReport: CustomStringConvertible {
       var plainTokensPerSecond: Figure
       var ratio: Figure
       var microsecondsPerToken: [String: Figure]
-      var decidedByFirstRow: Int
-      var decidedByLongerRow: Int
+      var decidedByTopK: [String: Int]
       var decidedByFullRow: Int
-      var rowBytesPerToken: Int
+      var rowBytesPerToken: Double
       var tokensPerExpert: [String: Int]
     }
     let encoder = JSONEncoder()
@@ -109,8 +100,9 @@ struct DecodeReport: CustomStringConvertible {
       rounds: rounds.count, runtimeTokensPerSecond: runtime, plainTokensPerSecond: plain, ratio: ratio,
       microsecondsPerToken: Dictionary(
         uniqueKeysWithValues: Self.parts.map { ($0.replacingOccurrences(of: " ", with: "_"), part($0)) }),
-      decidedByFirstRow: certification.first, decidedByLongerRow: certification.longer,
-      decidedByFullRow: certification.full, rowBytesPerToken: certification.payloadBytes / max(1, decisions),
+      decidedByTopK: Dictionary(
+        uniqueKeysWithValues: certification.decidedByTopK.map { (String($0.key), $0.value) }),
+      decidedByFullRow: certification.fullRows, rowBytesPerToken: certification.bytesPerToken,
       tokensPerExpert: experts)
     return String(decoding: try encoder.encode(report), as: UTF8.self)
   }

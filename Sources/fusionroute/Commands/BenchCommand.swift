@@ -52,7 +52,9 @@ struct BenchDecodeCommand: AsyncParsableCommand {
       try await ClusterSession.with(file, attach: false, logger: logger, logLevel: level, progress: progress) {
         session in
         let benchmark = try DecodeBenchmark(session: session, prompt: prompt, tokens: tokens)
-        let report = try await progress.showing("measuring \(rounds) rounds") { try await benchmark.run(rounds: rounds) }
+        let report = try await progress.showing("measuring \(rounds) rounds") {
+          try await benchmark.run(rounds: rounds)
+        }
         let text =
           switch format {
           case .text: report.description + "\n"

@@ -1,12 +1,17 @@
 internal import ArgumentParser
 internal import Core
+internal import Foundation
 internal import Launch
 internal import ModelFiles
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
-    abstract: "Describe a model, adapter, routing head or cluster file.")
+    abstract: "Describe a model, adapter, routing head or cluster file.",
+    discussion: """
+      Reads headers only, and loads nothing. For a cluster file it also says where a model's chat template or vocabulary \
+      differs from the router's.
+      """)
 
   @Argument(help: ArgumentHelp("One or more GGUF or cluster files.", valueName: "file"))
   var files: [String]
@@ -20,7 +25,8 @@ struct InspectCommand: ParsableCommand {
       if file.hasSuffix(".yaml") || file.hasSuffix(".yml") {
         print(try ClusterDescription.text(of: try ClusterFile.load(path: file), json: format == .json))
       } else {
-        print("\(file): \(try GGUFFile.read(file).tensors.count) tensors")
+        let description = try FileInspector.inspect(file)
+        print(format == .json ? try description.json() : description.text)
       }
     }
   }

@@ -30,7 +30,7 @@ struct WorkerCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("A LoRA adapter (GGUF) on top of the model.", valueName: "file"))
   var lora: String?
 
-  @Option(help: ArgumentHelp("What the adapter's weights are multiplied by.", valueName: "f"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("What the adapter's weights are multiplied by.", valueName: "f"))
   var loraScale: Float = 1
 
   @Option(help: ArgumentHelp("Computing threads.", valueName: "n"))

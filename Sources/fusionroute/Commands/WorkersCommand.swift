@@ -46,6 +46,9 @@ struct WorkersCommand: AsyncParsableCommand {
     if let keys { file.keys = URL(fileURLWithPath: keys).standardizedFileURL.path }
     let replicas = try replicas(of: file)
     try file.checkFiles(for: [.workers(of: replicas.map(\.expert))])
+    try MemoryPlan.check(
+      replicas.compactMap { file.expert(named: $0.expert)?.engine },
+      limit: host.flatMap { file.host(named: $0)?.memory }, place: host.map { "the host \"\($0)\"" } ?? "this machine")
     guard let endpoint = file.listen.advertise ?? file.listen.workers else {
       throw FusionRouteError.badInput(
         "\(cluster) does not say where the coordinator listens: set \"listen.workers\", or use `fusionroute run`, which "
@@ -78,7 +81,7 @@ struct WorkersCommand: AsyncParsableCommand {
   private func supervise(
     _ replicas: [Placement.Replica], of file: ClusterFile, dialling endpoint: String, logger: Logger
   ) async throws {
-    let log = WorkerLog(logger: logger, style: Style(.standardError))
+    let log = WorkerLog(logger: logger, style: Style(.standardError), phase: .running)
     let (given, continuation) = AsyncStream<FusionRouteError>.makeStream()
     let left = Mutex(replicas.count)
     let supervision = file.supervision
@@ -98,7 +101,7 @@ struct WorkersCommand: AsyncParsableCommand {
     }
     do {
       for replica in replicas {
-        guard let expert = file.experts.first(where: { $0.name == replica.expert }) else { continue }
+        guard let expert = file.expert(named: replica.expert) else { continue }
         let command = WorkerInvocation(
           expert: expert, coordinators: [endpoint], hostName: host ?? ProcessInfo.processInfo.hostName, cluster: file,
           keyName: key ?? WorkerKeys.name(in: file.keys, preferring: host),

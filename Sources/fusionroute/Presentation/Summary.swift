@@ -53,10 +53,11 @@ enum Summary {
       let name = name.count > nameWidth ? String(name.prefix(nameWidth - 1)) + "~" : name
       text += "  " + name + String(repeating: " ", count: nameWidth - name.count) + "  "
       text += style.paint(bar(share, width: barWidth, unicode: style.unicode), .expert(index))
-      text += "  \(padded("\(Int((share * 100).rounded()))", 3)) %  \(padded("\(count)", 5)) tokens\n"
+      text +=
+        "  \(padded("\(Int((share * 100).rounded()))", 3)) %  \(padded("\(count)", 5)) token\(count == 1 ? "" : "s")\n"
     }
     let dot = style.unicode ? " · " : ", "
-    var facts = ["\(totals.generatedTokens) tokens"]
+    var facts = ["\(totals.generatedTokens) token\(totals.generatedTokens == 1 ? "" : "s")"]
     if totals.answers > 1 { facts.insert("\(totals.answers) answers", at: 0) }
     if let speed = totals.tokensPerSecond { facts.append("\(decimal(speed, 1)) tokens/s") }
     if let first = totals.timeToFirstToken, totals.generatedTokens > 0 {

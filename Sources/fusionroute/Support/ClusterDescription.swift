@@ -1,13 +1,14 @@
 internal import Foundation
 internal import Launch
+internal import ModelFiles
 
 /// A cluster file for a person: what runs where.
 enum ClusterDescription {
   static func text(of cluster: ClusterFile, json: Bool) throws -> String {
-    json ? object(cluster).rendered : lines(cluster).joined(separator: "\n")
+    json ? object(cluster).rendered : try lines(cluster).joined(separator: "\n")
   }
 
-  private static func lines(_ cluster: ClusterFile) -> [String] {
+  private static func lines(_ cluster: ClusterFile) throws -> [String] {
     var lines = ["\(cluster.source): a cluster of \(cluster.experts.count) experts"]
     let router = cluster.router.engine
     lines.append("  router    \(file(router.model)), head \(file(cluster.router.head)), \(size(router))")
@@ -24,8 +25,29 @@ enum ClusterDescription {
     }
     lines.append("  workers   \(cluster.listen.workers?.description ?? "a private ipc socket")")
     lines.append("  keys      \(cluster.keys ?? "none: loopback and ipc only")")
+    lines += try differences(cluster).map { "  note      \($0)" }
     lines += cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount).map { "  warning   \($0)" }
     return lines
+  }
+
+  /// Sentences about experts that do not fit the router in what only their files show.
+  static func differences(_ cluster: ClusterFile) throws -> [String] {
+    func isThere(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+    guard isThere(cluster.router.engine.model) else { return [] }
+    let router = try GGUFFile.read(cluster.router.engine.model)
+    var notes: [String] = []
+    for expert in cluster.experts where isThere(expert.engine.model) {
+      let model = try GGUFFile.read(expert.engine.model)
+      if model["tokenizer.chat_template"] != router["tokenizer.chat_template"] {
+        notes.append(
+          "the chat template of \"\(expert.name)\" differs from the router's, which is the one that is used")
+      }
+      if model["tokenizer.ggml.tokens"] != router["tokenizer.ggml.tokens"] {
+        notes.append(
+          "the vocabulary of \"\(expert.name)\" differs from the router's; it works only if it just adds tokens")
+      }
+    }
+    return notes
   }
 
   private static func file(_ path: String) -> String {

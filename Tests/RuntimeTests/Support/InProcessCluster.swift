@@ -15,11 +15,11 @@ final class InProcessCluster: Sendable {
   private let logger: Logger
 
   init(
-    _ models: TestModels, scratch: Scratch, context: Int = 512, slots: Int = 4,
+    _ models: TestModels, scratch: Scratch, context: Int = 512, slots: Int = 4, logLevel: Logger.Level = .error,
     configure: (inout CoordinatorConfiguration) -> Void = { _ in }
   ) throws {
     var logger = Logger(label: "test")
-    logger.logLevel = .error
+    logger.logLevel = logLevel
     self.logger = logger
     self.scratch = scratch
     endpoint = "ipc://\(scratch.path("c.sock"))"
@@ -88,9 +88,11 @@ final class InProcessCluster: Sendable {
 /// Runs `body` with a running cluster and stops it whatever happens.
 func withCluster<R>(
   _ models: TestModels, scratch: Scratch, context: Int = 512, slots: Int = 4, replicas: Int = 1,
-  configure: (inout CoordinatorConfiguration) -> Void = { _ in }, _ body: (InProcessCluster) async throws -> R
+  logLevel: Logger.Level = .error, configure: (inout CoordinatorConfiguration) -> Void = { _ in },
+  _ body: (InProcessCluster) async throws -> R
 ) async throws -> R {
-  let cluster = try InProcessCluster(models, scratch: scratch, context: context, slots: slots, configure: configure)
+  let cluster = try InProcessCluster(
+    models, scratch: scratch, context: context, slots: slots, logLevel: logLevel, configure: configure)
   do {
     try await cluster.startAll(models, replicas: replicas)
     let result = try await body(cluster)

@@ -7,7 +7,8 @@ final class Scratch: Sendable {
 
   init(_ name: String = "test") throws {
     // Short, since socket paths must be.
-    url = FileManager.default.temporaryDirectory.appendingPathComponent("fr-\(name)-\(UInt32.random(in: 0...UInt32.max))")
+    url = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "fr-\(name)-\(UInt32.random(in: 0...UInt32.max))")
     try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
   }
 

@@ -23,7 +23,7 @@ public enum Quantizer {
   /// - Parameters:
   ///   - type: one of `typeNames`, in any case.
   ///   - threads: threads to convert with; 0 or less: one per core.
-  /// - Throws: `badInput` naming the file and llama.cpp's reason.
+  /// - Throws: `badInput` naming the file and llama.cpp's reason, `unavailable` if the result cannot be written.
   public static func convert(input: String, output: String, type: String, threads: Int) throws {
     LlamaRuntime.prepare()
     guard let fileType = types.first(where: { $0.name == type.lowercased() })?.type else {
@@ -33,7 +33,8 @@ public enum Quantizer {
     try Model.checkReadable(input, what: "model file")
     let temporary = output + ".partial-\(ProcessInfo.processInfo.processIdentifier)"
     guard FileManager.default.createFile(atPath: temporary, contents: nil) else {
-      throw FusionRouteError.badInput("cannot write beside \(output); check that its directory exists and is writable")
+      throw FusionRouteError.unavailable(
+        "cannot write beside \(output); check that its directory exists and is writable")
     }
     defer { try? FileManager.default.removeItem(atPath: temporary) }
     var parameters = llama_model_quantize_default_params()
@@ -49,7 +50,7 @@ public enum Quantizer {
       )
     }
     guard rename(temporary, output) == 0 else {
-      throw FusionRouteError.badInput("cannot write \(output): \(String(cString: strerror(errno)))")
+      throw FusionRouteError.unavailable("cannot write \(output): \(String(cString: strerror(errno)))")
     }
   }
 }

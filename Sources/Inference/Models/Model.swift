@@ -27,7 +27,7 @@ public final class Model: Sendable {
     self.path = path
     self.options = options
     information = Self.describe(handle.pointer)
-    vocabulary = Vocabulary(handle: handle)
+    vocabulary = Vocabulary(handle: handle, path: path)
   }
 
   /// Loads `path` and the adapters of `options`.

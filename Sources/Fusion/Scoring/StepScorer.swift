@@ -58,9 +58,12 @@ public struct StepScorer: Sendable {
     let temperature = Double(parameters.temperature)
     if temperature > 0 {
       let row = try base.prefix(vocabulary, of: "the router's row")
-      noisy = LogitsRow(count: vocabulary) { out in
-        RowKernels.best.addNoise(row, temperature: temperature, key: key, into: out)
-        additive.apply(to: out)
+      // Nothing else may hold `base`, and `row` points into it.
+      noisy = withExtendedLifetime(base) {
+        LogitsRow(count: vocabulary) { out in
+          RowKernels.best.addNoise(row, temperature: temperature, key: key, into: out)
+          additive.apply(to: out)
+        }
       }
     } else {
       noisy = clean
@@ -81,21 +84,29 @@ public struct StepScorer: Sendable {
   }
 
   /// What to name to the worker, ascending: the best `limit` tokens by s, and all that the repetition penalty looks at.
-  ///
-  /// Of tokens that tie with the first that is left out none is named: naming some of them would not lower the bound.
+  /// With top-p also half as many of the best by b: the mass ahead of a token is bounded by what clean scores are left.
   public func candidates(limit: Int = CertificationLadder.firstCandidates) -> [Token] {
-    var best = ranking
-    if limit >= best.ids.count, best.ids.count < vocabulary {
-      let scores = UnsafeBufferPointer(rebasing: noisy.buffer[0..<vocabulary])
-      best = RowKernels.best.topK(scores, limit + 1) ?? best
-    }
-    let outside = limit < best.values.count ? best.values[max(0, limit)] : -.infinity
-    var named = zip(best.ids, best.values).prefix(max(0, limit)).filter { $0.1 > outside }.map(\.0)
-    if window.isEmpty {
+    var named =
+      limit < ranking.ids.count || ranking.ids.count == vocabulary
+      ? Self.best(limit, of: ranking) : best(limit, of: noisy)
+    if window.isEmpty && filters.topP == nil {
       named.sort()
       return named
     }
-    return Set(named).union(window.map(\.token)).sorted()
+    var all = Set(named).union(window.map(\.token))
+    if filters.topP != nil { all.formUnion(best(limit / 2, of: clean)) }
+    return all.sorted()
+  }
+
+  private func best(_ limit: Int, of row: LogitsRow) -> [Token] {
+    let scores = UnsafeBufferPointer(rebasing: row.buffer[0..<vocabulary])
+    return RowKernels.best.topK(scores, limit + 1).map { Self.best(limit, of: $0) } ?? []
+  }
+
+  /// The first `limit`, without those that tie with the next: naming some of a tie would not lower the bound.
+  private static func best(_ limit: Int, of ranking: (ids: [Token], values: [Float])) -> [Token] {
+    let outside = limit < ranking.values.count ? ranking.values[max(0, limit)] : -.infinity
+    return zip(ranking.ids, ranking.values).prefix(max(0, limit)).filter { $0.1 > outside }.map(\.0)
   }
 
   // MARK: Scores of single tokens

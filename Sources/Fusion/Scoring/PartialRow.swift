@@ -33,3 +33,8 @@ public struct PartialRow: Sendable, Equatable {
   /// Bytes of a full row.
   public static func fullRowBytes(vocabulary: Int) -> Int { 4 * vocabulary }
 }
+
+extension FusionRouteError.Code {
+  /// A worker's row contradicts itself: the worker is faulty, the request is not.
+  public static let contradictoryRow = Self(rawValue: "contradictory-row")
+}

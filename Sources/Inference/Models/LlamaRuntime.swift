@@ -49,12 +49,14 @@ final class LlamaLog: Sendable {
   static let shared = LlamaLog()
 
   /// ggml's levels: 1 debug, 2 info, 3 warning, 4 error, 5 continuation of the previous line.
-  private static let warningLevel: UInt32 = 3
+  static let informationLevel: UInt32 = 2
+  static let warningLevel: UInt32 = 3
   private static let continuationLevel: UInt32 = 5
-  private static let capturedLines = 64
+  private static let capturedLines = 256
 
   private struct Capture {
     var thread: ObjectIdentifier
+    var leastLevel: UInt32
     var lines: [String] = []
     var lastLevel: UInt32 = 0
   }
@@ -67,19 +69,21 @@ final class LlamaLog: Sendable {
     LlamaRuntime.logger.debug("llama.cpp", metadata: ["line": "\(line)"])
     let thread = Self.currentThread
     captures.withLock { captures in
-      guard let index = captures.lastIndex(where: { $0.thread == thread }) else { return }
-      let continues = level == Self.continuationLevel
-      let effective = continues ? captures[index].lastLevel : level
-      captures[index].lastLevel = effective
-      guard effective >= Self.warningLevel, captures[index].lines.count < Self.capturedLines else { return }
-      captures[index].lines.append(line)
+      for index in captures.indices where captures[index].thread == thread {
+        let effective = level == Self.continuationLevel ? captures[index].lastLevel : level
+        captures[index].lastLevel = effective
+        if effective >= captures[index].leastLevel, captures[index].lines.count < Self.capturedLines {
+          captures[index].lines.append(line)
+        }
+      }
     }
   }
 
-  /// Runs `body` and returns with its result the warnings and errors that llama.cpp logged meanwhile on this thread.
-  func capturing<R>(_ body: () throws -> R) rethrows -> (R, [String]) {
+  /// Runs `body` and returns with its result the warnings and errors (or what `level` says) that llama.cpp logged
+  /// meanwhile on this thread.
+  func capturing<R>(from level: UInt32 = warningLevel, _ body: () throws -> R) rethrows -> (R, [String]) {
     let thread = Self.currentThread
-    captures.withLock { $0.append(Capture(thread: thread)) }
+    captures.withLock { $0.append(Capture(thread: thread, leastLevel: level)) }
     var taken: [String] = []
     func finish() {
       taken = captures.withLock { captures in

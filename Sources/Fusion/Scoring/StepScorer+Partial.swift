@@ -4,7 +4,7 @@ extension StepScorer {
   /// The token that the full row gives, if the partial row decides it, else what to ask for.
   ///
   /// The row must name at least the repetition window (see `candidates`).
-  /// - Throws: `FusionRouteError.badInput` if the row contradicts itself (a faulty worker) or lacks a token of the
+  /// - Throws: `.contradictoryRow` if the row contradicts itself (a faulty worker), `.badInput` if it lacks a token of the
   ///   repetition window, or if a score overflows.
   public func decide(_ row: PartialRow) throws -> Verdict {
     let returned = try ReturnedLogits(row, vocabulary: vocabulary)

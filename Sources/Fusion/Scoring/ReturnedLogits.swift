@@ -7,7 +7,7 @@ struct ReturnedLogits {
   /// Every logit whose token is not in `tokens` is at most this.
   let floor: Float
 
-  /// Throws `FusionRouteError.badInput` where the row contradicts itself: sizes, order, ids, NaN or +∞, a floor above the
+  /// Throws `contradictoryRow` where the row contradicts itself: sizes, order, ids, NaN or +∞, a floor above the
   /// least of the top, a named logit above the floor that is not in the top.
   init(_ row: PartialRow, vocabulary: Int) throws {
     floor = row.floor
@@ -15,7 +15,11 @@ struct ReturnedLogits {
       throw Self.fault("has more ids than logits, or fewer")
     }
     guard row.floor < .infinity else { throw Self.fault("has the floor \(row.floor)") }
-    try TokenList.check(row.namedIDs, vocabulary: vocabulary, called: "the named tokens of the expert's partial row")
+    do {
+      try TokenList.check(row.namedIDs, vocabulary: vocabulary, called: "the named tokens")
+    } catch let error as FusionRouteError {
+      throw Self.fault("has wrong names (\(error.message))")
+    }
     for i in row.topIDs.indices {
       let (id, logit) = (row.topIDs[i], row.topLogits[i])
       guard id >= 0, Int(id) < vocabulary else { throw Self.fault("has token \(id) of \(vocabulary)") }
@@ -93,6 +97,7 @@ struct ReturnedLogits {
   }
 
   private static func fault(_ what: String) -> FusionRouteError {
-    .badInput("the expert's partial row \(what): the worker is faulty or of another version")
+    FusionRouteError(
+      .contradictoryRow, "the expert's partial row \(what): the worker is faulty or of another version")
   }
 }

@@ -43,7 +43,7 @@ extension BatchingDecoder {
   public func numericsClass() throws -> NumericsClass {
     let label = NumericsSelfTest.label(model: model, configuration: configuration)
     var key = SHA256Hasher()
-    key.update(field: "fusionroute/numerics/1")
+    key.update(field: "fusionroute/numerics/\(NumericsSelfTest.version)")
     key.update(field: label)
     let settings = ["extra-buffer-types": "\(model.options.useExtraBufferTypes)"]
     key.update(

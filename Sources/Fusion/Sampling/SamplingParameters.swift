@@ -70,14 +70,19 @@ public struct SamplingParameters: Sendable, Equatable {
         isFinite(value, within: Self.maximumPenalty), field, "\(value)",
         "from -\(Self.maximumPenalty) to \(Self.maximumPenalty)")
     }
-    for (token, bias) in logitBias.sorted(by: { $0.key < $1.key }) {
-      try require(
-        token >= 0 && Int(token) < vocabularySize, "logit_bias", "set for token \(token)",
-        "for tokens from 0 to \(vocabularySize - 1)")
-      try require(
-        isFinite(bias, within: Self.maximumBias) || bias == -.infinity, "logit_bias of token \(token)", "\(bias)",
-        "from -\(Self.maximumBias) to \(Self.maximumBias), or minus infinity")
+    // Called for every token, so sorted only for the message.
+    let acceptable = { (token: Token, bias: Float) in
+      token >= 0 && Int(token) < vocabularySize && (isFinite(bias, within: Self.maximumBias) || bias == -.infinity)
     }
+    guard let (token, bias) = logitBias.filter({ !acceptable($0.key, $0.value) }).min(by: { $0.key < $1.key }) else {
+      return
+    }
+    try require(
+      token >= 0 && Int(token) < vocabularySize, "logit_bias", "set for token \(token)",
+      "for tokens from 0 to \(vocabularySize - 1)")
+    try require(
+      acceptable(token, bias), "logit_bias of token \(token)", "\(bias)",
+      "from -\(Self.maximumBias) to \(Self.maximumBias), or minus infinity")
   }
 }
 

@@ -20,8 +20,9 @@ public final class Vocabulary: Sendable {
   public let addsBeginningOfSequence: Bool
   private let cachedFingerprint = Mutex<SHA256Digest?>(nil)
 
-  init(handle: Model.Handle) {
+  init(handle: Model.Handle, path: String) {
     model = handle
+    self.path = path
     let vocab = llama_model_get_vocab(handle.pointer)
     size = Int(llama_vocab_n_tokens(vocab))
     let count = size
@@ -31,6 +32,8 @@ public final class Vocabulary: Sendable {
     addsBeginningOfSequence = llama_vocab_get_add_bos(vocab)
   }
 
+  /// For error sentences.
+  private let path: String
   private var vocab: OpaquePointer? { llama_model_get_vocab(model.pointer) }
 
   /// SHA-256 over (text, attributes, type) of every token in order: equal exactly when tokens mean the same.
@@ -94,7 +97,9 @@ public final class Vocabulary: Sendable {
       }
       if count >= 0 { return Array(tokens.prefix(Int(count))) }
       guard count != FR_EXCEPTION, count != Int32.min else {
-        throw FusionRouteError.badInput("the text cannot be tokenized" + (shim.map { ": \($0)" } ?? ""))
+        throw FusionRouteError.badInput(
+          "the text cannot be tokenized" + (shim.map { ": \($0)" } ?? "")
+            + "; the vocabulary of \(path) may be damaged")
       }
       tokens = [Token](repeating: 0, count: Int(-count))
     }
