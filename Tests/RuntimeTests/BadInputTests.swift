@@ -265,7 +265,7 @@ extension ProcessSuites {
         (router + experts + "decoding: 7\n", [":5:", "decoding"]),
         (router + experts + "expert_wait: 10\n", [":5:", "expert_wait", "ms"]),
         (router + experts + "on_expert_loss: explode\n", [":5:", "explode", "next_best"]),
-        (router + router + experts, ["router", "2"]),
+        (router + router + experts, [":1:", "\"router\"", "more than once"]),
         (router + "experts:\n  math: { model: a }\n  math: { model: b }\n", ["math"]),
         (experts, ["\"router\""]),
         (router, ["\"experts\""]),
