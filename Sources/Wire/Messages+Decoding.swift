@@ -21,6 +21,9 @@ public struct Step: Sendable, Equatable {
       self.fullRow = fullRow
       self.logSumExp = logSumExp
     }
+
+    /// Whether the reply has a row for it; otherwise the worker only computes and keeps the row.
+    public var isAnswered: Bool { topK > 0 || !named.isEmpty || fullRow || logSumExp }
   }
 
   /// Unique within the coordinator's incarnation.

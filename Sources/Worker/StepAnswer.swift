@@ -26,7 +26,7 @@ final class StepAnswer: Sendable {
     let rows = rows.withLock { $0 }
     var answers: [StepReply.Row] = []
     var full: [(position: Int, row: LogitsRow)] = []
-    for want in step.wants where want.topK > 0 || !want.named.isEmpty || want.fullRow || want.logSumExp {
+    for want in step.wants where want.isAnswered {
       guard let row = rows[want.position] else {
         respond(.failure(Failure(step, .internal, "the decoder left out a row")))
         return

@@ -101,11 +101,13 @@ import Testing
 
   @Test func memoryIsCheckedTogether() throws {
     let engine = ClusterFile.Engine(model: models.path("router.gguf"), context: 4096, slots: 4)
-    try MemoryPlan.check([engine, engine], place: "here")
+    try MemoryPlan.check([("x", engine), ("y", engine)], place: "here")
     let one = try MemoryForecast.forecast(
       path: engine.model, configuration: .init(slots: 4, contextPerSequence: 4096, threads: 1, kvType: nil))
     let shared = Int(one.weightsBytes + 2 * (one.kvBytes + one.computeBytes))
-    try MemoryPlan.check([engine, engine], limit: shared, place: "here")
-    #expect(throws: FusionRouteError.self) { try MemoryPlan.check([engine, engine], limit: shared - 1, place: "here") }
+    try MemoryPlan.check([("x", engine), ("y", engine)], limit: shared, place: "here")
+    #expect(throws: FusionRouteError.self) {
+      try MemoryPlan.check([("x", engine), ("y", engine)], limit: shared - 1, place: "here")
+    }
   }
 }

@@ -165,7 +165,7 @@ extension ProcessSuites {
       try await run(experts: [models.expert(0), models.head], ["\"code\"", "fusionroute-head"])
       let text = try scratch.write("This is no model.\n", to: "text.gguf")
       try await run(router: text, ["text.gguf"])
-      try await run(experts: [text, models.expert(1)], ["text.gguf"])
+      try await run(experts: [text, models.expert(1)], ["text.gguf", "\"math\""])
     }
 
     @Test("another vocabulary is refused with the first token that differs")

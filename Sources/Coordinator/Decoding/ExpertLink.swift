@@ -38,7 +38,6 @@ actor ExpertLink {
   private var background: Task<Void, Never>?
   private(set) var evaluatedTokens = 0
   private(set) var failovers = 0
-  private(set) var contextLimit = Int.max
 
   init(expert: String, sequence: UInt64, pool: ExpertPool, settings: Settings, logger: Logger) {
     self.expert = expert
@@ -47,9 +46,6 @@ actor ExpertLink {
     self.settings = settings
     self.logger = logger
   }
-
-  /// Tokens the replica is believed to hold.
-  var held: Int { ledger.held }
 
   /// Starts to bring the expert up to `chain` without waiting; nothing happens while an earlier start is under way.
   func prepare(_ chain: TokenChain, keepingRowAt position: Int? = nil) {
@@ -112,7 +108,6 @@ actor ExpertLink {
       if let (id, offer) = pool.place(expert, sequence: sequence, fingerprint: fingerprint, excluding: excluded) {
         replica = id
         fingerprint = offer.modelFingerprint
-        contextLimit = offer.context
         hasWaitedInVain = false
         return id
       }

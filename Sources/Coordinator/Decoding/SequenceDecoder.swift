@@ -35,6 +35,8 @@ final class SequenceDecoder {
   private var text: GeneratedText
   private var summary: GenerationSummary
   private var routerEvaluated = 0
+  /// Tokens that went through a model for the token under way.
+  private var evaluatedByRouter = 0
   private var evaluatedByExpert = 0
   private var predictor: ExpertPredictor
 
@@ -146,11 +148,10 @@ final class SequenceDecoder {
     var expert: String?
     var degraded = false
     var weights: [Float] = []
-    var evaluatedByRouter = 0
   }
 
   private func decideNext() async throws -> Decision {
-    evaluatedByExpert = 0
+    (evaluatedByRouter, evaluatedByExpert) = (0, 0)
     if request.fanout == .all {
       for link in links.values { await link.prepare(chain, keepingRowAt: chain.count - 1) }
     }
@@ -163,7 +164,8 @@ final class SequenceDecoder {
       }
     }
     let output = try await router.evaluate(sequence: id, tokens: chain.tokens, routes: request.mode != .router)
-    routerEvaluated += output.evaluatedTokens
+    evaluatedByRouter = output.evaluatedTokens
+    routerEvaluated += evaluatedByRouter
     summary.latency.routerQueue += output.queueNanoseconds
     summary.latency.routerCompute += output.computeNanoseconds
     if request.mode == .router {
@@ -176,7 +178,6 @@ final class SequenceDecoder {
     let complement = request.mode == .fusion ? output.logits : nil
     var decision = try await decide(complement, weights: output.weights, selected: selected, fallback: output.logits)
     decision.weights = output.weights
-    decision.evaluatedByRouter = output.evaluatedTokens
     if request.fanout == .predicted, let next = predictor.likelyNext(after: selected) {
       await links[experts[next]]?.prepare(chain)
     }
@@ -264,12 +265,8 @@ final class SequenceDecoder {
 
   // MARK: Audit
 
-  /// Steps are picked by a hash, so that a worker cannot foresee them.
-  private var isAudited: Bool {
-    guard settings.auditRate > 0 else { return false }
-    let draw = SplitMix64.mix(pool.incarnation ^ SplitMix64.mix(id &* 0x1_0000_0001 &+ UInt64(chain.count)))
-    return Double(draw >> 11) * 0x1p-53 < settings.auditRate
-  }
+  /// Drawn from the system's generator: whatever a worker is told, it cannot foresee which step is audited.
+  private var isAudited: Bool { settings.auditRate > 0 && Double.random(in: 0..<1) < settings.auditRate }
 
   /// Fetches the full row and compares; false when the worker was caught and is out.
   private func audit(_ partial: PartialRow, link: ExpertLink, replica: ReplicaID) async throws -> Bool {
@@ -310,7 +307,7 @@ final class SequenceDecoder {
       .token(
         GeneratedToken(
           id: token, text: piece, expert: decision.expert, logit: decision.choice.score, drafted: false,
-          degraded: decision.degraded, routingWeights: decision.weights, evaluatedByRouter: decision.evaluatedByRouter,
+          degraded: decision.degraded, routingWeights: decision.weights, evaluatedByRouter: evaluatedByRouter,
           evaluatedByExpert: evaluatedByExpert)))
     return ends || stopped
   }

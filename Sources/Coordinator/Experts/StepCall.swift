@@ -92,8 +92,3 @@ struct StepAssembly: Sendable {
     return (rows, reply)
   }
 }
-
-extension Step.Want {
-  /// Whether the reply has a row for it; otherwise the worker only computes and keeps the row.
-  var isAnswered: Bool { topK > 0 || !named.isEmpty || fullRow || logSumExp }
-}

@@ -51,7 +51,7 @@ final class ClusterSession: Sendable {
     try cluster.checkExperts(ofHead: try RoutingHead.read(cluster.router.head).experts)
     let replicas = attach ? [] : Placement(cluster).replicas
     try MemoryPlan.check(
-      [cluster.router.engine] + replicas.compactMap { cluster.expert(named: $0.expert)?.engine }, place: "this machine")
+      [("the router", cluster.router.engine)] + MemoryPlan.members(replicas, of: cluster), place: "this machine")
     for warning in cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount) {
       logger.warning("\(warning)")
     }
@@ -111,13 +111,13 @@ final class ClusterSession: Sendable {
     let engine = cluster.router.engine
     var configuration = CoordinatorConfiguration(
       routerModel: engine.model, routerHead: cluster.router.head, endpoints: [bind.description])
-    configuration.routerAdapters = engine.lora.map { [AdapterFile(path: $0, scale: engine.loraScale)] } ?? []
+    configuration.routerAdapters = engine.adapters
     configuration.experts = cluster.experts.map(\.name)
     configuration.gpuLayers = engine.gpuLayers
     configuration.threads = engine.threads
     configuration.context = engine.context
     configuration.slots = engine.slots
-    configuration.kvType = KVType(rawValue: engine.kv.rawValue)
+    configuration.kvType = engine.kvType
     configuration.security = try cluster.keys.map { try ServerSecurity.load(keysDirectory: $0) }
     configuration.topK = cluster.decoding.topK
     configuration.reproducible = cluster.decoding.reproducible

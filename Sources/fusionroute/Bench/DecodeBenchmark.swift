@@ -24,15 +24,13 @@ struct DecodeBenchmark {
     self.request = request
     let cluster = session.cluster
     func context(_ engine: ClusterFile.Engine, model: Model) throws -> PlainContext {
-      var configuration = DecoderConfiguration(slots: 1, contextPerSequence: engine.context, threads: engine.threads)
-      configuration.kvType = KVType(rawValue: engine.kv.rawValue)
+      var configuration = engine.decoder(slots: 1)
       configuration.reproducible = cluster.decoding.reproducible
       return try PlainContext(model: model, configuration: configuration)
     }
     var experts: [String: PlainContext] = [:]
     for expert in cluster.experts {
-      let adapters = expert.engine.lora.map { [AdapterFile(path: $0, scale: expert.engine.loraScale)] } ?? []
-      let options = ModelLoadOptions(gpuLayers: expert.engine.gpuLayers, adapters: adapters)
+      let options = ModelLoadOptions(gpuLayers: expert.engine.gpuLayers, adapters: expert.engine.adapters)
       experts[expert.name] = try context(expert.engine, model: Model.load(path: expert.engine.model, options: options))
     }
     replay = DecodeReplay(router: try context(cluster.router.engine, model: model), experts: experts)

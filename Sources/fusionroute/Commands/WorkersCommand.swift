@@ -47,7 +47,7 @@ struct WorkersCommand: AsyncParsableCommand {
     let replicas = try replicas(of: file)
     try file.checkFiles(for: [.workers(of: replicas.map(\.expert))])
     try MemoryPlan.check(
-      replicas.compactMap { file.expert(named: $0.expert)?.engine },
+      MemoryPlan.members(replicas, of: file),
       limit: host.flatMap { file.host(named: $0)?.memory }, place: host.map { "the host \"\($0)\"" } ?? "this machine")
     guard let endpoint = file.listen.advertise ?? file.listen.workers else {
       throw FusionRouteError.badInput(

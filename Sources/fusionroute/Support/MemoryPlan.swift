@@ -5,21 +5,33 @@ internal import Launch
 /// What several processes on one machine take together. Each alone checks itself before it loads, but none knows of the
 /// others that load at the same time.
 enum MemoryPlan {
-  /// Throws `unavailable` with the numbers if `engines` will not fit beside each other.
+  /// One process: what a sentence calls it, and what it loads.
+  typealias Member = (name: String, engine: ClusterFile.Engine)
+
+  static func members(_ replicas: [Placement.Replica], of cluster: ClusterFile) -> [Member] {
+    replicas.compactMap { replica in
+      cluster.expert(named: replica.expert).map { ("expert \"\(replica.expert)\"", $0.engine) }
+    }
+  }
+
+  /// Throws `unavailable` with the numbers if the processes will not fit beside each other, and what is wrong with a
+  /// file that cannot be read.
   ///
   /// - Parameters:
   ///   - limit: bytes that they may use together, where the cluster file sets one.
   ///   - place: for the sentence, such as `this machine`.
-  static func check(_ engines: [ClusterFile.Engine], limit: Int? = nil, place: String) throws {
+  static func check(_ members: [Member], limit: Int? = nil, place: String) throws {
     var needed: UInt64 = 0
     var available: UInt64?
     var mapped: Set<String> = []
-    for engine in engines {
-      let forecast = try MemoryForecast.forecast(
-        path: engine.model, adapters: engine.lora.map { [AdapterFile(path: $0, scale: engine.loraScale)] } ?? [],
-        configuration: DecoderConfiguration(
-          slots: engine.slots, contextPerSequence: engine.context, threads: engine.threads,
-          kvType: KVType(rawValue: engine.kv.rawValue)))
+    for (name, engine) in members {
+      let forecast: MemoryForecast
+      do {
+        forecast = try MemoryForecast.forecast(
+          path: engine.model, adapters: engine.adapters, configuration: engine.decoder(slots: engine.slots))
+      } catch let error as FusionRouteError {
+        throw FusionRouteError(error.code, "\(name): \(error.message)", cause: error.cause)
+      }
       needed += forecast.kvBytes + forecast.computeBytes
       // Processes that map the same file share its pages.
       if mapped.insert(engine.model).inserted { needed += forecast.weightsBytes }
@@ -27,12 +39,12 @@ enum MemoryPlan {
     }
     if let limit, needed > UInt64(limit) {
       throw FusionRouteError.unavailable(
-        "\(engines.count) processes need about \(size(needed)), more than the \(size(UInt64(limit))) that the cluster "
+        "\(members.count) processes need about \(size(needed)), more than the \(size(UInt64(limit))) that the cluster "
           + "file gives \(place): use fewer replicas or slots, a shorter context or a smaller weight type")
     }
     if let available, needed > available {
       throw FusionRouteError.unavailable(
-        "\(engines.count) processes need about \(size(needed)) and \(place) has \(size(available)) free: use fewer "
+        "\(members.count) processes need about \(size(needed)) and \(place) has \(size(available)) free: use fewer "
           + "replicas or slots, a shorter context or a smaller weight type")
     }
   }
