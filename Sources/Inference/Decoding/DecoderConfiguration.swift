@@ -38,6 +38,8 @@ public struct DecoderConfiguration: Sendable, Hashable {
   public var prefillMilliseconds: Double
   /// Requests that may wait in the queue.
   public var queueLimit: Int
+  /// For tests: see ``StepCosts``.
+  var fixedStepShare: Double?
 
   public init(
     slots: Int = 4, contextPerSequence: Int = 4096, threads: Int = 1, kvType: KVType? = nil, reproducible: Bool = true,

@@ -46,7 +46,7 @@ final class DecoderCore {
   var table: SlotTable
   var waiting: [Pending] = []
   var active: [Active] = []
-  var costs = StepCosts()
+  var costs: StepCosts
   var gathering = GatherPolicy()
   /// Measured milliseconds per prefill token; nil before the first chunk.
   var prefillTokenMilliseconds: Double?
@@ -64,6 +64,7 @@ final class DecoderCore {
     self.context = context
     self.monitor = monitor
     self.mailbox = mailbox
+    costs = StepCosts(fixedShare: configuration.fixedStepShare)
     table = SlotTable(count: context.slots)
     let bytes = MemoryForecast.kvBytes(
       information: model.information, tokens: context.contextPerSequence,

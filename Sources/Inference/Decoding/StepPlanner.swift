@@ -5,9 +5,18 @@ struct StepCosts {
   private static let smoothing = 0.2
 
   private var measured: [Int: Double] = [:]
+  private let share: Double
+  private let isFixed: Bool
+
+  /// - Parameter fixedShare: what each further sequence costs, in place of measured times; for tests, which must not
+  ///   depend on how busy the machine is.
+  init(fixedShare: Double? = nil) {
+    share = fixedShare ?? Self.assumedShare
+    isFixed = fixedShare != nil
+  }
 
   mutating func record(sequences k: Int, milliseconds: Double) {
-    guard k > 0 else { return }
+    guard k > 0, !isFixed else { return }
     if let old = measured[k] {
       // One slow call (a page fault, a busy machine) must not decide the shape of the next ones.
       measured[k] = old + Self.smoothing * (min(milliseconds, 3 * old) - old)
@@ -25,13 +34,13 @@ struct StepCosts {
     case (let low?, let high?):
       let share = Double(k - low) / Double(high - low)
       return measured[low]! + share * (measured[high]! - measured[low]!)
-    case (let low?, nil): return measured[low]! * Self.shape(k) / Self.shape(low)
-    case (nil, let high?): return measured[high]! * Self.shape(k) / Self.shape(high)
-    case (nil, nil): return Self.shape(k)
+    case (let low?, nil): return measured[low]! * shape(k) / shape(low)
+    case (nil, let high?): return measured[high]! * shape(k) / shape(high)
+    case (nil, nil): return shape(k)
     }
   }
 
-  private static func shape(_ k: Int) -> Double { 1 + assumedShare * Double(k - 1) }
+  private func shape(_ k: Int) -> Double { 1 + share * Double(k - 1) }
 }
 
 /// Splits single steps into runs of consecutive slots: llama.cpp decodes only such a run as one micro-batch.
