@@ -16,10 +16,11 @@ enum TestModels {
     return url
   }()
 
-  /// SmolLM2-135M-Instruct as the set-up fetches it; nil when it has not. Results of the tests stay out of that cache.
+  /// SmolLM2-135M-Instruct as the set-up fetches it; nil when it has not. Results of the tests stay out of that cache;
+  /// the environment is left alone, since the other suites of this process read it too.
   static let smolLM2: String? = {
+    ResultCache.root.withLock { $0 = directory.appendingPathComponent("cache") }
     guard let cache = try? CacheDirectory.url() else { return nil }
-    setenv("FUSIONROUTE_CACHE", directory.appendingPathComponent("cache").path, 1)
     let path = cache.appendingPathComponent("models/SmolLM2-135M-Instruct.Q4_1.gguf").path
     return FileManager.default.isReadableFile(atPath: path) ? path : nil
   }()

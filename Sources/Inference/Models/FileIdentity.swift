@@ -1,5 +1,6 @@
 internal import Core
 internal import Foundation
+internal import Synchronization
 
 /// What tells a file's content from an earlier one without reading it: device, inode, size, time of last change.
 struct FileIdentity: Hashable, Codable {
@@ -33,6 +34,9 @@ struct FileIdentity: Hashable, Codable {
 /// Small results kept between runs in `CacheDirectory`, one JSON file each. A cache that cannot be written is not an
 /// error: the result is computed again next time.
 enum ResultCache {
+  /// Where results go instead; for tests, whose results are nobody else's.
+  static let root = Mutex<URL?>(nil)
+
   static func read<Value: Decodable>(_ type: Value.Type, folder: String, key: String) -> Value? {
     guard let url = location(folder: folder, key: key), let data = try? Data(contentsOf: url) else { return nil }
     return try? JSONDecoder().decode(type, from: data)
@@ -45,6 +49,6 @@ enum ResultCache {
   }
 
   private static func location(folder: String, key: String) -> URL? {
-    (try? CacheDirectory.url())?.appendingPathComponent(folder).appendingPathComponent(key + ".json")
+    (root.withLock { $0 } ?? (try? CacheDirectory.url()))?.appendingPathComponent(folder).appendingPathComponent(key + ".json")
   }
 }
