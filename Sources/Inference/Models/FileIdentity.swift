@@ -49,6 +49,7 @@ enum ResultCache {
   }
 
   private static func location(folder: String, key: String) -> URL? {
-    (root.withLock { $0 } ?? (try? CacheDirectory.url()))?.appendingPathComponent(folder).appendingPathComponent(key + ".json")
+    let root = root.withLock { $0 } ?? (try? CacheDirectory.url())
+    return root?.appendingPathComponent(folder).appendingPathComponent(key + ".json")
   }
 }
