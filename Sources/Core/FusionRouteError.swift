@@ -12,6 +12,10 @@ public struct FusionRouteError: Error, Sendable, CustomStringConvertible {
     public static let badInput = Code(rawValue: "bad-input")
     /// A port in use, a worker that does not come, memory that does not suffice: 69.
     public static let unavailable = Code(rawValue: "unavailable")
+    /// Too many requests wait already; trying again later helps: 69.
+    public static let overloaded = Code(rawValue: "overloaded")
+    /// A request took longer than its deadline allows: 69.
+    public static let deadlineExceeded = Code(rawValue: "deadline-exceeded")
     /// A defect of ours: 70.
     public static let `internal` = Code(rawValue: "internal")
     /// Interrupted by the user or cancelled: 130.
@@ -22,7 +26,7 @@ public struct FusionRouteError: Error, Sendable, CustomStringConvertible {
       switch self {
       case .usage: 64
       case .badInput: 65
-      case .unavailable: 69
+      case .unavailable, .overloaded, .deadlineExceeded: 69
       case .interrupted: 130
       default: 70
       }

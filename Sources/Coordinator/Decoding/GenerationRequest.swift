@@ -44,6 +44,17 @@ public struct GenerationRequest: Sendable {
   /// Which of several answers to one prompt this is; part of the noise's key.
   public var choice: Int
   public var onExpertLoss: ExpertLossPolicy
+  /// How many of the most probable tokens each token is told with; nil: no log-probabilities at all. They are those of
+  /// softmax(c·r + e), before temperature, bias, penalties and constraint.
+  public var alternatives: Int?
+  /// Which tokens may come next, given those before; nil: all.
+  public var constraint: (any TokenConstraint)?
+  /// Whom the request belongs to: waiting requests of different clients are admitted in turn.
+  public var client: String
+  /// From the request's arrival; afterwards it ends with an error of code `deadlineExceeded`.
+  public var deadline: Duration?
+  /// Names the request in logs and traces of every process it touches.
+  public var trace: TraceContext?
 
   public init(
     prompt: [Token], maximumTokens: Int = 256, sampling: SamplingParameters = .init(), mode: DecodingMode = .fusion,
@@ -59,6 +70,11 @@ public struct GenerationRequest: Sendable {
     self.stop = stop
     self.choice = choice
     self.onExpertLoss = onExpertLoss
+    alternatives = nil
+    constraint = nil
+    client = ""
+    deadline = nil
+    trace = nil
   }
 }
 
@@ -80,9 +96,32 @@ public struct GeneratedToken: Sendable {
   public var degraded: Bool
   /// w = W h, [experts] in the head's order; empty when nothing was routed.
   public var routingWeights: [Float]
+  /// r and e of the token; nil for a model that was not asked.
+  public var routerLogit: Float?
+  public var expertLogit: Float?
+  /// Natural logarithm of the token's probability; nil unless ``GenerationRequest/alternatives`` is set.
+  public var logProbability: Float?
+  /// The most probable tokens, by descending probability, then ascending id; may or may not hold this one.
+  public var alternatives: [TokenAlternative]
   /// Tokens that went through the router and through the expert for this one.
   public var evaluatedByRouter: Int
   public var evaluatedByExpert: Int
+}
+
+/// A token that might have come instead.
+public struct TokenAlternative: Sendable, Equatable {
+  public var id: Token
+  /// Natural logarithm of its probability.
+  public var logProbability: Float
+  public var routerLogit: Float?
+  public var expertLogit: Float?
+
+  public init(id: Token, logProbability: Float, routerLogit: Float? = nil, expertLogit: Float? = nil) {
+    self.id = id
+    self.logProbability = logProbability
+    self.routerLogit = routerLogit
+    self.expertLogit = expertLogit
+  }
 }
 
 public enum FinishReason: String, Sendable, Codable {
@@ -122,11 +161,15 @@ public struct GenerationSummary: Sendable {
   public var trailingText: String
   public var finishReason: FinishReason
   public var promptTokens: Int
+  /// Prompt tokens that the router (in mode `expert:NAME` the expert) found in its KV cache.
+  public var cachedTokens: Int
   public var generatedTokens: Int
   /// Tokens each expert decided.
   public var tokensPerExpert: [String: Int]
   /// Tokens that went through each model, by expert, and "router".
   public var evaluatedTokens: [String: Int]
+  /// From the request's arrival until it got its slot.
+  public var queued: Duration
   /// Until the first token, and from there to the last.
   public var prefill: Duration
   public var decode: Duration

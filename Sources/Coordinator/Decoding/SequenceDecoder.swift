@@ -58,8 +58,9 @@ final class SequenceDecoder {
     text = try GeneratedText(vocabulary: router.model.vocabulary, stop: request.stop)
     predictor = ExpertPredictor(experts: router.head.experts.count)
     summary = GenerationSummary(
-      text: "", trailingText: "", finishReason: .length, promptTokens: request.prompt.count, generatedTokens: 0,
-      tokensPerExpert: [:], evaluatedTokens: [:], prefill: .zero, decode: .zero, latency: LatencySplit(),
+      text: "", trailingText: "", finishReason: .length, promptTokens: request.prompt.count, cachedTokens: 0,
+      generatedTokens: 0, tokensPerExpert: [:], evaluatedTokens: [:], queued: .zero, prefill: .zero, decode: .zero,
+      latency: LatencySplit(),
       prefillLatency: LatencySplit(),
       certification: CertificationStatistics(), failovers: 0)
     for expert in Self.involved(request.mode, of: experts) {
@@ -307,7 +308,9 @@ final class SequenceDecoder {
       .token(
         GeneratedToken(
           id: token, text: piece, expert: decision.expert, logit: decision.choice.score, drafted: false,
-          degraded: decision.degraded, routingWeights: decision.weights, evaluatedByRouter: evaluatedByRouter,
+          degraded: decision.degraded, routingWeights: decision.weights, routerLogit: decision.choice.routerLogit,
+          expertLogit: decision.choice.expertLogit, logProbability: nil, alternatives: [],
+          evaluatedByRouter: evaluatedByRouter,
           evaluatedByExpert: evaluatedByExpert)))
     return ends || stopped
   }

@@ -100,24 +100,14 @@ extension Prompt {
     case .text(let text) where model.chatTemplate == nil:
       return try vocabulary.tokenize(text, addSpecial: true, parseSpecial: false)
     case .text(let text):
-      return try chat([ChatMessage(role: "user", content: text)], model: model)
+      return try model.promptTokens(chat: [ChatMessage(role: "user", content: text)])
     case .messages(let messages):
       guard !raw else { throw FusionRouteError.badInput("\"messages\" need the chat template, which `raw` leaves out") }
       guard model.chatTemplate != nil else {
         throw FusionRouteError.badInput(
           "the router's model has no chat template: give \"prompt\" instead of \"messages\"")
       }
-      return try chat(messages, model: model)
+      return try model.promptTokens(chat: messages)
     }
-  }
-
-  private func chat(_ messages: [ChatMessage], model: Model) throws -> [Token] {
-    let text = try model.renderChat(messages, addGenerationPrompt: true)
-    let vocabulary = model.vocabulary
-    let tokens = try vocabulary.tokenize(text, addSpecial: false, parseSpecial: true)
-    // Some templates write the beginning of sequence themselves, some leave it to the tokeniser.
-    guard vocabulary.addsBeginningOfSequence, let beginning = vocabulary.beginningOfSequence, tokens.first != beginning
-    else { return tokens }
-    return [beginning] + tokens
   }
 }

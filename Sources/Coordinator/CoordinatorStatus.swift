@@ -1,0 +1,84 @@
+/// What a coordinator is doing; a snapshot. As JSON with snake_case keys it is the body of `/fusionroute/status`.
+public struct CoordinatorStatus: Sendable, Codable, Equatable {
+  public struct Router: Sendable, Codable, Equatable {
+    public var model: String
+    /// Tokens per sequence.
+    public var context: Int
+    /// Sequences decoded at once.
+    public var slots: Int
+    /// Requests that wait for the router's model.
+    public var queued: Int
+    public var residentSequences: Int
+    /// Tokens in its KV cache.
+    public var kvTokens: Int
+    public var evaluatedTokens: UInt64
+  }
+
+  public struct Replica: Sendable, Codable, Equatable {
+    public var id: String
+    public var host: String
+    public var pid: Int
+    /// verifying, serving, draining or quarantined.
+    public var state: String
+    public var slots: Int
+    public var context: Int
+    /// Sequences placed on it.
+    public var sequences: Int
+    /// Requests of this coordinator under way with it.
+    public var underWay: Int
+    /// As it reported in its last heartbeat.
+    public var queued: Int
+    public var kvTokens: Int
+    public var evaluatedTokens: UInt64
+    /// Since its last frame, in milliseconds.
+    public var silenceMs: Int
+    public var batchInvariant: Bool
+  }
+
+  public struct Expert: Sendable, Codable, Equatable {
+    public var name: String
+    /// Whether the routing head knows it.
+    public var routed: Bool
+    public var replicas: [Replica]
+    /// Tokens it decided since the start.
+    public var tokens: UInt64
+  }
+
+  public struct Requests: Sendable, Codable, Equatable {
+    public var running: Int
+    public var waiting: Int
+    public var queueLimit: Int
+    public var finished: UInt64
+    public var failed: UInt64
+    public var cancelled: UInt64
+    public var refused: UInt64
+  }
+
+  /// Sums since the start; times in microseconds.
+  public struct Totals: Sendable, Codable, Equatable {
+    public var promptTokens: UInt64
+    public var cachedTokens: UInt64
+    public var generatedTokens: UInt64
+    public var failovers: UInt64
+    public var rowBytes: UInt64
+    public var routerQueueUs: UInt64
+    public var routerComputeUs: UInt64
+    public var wireUs: UInt64
+    public var expertQueueUs: UInt64
+    public var expertComputeUs: UInt64
+    public var mergeUs: UInt64
+  }
+
+  public var version: String
+  public var uptimeS: Double
+  public var ready: Bool
+  /// Why it is not ready; empty when it is.
+  public var reason: String
+  public var router: Router
+  /// In the order of the head's rows, then the others.
+  public var experts: [Expert]
+  public var requests: Requests
+  public var totals: Totals
+  /// Generated tokens per second over the last ten seconds.
+  public var tokensPerSecond: Double
+}
