@@ -14,6 +14,8 @@ struct GatewayError: Error, Sendable, Equatable {
   var retryAfter: Int?
   /// Whether the connection cannot be used further: a body was left unread.
   var closes = false
+  /// Methods of the route, for 405.
+  var allow: [String] = []
 
   init(
     _ status: HTTPResponse.Status, _ message: String, type: String? = nil, param: String? = nil, code: String? = nil,
