@@ -34,8 +34,9 @@ public struct CoordinatorConfiguration: Sendable {
   public var hang: Duration
   /// Whether experts may read prompts while the router does, under ``WarmPolicy/auto``.
   public var warmsAtArrival: Bool
-  /// Requests that may wait for a slot.
+  /// Requests that may wait for a slot, and how many of them may be one client's.
   public var queueLimit: Int
+  public var clientQueueLimit: Int
 
   public init(routerModel: String, routerHead: String, endpoints: [String]) {
     self.routerModel = routerModel
@@ -59,5 +60,6 @@ public struct CoordinatorConfiguration: Sendable {
     hang = .seconds(10)
     warmsAtArrival = false
     queueLimit = 1024
+    clientQueueLimit = 512
   }
 }
