@@ -107,7 +107,9 @@ struct AnswerRoutes: Sendable {
           path, "\(path) has \(prompt.tokens.count) tokens, and the model's context holds \(limit): shorten it",
           code: "context_length_exceeded")
       }
-      guard !prompt.tokens.isEmpty else { throw GatewayError.invalid(path, "\(path) is empty: give at least one token") }
+      guard !prompt.tokens.isEmpty else {
+        throw GatewayError.invalid(path, "\(path) is empty: give at least one token")
+      }
     }
     for request in plan.requests {
       do { try coordinator.validate(request) } catch { throw environment.told(error) }
@@ -118,7 +120,8 @@ struct AnswerRoutes: Sendable {
     guard let text = request.headers[.requestTimeout] else { return environment.configuration.requestDeadline }
     guard let seconds = Double(text), seconds > 0, seconds <= GatewayLimits.requestTimeout else {
       throw GatewayError.invalid(
-        "x-request-timeout", "the header x-request-timeout is \"\(text.clipped)\": it must be a number of seconds, more "
+        "x-request-timeout",
+        "the header x-request-timeout is \"\(text.clipped)\": it must be a number of seconds, more "
           + "than 0 and at most \(Int(GatewayLimits.requestTimeout))")
     }
     return .seconds(seconds)

@@ -48,7 +48,6 @@ public struct GatewayServer: Service {
     // A group of its own, detached from the one that runs us: its shutdown would close the listener at once.
     let group = ServiceGroup(configuration: .init(services: [application], logger: quietLogger))
     let serving = Task.detached { try await group.run() }
-    let ending = Announcement<Void>()
     try await withTaskCancellationHandler {
       try await withGracefulShutdownHandler {
         try await Self.wait(for: serving, unavailable: "\(configuration.host):\(configuration.port)")
@@ -59,7 +58,6 @@ public struct GatewayServer: Service {
           await group.triggerGracefulShutdown()
           try? await Task.sleep(for: GatewayLimits.closing)
           serving.cancel()
-          ending.succeed(())
         }
       }
     } onCancel: {

@@ -18,7 +18,8 @@ struct GuardMiddleware: RouterMiddleware {
     switch environment.policy.origin(request.headers[.origin], authority: authority) {
     case .refused:
       throw GatewayError(
-        .forbidden, "pages of \"\((request.headers[.origin] ?? "").clipped)\" may not call this service; "
+        .forbidden,
+        "pages of \"\((request.headers[.origin] ?? "").clipped)\" may not call this service; "
           + "gateway.allowed_origins lists those that may", code: "origin_not_allowed")
     case .own: return try await admitted(request, context: context, next: next)
     case .allowed(let origin):

@@ -58,10 +58,12 @@ struct ObserveMiddleware: RouterMiddleware {
       let methods = routes.methods(for: request.uri.path)
       guard !methods.isEmpty else {
         return GatewayError(
-          .notFound, "there is no \(request.method.rawValue.clipped) \(request.uri.path.clipped)", code: "unknown_route")
+          .notFound, "there is no \(request.method.rawValue.clipped) \(request.uri.path.clipped)", code: "unknown_route"
+        )
       }
       var wrong = GatewayError(
-        .methodNotAllowed, "\(request.uri.path.clipped) takes \(methods.joined(separator: ", ")), not "
+        .methodNotAllowed,
+        "\(request.uri.path.clipped) takes \(methods.joined(separator: ", ")), not "
           + "\(request.method.rawValue.clipped)", code: "method_not_allowed")
       wrong.allow = methods
       return wrong

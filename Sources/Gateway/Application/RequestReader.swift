@@ -39,7 +39,8 @@ struct RequestBodyText: Sendable {
     let type = request.headers[.contentType]?.lowercased().prefix { $0 != ";" } ?? ""
     guard type.filter({ $0 != " " }) == "application/json" else {
       throw GatewayError.closing(
-        .unsupportedMediaType, "the request's content type must be application/json (curl: -H 'content-type: "
+        .unsupportedMediaType,
+        "the request's content type must be application/json (curl: -H 'content-type: "
           + "application/json')", code: "unsupported_content_type")
     }
     guard ["", "identity"].contains(request.headers[.contentEncoding]?.lowercased() ?? "") else {

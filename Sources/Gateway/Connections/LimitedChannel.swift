@@ -29,7 +29,9 @@ struct LimitedChannel<Base: ServerChildChannel>: ServerChildChannel {
   func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
     let isAdmitted = connections.enter()
     channel.closeFuture.whenComplete { _ in connections.leave() }
-    if !isAdmitted { logger.warning("connection refused: too many are open", metadata: ["limit": "\(connections.limit)"]) }
+    if !isAdmitted {
+      logger.warning("connection refused: too many are open", metadata: ["limit": "\(connections.limit)"])
+    }
     return base.setup(channel: channel, logger: logger).flatMapThrowing { value in
       if !isAdmitted {
         try channel.pipeline.syncOperations.addHandler(RefusingHandler(speaks: !isEncrypted), position: .first)

@@ -18,8 +18,14 @@ struct ProcessStatistics: Sendable {
   /// nil where the system does not tell.
   static func current() -> ProcessStatistics? {
     var usage = rusage()
-    guard getrusage(RUSAGE_SELF, &usage) == 0,
-      let descriptors = try? FileManager.default.contentsOfDirectory(atPath: "/dev/fd") else {
+    #if canImport(Darwin)
+      let who = RUSAGE_SELF
+    #else
+      let who = Int32(RUSAGE_SELF.rawValue)
+    #endif
+    guard getrusage(who, &usage) == 0,
+      let descriptors = try? FileManager.default.contentsOfDirectory(atPath: "/dev/fd")
+    else {
       return nil
     }
     func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }

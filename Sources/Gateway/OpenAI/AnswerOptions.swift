@@ -45,7 +45,8 @@ struct AnswerOptions: Sendable {
     try readSampling(fields, vocabulary: vocabulary)
     if let best = try fields.integer("best_of", in: 1...GatewayLimits.answers), best > choices {
       throw GatewayError.invalid(
-        fields.path("best_of"), "best_of is \(best) and n is \(choices): choosing among more answers than are returned "
+        fields.path("best_of"),
+        "best_of is \(best) and n is \(choices): choosing among more answers than are returned "
           + "is not supported", code: "unsupported_parameter")
     }
   }
@@ -76,7 +77,8 @@ struct AnswerOptions: Sendable {
       let number = try FieldReader.number(value, path: "\(path).\(key)")
       guard abs(number) <= Double(SamplingParameters.maximumBias) else {
         throw GatewayError.invalid(
-          path, "logit_bias of token \(token) is \(number): it must be from -\(SamplingParameters.maximumBias) to "
+          path,
+          "logit_bias of token \(token) is \(number): it must be from -\(SamplingParameters.maximumBias) to "
             + "\(SamplingParameters.maximumBias)")
       }
       sampling.logitBias[token] = Float(number)

@@ -1,5 +1,6 @@
 internal import Coordinator
 internal import Core
+internal import Fusion
 internal import Inference
 
 /// A checked request, ready to be decoded: its prompts as tokens, and one generation for each answer.

@@ -24,7 +24,8 @@ struct ChatRequest: Sendable {
     try fields.refuse("functions", unless: isEmpty, reason)
     let harmless: Set<String> = ["none", "auto"]
     for name in ["tool_choice", "function_call"] {
-      try fields.refuse(name, unless: { if case .string(let text) = $0 { harmless.contains(text) } else { false } }, reason)
+      try fields.refuse(
+        name, unless: { if case .string(let text) = $0 { harmless.contains(text) } else { false } }, reason)
     }
     try fields.refuse("modalities", unless: { $0 == .array([.string("text")]) }, "answers are text")
     try fields.refuse("audio", "answers are text")

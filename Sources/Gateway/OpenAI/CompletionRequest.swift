@@ -20,7 +20,8 @@ struct CompletionRequest: Sendable {
     try fields.refuse("suffix", unless: { $0 == .string("") }, "the models write on, they do not fill in")
     guard prompts.count * options.choices <= GatewayLimits.answers else {
       throw GatewayError.invalid(
-        fields.path("n"), "\(prompts.count) prompts with n = \(options.choices) make "
+        fields.path("n"),
+        "\(prompts.count) prompts with n = \(options.choices) make "
           + "\(prompts.count * options.choices) answers: there may be \(GatewayLimits.answers) to a request")
     }
   }
@@ -46,7 +47,8 @@ struct CompletionRequest: Sendable {
           return .tokens(try tokens(ids, path: "\(path)[\(index)]", vocabulary: vocabulary))
         default:
           throw GatewayError.invalid(
-            "\(path)[\(index)]", "\(path)[\(index)] is \(element.kind): a prompt must be a string or a list of token ids, "
+            "\(path)[\(index)]",
+            "\(path)[\(index)] is \(element.kind): a prompt must be a string or a list of token ids, "
               + "and all prompts of a list of one kind")
         }
       }

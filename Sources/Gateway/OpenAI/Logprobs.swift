@@ -66,7 +66,8 @@ struct CompletionLogprobs {
     prompt.tokens.enumerated().map { index, token in
       let score = index > 0 && index <= scores.count ? scores[index - 1] : nil
       return entry(
-        token, score?.logProbability, score?.alternatives ?? [], bytes: index < prompt.hiddenTokens ? [] : texts.bytes(token))
+        token, score?.logProbability, score?.alternatives ?? [],
+        bytes: index < prompt.hiddenTokens ? [] : texts.bytes(token))
     }
   }
 

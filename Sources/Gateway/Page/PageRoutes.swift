@@ -6,7 +6,8 @@ struct PageRoutes: Sendable {
   let environment: GatewayEnvironment
 
   /// Nothing from elsewhere, and in no other page's frame.
-  static let policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+  static let policy =
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     + "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
   func page(_ request: Request, context: GatewayContext) -> Response {

@@ -38,7 +38,8 @@ struct AnswerRun: Sendable {
     record = AnswerRecord(
       route: route, requestID: context.requestID, arrival: context.arrival, plan: plan, body: body)
     // Weak: what ends the stream must not keep it.
-    pass = Result { [weak stream] in try environment.gate.enter { stream?.end(.shuttingDown) } }
+    let end: @Sendable () -> Void = { [weak stream] in stream?.end(.shuttingDown) }
+    pass = Result { try environment.gate.enter(end: end) }
     watch = monitor.onGone { [weak stream] in stream?.end(.clientGone) }
   }
 
