@@ -1,7 +1,7 @@
 package import Coordinator
-package import Core
+import Core
 import Foundation
-package import Fusion
+import Fusion
 import Inference
 package import Logging
 package import Worker
