@@ -34,9 +34,10 @@ public struct CoordinatorConfiguration: Sendable {
   public var hang: Duration
   /// Whether experts may read prompts while the router does, under ``WarmPolicy/auto``.
   public var warmsAtArrival: Bool
-  /// Requests that may wait for a slot, and how many of them may be one client's.
+  /// Requests that may wait for a slot.
   public var queueLimit: Int
-  public var clientQueueLimit: Int
+  /// How many of them may be one client's; nil: half.
+  public var clientQueueLimit: Int?
 
   public init(routerModel: String, routerHead: String, endpoints: [String]) {
     self.routerModel = routerModel
@@ -60,6 +61,6 @@ public struct CoordinatorConfiguration: Sendable {
     hang = .seconds(10)
     warmsAtArrival = false
     queueLimit = 1024
-    clientQueueLimit = 512
+    clientQueueLimit = nil
   }
 }

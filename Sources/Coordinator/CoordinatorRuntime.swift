@@ -60,7 +60,8 @@ public final class CoordinatorRuntime: Sendable {
     admission = AdmissionQueue(
       limit: configuration.slots,
       limits: AdmissionGate.Limits(
-        waiting: configuration.queueLimit, waitingPerClient: configuration.clientQueueLimit))
+        waiting: configuration.queueLimit,
+        waitingPerClient: configuration.clientQueueLimit ?? (configuration.queueLimit + 1) / 2))
     meter = RequestMeter(now: started)
     server = try MessageServer(
       endpoints: configuration.endpoints, security: configuration.security, options: MessagingOptions(logger: logger),

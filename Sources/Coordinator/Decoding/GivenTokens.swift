@@ -55,7 +55,11 @@ extension CoordinatorRuntime {
         }
       }
     }
-    return try await withTaskCancellationHandler { try await task.value } onCancel: { task.cancel() }
+    return try await withTaskCancellationHandler {
+      try await task.value
+    } onCancel: {
+      task.cancel()
+    }
   }
 
   private func validate(_ tokens: [Token], first: Int, mode: DecodingMode, alternatives: Int) throws {

@@ -128,7 +128,8 @@ extension SequenceDecoder {
 
   private var complementScale: Float { request.mode == .fusion ? router.head.complementScale : 1 }
 
-  private func probabilities(of choice: Choice, router row: LogitsRow?, expert: LogitsRow?) throws -> LogProbabilities? {
+  private func probabilities(of choice: Choice, router row: LogitsRow?, expert: LogitsRow?) throws -> LogProbabilities?
+  {
     guard let count = request.alternatives else { return nil }
     return try measured {
       try LogProbabilities(

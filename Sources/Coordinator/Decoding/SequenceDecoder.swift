@@ -61,7 +61,8 @@ final class SequenceDecoder {
     predictor = ExpertPredictor(experts: router.head.experts.count)
     summary = GenerationSummary(
       text: "", trailingText: "", finishReason: .length, promptTokens: request.prompt.count, cachedTokens: 0,
-      generatedTokens: 0, tokensPerExpert: [:], evaluatedTokens: ["router": 0], queued: .zero, prefill: .zero, decode: .zero,
+      generatedTokens: 0, tokensPerExpert: [:], evaluatedTokens: ["router": 0], queued: .zero, prefill: .zero,
+      decode: .zero,
       latency: LatencySplit(), prefillLatency: LatencySplit(), certification: CertificationStatistics(), failovers: 0)
     for expert in Self.involved(request.mode, of: experts) {
       links[expert] = ExpertLink(expert: expert, sequence: id, pool: pool, settings: settings.link, logger: logger)
@@ -87,7 +88,8 @@ final class SequenceDecoder {
     do {
       await warm()
       if constraint?.isComplete == true { summary.finishReason = .stop }
-      while summary.finishReason != .stop, summary.generatedTokens < request.maximumTokens, chain.count <= contextLimit {
+      while summary.finishReason != .stop, summary.generatedTokens < request.maximumTokens, chain.count <= contextLimit
+      {
         try Task.checkCancellation()
         let decision = try await decideNext()
         let now = ContinuousClock.now

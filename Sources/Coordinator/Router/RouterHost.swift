@@ -46,7 +46,8 @@ final class RouterHost: Sendable {
     }
     return RouterOutput(
       logits: row.logits, weights: weights, evaluatedTokens: summary.evaluatedTokens,
-      reusedTokens: summary.reusedTokens, queueNanoseconds: summary.queueNanoseconds, computeNanoseconds: summary.computeNanoseconds)
+      reusedTokens: summary.reusedTokens, queueNanoseconds: summary.queueNanoseconds,
+      computeNanoseconds: summary.computeNanoseconds)
   }
 
   /// Runs the decoder over `tokens`, handing over the rows of `wanted` positions on its thread.
