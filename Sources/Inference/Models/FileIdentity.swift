@@ -2,12 +2,14 @@ internal import Core
 internal import Foundation
 internal import Synchronization
 
-/// What tells a file's content from an earlier one without reading it: device, inode, size, time of last change.
+/// What tells a file's content from an earlier one without reading it: device, inode, size, and the times of the last
+/// write and of the last change of anything. The second cannot be set back by tools that preserve the first.
 struct FileIdentity: Hashable, Codable {
   var device: Int64
   var inode: UInt64
   var size: Int64
   var modified: Int64
+  var changed: Int64
 
   init(path: String, what: String) throws {
     var status = stat()
@@ -18,16 +20,17 @@ struct FileIdentity: Hashable, Codable {
     inode = UInt64(status.st_ino)
     size = Int64(status.st_size)
     #if canImport(Darwin)
-      let time = status.st_mtimespec
+      let (written, touched) = (status.st_mtimespec, status.st_ctimespec)
     #else
-      let time = status.st_mtim
+      let (written, touched) = (status.st_mtim, status.st_ctim)
     #endif
-    modified = Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
+    modified = Int64(written.tv_sec) &* 1_000_000_000 &+ Int64(written.tv_nsec)
+    changed = Int64(touched.tv_sec) &* 1_000_000_000 &+ Int64(touched.tv_nsec)
   }
 
   /// Name for a cache entry.
   var key: String {
-    SHA256Digest(hashing: Array("\(device)/\(inode)/\(size)/\(modified)".utf8)).hex.prefix(32).description
+    SHA256Digest(hashing: Array("\(device)/\(inode)/\(size)/\(modified)/\(changed)".utf8)).hex.prefix(32).description
   }
 }
 
