@@ -13,7 +13,8 @@ struct FusionRoute: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      DemoCommand.self, RunCommand.self, WorkersCommand.self, WorkerCommand.self, KeysCommand.self, InspectCommand.self,
+      DemoCommand.self, RunCommand.self, GenerateCommand.self, StatusCommand.self, WorkersCommand.self,
+      WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MakeModelCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])
