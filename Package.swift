@@ -85,6 +85,8 @@ let package = Package(
       dependencies: [
         "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles",
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: strict),
     .target(
       name: "Launch",
