@@ -6,7 +6,7 @@ internal import Foundation
 struct ServiceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp("Where the service is, such as http://127.0.0.1:8080; https:// for TLS.", valueName: "url"))
-  var url: ServiceURL
+  var url = ServiceURL.usual
 
   @Option(
     help: ArgumentHelp(
@@ -41,5 +41,7 @@ struct ServiceOptions: ParsableArguments {
 }
 
 extension ServiceURL: ExpressibleByArgument {
+  var defaultValueDescription: String { description }
+
   init?(argument: String) { self.init(argument) }
 }

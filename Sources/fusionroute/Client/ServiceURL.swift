@@ -3,7 +3,12 @@ internal import Foundation
 
 /// Where a service is: `http://HOST[:PORT]`, with or without a path in front of its routes.
 struct ServiceURL: Sendable, Equatable, CustomStringConvertible {
+  /// Where a service listens if its cluster file says nothing else.
+  static let usual = ServiceURL(base: "http://127.0.0.1:8080")
+
   private let base: String
+
+  private init(base: String) { self.base = base }
 
   /// Nil unless it is an http or https URL with a host and neither a user, a query nor a fragment. `/v1`, which OpenAI's
   /// clients want at the end, is left out.

@@ -47,6 +47,7 @@ struct TextTable {
         let shown = String((cell.alignsRight ? space + text : text + (isLast ? "" : space)).prefix(room))
         line += cell.role.map { style.paint(shown, $0) } ?? shown
       }
+      while line.last == " " { line.removeLast() }
       return line
     }
   }
