@@ -23,6 +23,7 @@ extension ClusterFile {
     configuration.expertWait = expertWait
     configuration.warmsAtArrival = expertsHaveOwnCores(cores: ProcessInfo.processInfo.activeProcessorCount)
     configuration.queueLimit = gateway.queueLimit
+    configuration.clientQueueLimit = gateway.clientQueueLimit
     return configuration
   }
 }
