@@ -48,7 +48,7 @@ struct RemoteAnswerer: Answerer {
       emit(.prompt(try await tokenize([messages])))
     }
     var reader = AnswerReader()
-    let body = JSONText.object(fields + Self.fields(prompt, options: options))
+    let body = JSONText.object(fields + Self.fields(prompt, options: options)).utf8
     try await client.stream(path, body) { event in
       let chunk: AnswerChunk
       do { chunk = try JSONDecoder().decode(AnswerChunk.self, from: Data(event.data.utf8)) } catch {
@@ -65,7 +65,7 @@ struct RemoteAnswerer: Answerer {
   }
 
   private func tokenize(_ fields: [(String, JSONText)]) async throws -> [Token] {
-    try client.decode(try await client.post("/tokenize", .object(fields)), as: Tokens.self).tokens
+    try client.decode(try await client.post("/tokenize", JSONText.object(fields).utf8), as: Tokens.self).tokens
   }
 
   /// All of a request but its prompt.

@@ -50,7 +50,7 @@ struct ServiceClient: Sendable {
   }
 
   /// The answer to a POST of JSON.
-  func post(_ path: String, _ body: JSONText) async throws -> [UInt8] {
+  func post(_ path: String, _ body: [UInt8]) async throws -> [UInt8] {
     try await whole(posting(path, body))
   }
 
@@ -72,7 +72,7 @@ struct ServiceClient: Sendable {
   /// The events of the answer to a POST, as they come.
   ///
   /// Throws `unavailable` if the stream ends before `[DONE]`.
-  func stream(_ path: String, _ body: JSONText, event: (EventStreamParser.Event) throws -> Void) async throws {
+  func stream(_ path: String, _ body: [UInt8], event: (EventStreamParser.Event) throws -> Void) async throws {
     var request = posting(path, body)
     request.headers.add(name: "accept", value: "text/event-stream")
     do {
@@ -101,11 +101,11 @@ struct ServiceClient: Sendable {
     return request
   }
 
-  private func posting(_ path: String, _ body: JSONText) -> HTTPClientRequest {
+  private func posting(_ path: String, _ body: [UInt8]) -> HTTPClientRequest {
     var request = request(path)
     request.method = .POST
     request.headers.add(name: "content-type", value: "application/json")
-    request.body = .bytes(Array(body.rendered.utf8))
+    request.body = .bytes(body)
     return request
   }
 
