@@ -10,8 +10,13 @@ struct LineReader {
   private var buffer = [UInt8](repeating: 0, count: 65_536)
   private var unread = 0..<0
   private var isAtEnd = false
+  private var left: Int
 
-  init(_ descriptor: Int32) { self.descriptor = descriptor }
+  /// - Parameter limit: bytes that are read at most.
+  init(_ descriptor: Int32, limit: Int = .max) {
+    self.descriptor = descriptor
+    left = limit
+  }
 
   /// The next line without its line feed, cut one byte above ``Prompt/maximumLineBytes``; nil at the end and when the
   /// descriptor cannot be read. Blocks.
@@ -24,8 +29,9 @@ struct LineReader {
         return line
       }
       Self.append(buffer[unread], to: &line)
-      let count = read(descriptor, &buffer, buffer.count)
+      let count = read(descriptor, &buffer, min(left, buffer.count))
       unread = 0..<max(0, count)
+      left -= unread.count
       if count == 0 || (count < 0 && errno != EINTR) { isAtEnd = true }
     }
     return line.isEmpty ? nil : line

@@ -75,21 +75,25 @@ struct ServiceClient: Sendable {
   func stream(_ path: String, _ body: [UInt8], event: (EventStreamParser.Event) throws -> Void) async throws {
     var request = posting(path, body)
     request.headers.add(name: "accept", value: "text/event-stream")
+    let response: HTTPClientResponse
+    do { response = try await execute(request) } catch { throw ServiceError.connection(error, url: url) }
+    var parser = EventStreamParser()
+    var isDone = false
     do {
-      let response = try await execute(request)
-      var parser = EventStreamParser()
       for try await part in response.body {
-        for next in try parser.add(part.readableBytesView) {
-          if next.data == "[DONE]" { return }
+        for next in try parser.add(part.readableBytesView) where !isDone {
+          isDone = next.data == "[DONE]"
+          if isDone { continue }
           if let error = ServiceError.inStream(next.data, url: url) { throw error }
           try event(next)
         }
       }
     } catch {
-      throw ServiceError.connection(error, url: url)
+      if isDone { return }
+      throw ServiceError.brokenOff(error, url: url)
     }
     try Task.checkCancellation()
-    throw FusionRouteError.unavailable("\(url) broke the answer off: the connection ended before it was complete")
+    guard isDone else { throw ServiceError.brokenOff(nil, url: url) }
   }
 
   // MARK: Requests

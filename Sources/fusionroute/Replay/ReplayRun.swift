@@ -58,7 +58,10 @@ struct ReplayRun {
       throw FusionRouteError.badInput("the request log \(path) cannot be read")
     }
     defer { try? file.close() }
-    var lines = LineReader(file.fileDescriptor)
+    // The service that is asked may append to this very file.
+    let size = Int(clamping: try file.seekToEnd())
+    try file.seek(toOffset: 0)
+    var lines = LineReader(file.fileDescriptor, limit: size)
     var totals = Totals()
     var number = 0
     while let line = lines.next() {
