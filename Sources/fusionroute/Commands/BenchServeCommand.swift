@@ -47,8 +47,7 @@ struct BenchServeCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let logger = output.bootstrap(default: .error)
-    let level = output.level(default: .error)
+    let log = output.bootstrap(default: .error)
     let progress = Progress(isQuiet: !Style(.standardError).isTerminal)
     let file =
       if let cluster { try ClusterFile.load(path: cluster) } else {
@@ -59,7 +58,7 @@ struct BenchServeCommand: AsyncParsableCommand {
     try await withInterruption { [self] in
       var report = ServeReport(streams: streams)
       try await ClusterSession.with(
-        plan.single, attach: false, logger: logger, logLevel: level, progress: progress
+        plan.single, workers: .all, log: log, progress: progress
       ) { session in
         let benchmark = try ServeBenchmark(plan: plan, session: session, withPlainCalls: true)
         try await progress.showing("measuring \(rounds) rounds with one expert") {
@@ -67,7 +66,7 @@ struct BenchServeCommand: AsyncParsableCommand {
         }
       }
       if plan.all.experts.count > 1 {
-        try await ClusterSession.with(plan.all, attach: false, logger: logger, logLevel: level, progress: progress) {
+        try await ClusterSession.with(plan.all, workers: .all, log: log, progress: progress) {
           session in
           let benchmark = try ServeBenchmark(plan: plan, session: session, withPlainCalls: false)
           try await progress.showing("measuring \(rounds) rounds with every expert") {
