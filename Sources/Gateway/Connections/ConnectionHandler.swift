@@ -22,7 +22,8 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   }
 
   let monitor = ConnectionMonitor()
-  private let bodyTime: TimeAmount
+  /// Within which a body must end, and an answer's bytes be read.
+  private let timeout: TimeAmount
   private let maximumBody: Int
   private var reading = Reading.head
   /// Requests whose response has not ended.
@@ -31,8 +32,8 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private var bodyTimer: Scheduled<Void>?
   private var writeTimer: Scheduled<Void>?
 
-  init(bodyTime: Duration, maximumBody: Int) {
-    self.bodyTime = TimeAmount(bodyTime)
+  init(timeout: Duration, maximumBody: Int) {
+    self.timeout = TimeAmount(timeout)
     self.maximumBody = maximumBody
   }
 
@@ -44,7 +45,7 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
     case .head(let request):
       open += 1
       reading = .body
-      bodyTimer = context.eventLoop.assumeIsolated().scheduleTask(in: bodyTime) { [self] in
+      bodyTimer = context.eventLoop.assumeIsolated().scheduleTask(in: timeout) { [self] in
         bodyTimer = nil
         context.fireErrorCaught(BodyTimeout())
       }
@@ -129,7 +130,7 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
     writeTimer?.cancel()
     writeTimer = nil
     if !context.channel.isWritable {
-      writeTimer = context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(GatewayLimits.stalledWrite)) {
+      writeTimer = context.eventLoop.assumeIsolated().scheduleTask(in: timeout) {
         context.close(promise: nil)
       }
     }
