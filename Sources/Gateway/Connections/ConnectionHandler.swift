@@ -121,6 +121,8 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private func linger(_ context: ChannelHandlerContext) {
     bodyTimer?.cancel()
     bodyTimer = nil
+    // Tells the client that nothing more comes; when it ends, too, so do we.
+    context.close(mode: .output, promise: nil)
     context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(GatewayLimits.linger)) {
       context.close(promise: nil)
     }
@@ -140,7 +142,10 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   // MARK: The client's end
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    if let event = event as? ChannelEvent, event == .inputClosed { monitor.gone() }
+    if let event = event as? ChannelEvent, event == .inputClosed {
+      monitor.gone()
+      if reading == .dropping { context.close(promise: nil) }
+    }
     context.fireUserInboundEventTriggered(event)
   }
 
