@@ -70,7 +70,8 @@ import Testing
       #expect(deaf.send(requests))
       // Ours is the one that asks.
       try await Self.eventually { try await Self.gauge("fusionroute_http_connections", gateway) == 1 }
-      #expect(!deaf.send(requests + requests), "the server has closed it")
+      // The first bytes after that may still be taken, by the system.
+      try await Self.eventually { !deaf.send(requests) }
     }
   }
 
