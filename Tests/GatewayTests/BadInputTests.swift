@@ -16,7 +16,9 @@ import Testing
     var description: String { "\(path) \(String(decoding: body.prefix(160), as: UTF8.self))" }
 
     /// Members of a chat request beside its messages.
-    static func chat(_ members: String, _ param: String?, _ word: String, status: Int = 400, code: String? = nil) -> Case {
+    static func chat(_ members: String, _ param: String?, _ word: String, status: Int = 400, code: String? = nil)
+      -> Case
+    {
       Case(
         path: "/v1/chat/completions",
         body: Array(#"{"messages":[{"role":"user","content":"hi"}],"max_tokens":2,\#(members)}"#.utf8), status: status,
@@ -24,7 +26,9 @@ import Testing
     }
 
     static func messages(_ json: String, _ param: String?, _ word: String) -> Case {
-      Case(path: "/v1/chat/completions", body: Array(#"{"messages":\#(json)}"#.utf8), status: 400, param: param, word: word)
+      Case(
+        path: "/v1/chat/completions", body: Array(#"{"messages":\#(json)}"#.utf8), status: 400, param: param, word: word
+      )
     }
 
     static func completion(_ members: String, _ param: String?, _ word: String, code: String? = nil) -> Case {
@@ -65,7 +69,8 @@ import Testing
 
   static let fields: [Case] = [
     .chat(#""model":"gpt-4""#, "model", "fusionroute:router", status: 404, code: "model_not_found"),
-    .chat(#""model":"fusionroute:expert:cook""#, "model", "fusionroute:expert:math", status: 404, code: "model_not_found"),
+    .chat(
+      #""model":"fusionroute:expert:cook""#, "model", "fusionroute:expert:math", status: 404, code: "model_not_found"),
     .chat(#""model":7"#, "model", "string"),
     .chat(#""temperature":"hot""#, "temperature", "number"),
     .chat(#""temperature":-0.1"#, "temperature", "from 0"),
@@ -113,7 +118,9 @@ import Testing
     .chat(#""response_format":{}"#, "response_format.type", "missing"),
     .chat(#""response_format":{"type":"xml"}"#, "response_format.type", "json_schema"),
     .chat(#""response_format":{"type":"json_schema"}"#, "response_format.json_schema.schema", "missing"),
-    .chat(#""response_format":{"type":"json_schema","json_schema":{"schema":3}}"#, "response_format.json_schema.schema", "object"),
+    .chat(
+      #""response_format":{"type":"json_schema","json_schema":{"schema":3}}"#, "response_format.json_schema.schema",
+      "object"),
     .chat(#""user":5"#, "user", "string"),
     .chat(#""fusionroute":1"#, "fusionroute", "object"),
     .chat(#""fusionroute":{"alternatives":-1}"#, "fusionroute.alternatives", "from 0"),
@@ -133,7 +140,8 @@ import Testing
     .messages(#"[{"role":"user","content":["a"]}]"#, "messages[0].content[0]", "object"),
     .messages(#"[{"role":"user","content":[{"text":"a"}]}]"#, "messages[0].content[0].type", "missing"),
     .messages(
-      #"[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"}]}]"#, "messages[0].content[1].type", "text"),
+      #"[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"}]}]"#, "messages[0].content[1].type",
+      "text"),
     .messages(#"[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text", "missing"),
     .messages(#"[{"role":"assistant","content":"x","tool_calls":[{}]}]"#, "messages[0].tool_calls", "not supported"),
     .messages(#"[{"role":"user","content":"a\u0000b"}]"#, "messages", "NUL"),
@@ -234,7 +242,8 @@ import Testing
         #expect(try answer.string("error", "param") == "x-request-timeout")
       }
       let late = try await gateway.post(
-        "/v1/completions", #"{"prompt":"a","max_tokens":400,"temperature":0}"#, headers: ["x-request-timeout": "0.0001"])
+        "/v1/completions", #"{"prompt":"a","max_tokens":400,"temperature":0}"#, headers: ["x-request-timeout": "0.0001"]
+      )
       #expect(late.status == 504)
       #expect(try late.string("error", "code") == "deadline_exceeded")
     }

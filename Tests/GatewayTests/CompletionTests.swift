@@ -53,7 +53,8 @@ import Testing
   @Test("n answers are those of n choices of the noise; a seed gives them again, no seed gives others")
   func several() async throws {
     try await withGateway { gateway in
-      let prompt = try gateway.cluster.coordinator.router.vocabulary.tokenize("it is", addSpecial: true, parseSpecial: true)
+      let prompt = try gateway.cluster.coordinator.router.vocabulary.tokenize(
+        "it is", addSpecial: true, parseSpecial: true)
       var expected: [String] = []
       for choice in 0..<3 {
         expected.append(
@@ -73,7 +74,8 @@ import Testing
         Self.path, #"{"prompt":"it is","max_tokens":16,"n":3,"seed":11,"stream":true}"#
       ).chunks()
       #expect((0..<3).map { Self.text(streamed, $0) } == expected)
-      #expect(streamed.filter { $0["fusionroute"] != nil }.count == 1, "the request's own numbers come once, at the end")
+      #expect(
+        streamed.filter { $0["fusionroute"] != nil }.count == 1, "the request's own numbers come once, at the end")
       #expect(streamed.last?["fusionroute"] != nil)
       let first = try await texts(#""user":"a""#)
       #expect(try await texts(#""user":"a""#) != first)
@@ -136,7 +138,8 @@ import Testing
          "top_logprobs":5,"fusionroute":{"alternatives":3}
         """
       let answer = try await gateway.post("/v1/chat/completions", members + "}")
-      let entries = try #require(try answer.json("choices", 0, "logprobs", "content") as? [[String: Any]], "\(answer.text)")
+      let entries = try #require(
+        try answer.json("choices", 0, "logprobs", "content") as? [[String: Any]], "\(answer.text)")
       let tokens = try #require(try answer.json("choices", 0, "fusionroute", "tokens") as? [[String: Any]])
       #expect(entries.count == tokens.count && !entries.isEmpty)
       let ids = tokens.compactMap { ($0["id"] as? Int).map { Token($0) } }
@@ -168,7 +171,8 @@ import Testing
       }
       let streamed = try await gateway.post("/v1/chat/completions", members + #","stream":true}"#).chunks()
       let pieces = streamed.flatMap { chunk in
-        ((chunk["choices"] as? [[String: Any]])?.first?["logprobs"] as? [String: Any])?["content"] as? [[String: Any]] ?? []
+        ((chunk["choices"] as? [[String: Any]])?.first?["logprobs"] as? [String: Any])?["content"] as? [[String: Any]]
+          ?? []
       }
       #expect(pieces.compactMap { $0["logprob"] as? Double } == entries.compactMap { $0["logprob"] as? Double })
     }
@@ -180,7 +184,9 @@ import Testing
       let vocabulary = gateway.cluster.coordinator.router.vocabulary
       let prompt = "the weather is good – é中🙂 day"
       let tokens = try vocabulary.tokenize(prompt, addSpecial: true, parseSpecial: true)
-      for (maximum, form) in [(0, "\"\(prompt)\""), (1, "\"\(prompt)\""), (3, "[" + tokens.map(String.init).joined(separator: ",") + "]")] {
+      for (maximum, form) in [
+        (0, "\"\(prompt)\""), (1, "\"\(prompt)\""), (3, "[" + tokens.map(String.init).joined(separator: ",") + "]"),
+      ] {
         let members = #"{"prompt":\#(form),"max_tokens":\#(maximum),"temperature":0,"logprobs":2,"echo":true"#
         let answer = try await gateway.post(Self.path, members + "}")
         let logprobs = try #require(try answer.json("choices", 0, "logprobs") as? [String: Any], "\(answer.text)")
@@ -218,7 +224,8 @@ import Testing
         let streamed = try await gateway.post(Self.path, members + #","stream":true}"#).chunks()
         #expect(Self.text(streamed, 0) == text)
         let pieces = streamed.flatMap { chunk in
-          ((chunk["choices"] as? [[String: Any]])?.first?["logprobs"] as? [String: Any])?["token_logprobs"] as? [Any] ?? []
+          ((chunk["choices"] as? [[String: Any]])?.first?["logprobs"] as? [String: Any])?["token_logprobs"] as? [Any]
+            ?? []
         }
         #expect(pieces.count == values.count)
       }
@@ -244,8 +251,10 @@ import Testing
       let chat = try await gateway.post("/tokenize", #"{"messages":[{"role":"user","content":"hi"}]}"#)
       #expect(
         try chat.json("tokens") as? [Int]
-          == gateway.cluster.coordinator.router.promptTokens(chat: [ChatMessage(role: "user", content: "hi")]).map(Int.init))
-      let back = try await gateway.post("/detokenize", #"{"tokens":[\#(bare.map(String.init).joined(separator: ","))]}"#)
+          == gateway.cluster.coordinator.router.promptTokens(chat: [ChatMessage(role: "user", content: "hi")]).map(
+            Int.init))
+      let back = try await gateway.post(
+        "/detokenize", #"{"tokens":[\#(bare.map(String.init).joined(separator: ","))]}"#)
       #expect(try back.string("content")?.drop { $0 == " " } == text[...])
       #expect(try back.string("prompt") == back.string("content"))
     }

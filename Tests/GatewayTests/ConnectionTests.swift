@@ -38,7 +38,8 @@ import Testing
         let connection = try RawConnection(port: gateway.port)
         connection.send(request)
         let answer = await connection.readToEnd()
-        #expect(answer?.hasPrefix("HTTP/1.1 \(status) ") == true, "\(request.prefix(80)): \(answer?.prefix(80) ?? "open")")
+        #expect(
+          answer?.hasPrefix("HTTP/1.1 \(status) ") == true, "\(request.prefix(80)): \(answer?.prefix(80) ?? "open")")
         #expect(answer?.contains(#"{"error":{"message":"#) == true, "\(request.prefix(80))")
         #expect(try await gateway.get("/health").status == 200)
       }
@@ -60,7 +61,9 @@ import Testing
       head.send("GET /health HTTP/1.1\r\nX-Slow: ")
       #expect(await drip(head) == "")
       let body = try RawConnection(port: gateway.port)
-      body.send("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{")
+      body.send(
+        "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{"
+      )
       let answer = await drip(body)
       #expect(answer?.hasPrefix("HTTP/1.1 408 ") == true && answer?.contains("request_timeout") == true)
 
@@ -81,13 +84,15 @@ import Testing
       let declared = try RawConnection(port: gateway.port)
       // Nothing of the body is sent.
       declared.send(
-        "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 104857600\r\n\r\n")
+        "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 104857600\r\n\r\n"
+      )
       #expect(await declared.read(until: "request_too_large"))
       #expect(declared.text.hasPrefix("HTTP/1.1 413 "))
 
       let chunked = try RawConnection(port: gateway.port)
       chunked.send(
-        "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+      )
       let chunk = "100000\r\n" + String(repeating: " ", count: 1 << 20) + "\r\n"
       let sending = Task { await RawConnection.onThread { (0..<100).allSatisfy { _ in chunked.send(chunk) } } }
       #expect(await chunked.read(until: "request_too_large"))

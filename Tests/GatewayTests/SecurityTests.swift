@@ -10,7 +10,9 @@ import Testing
 @Suite(.serialized) struct SecurityTests {
   static let completion = #"{"prompt":"a","max_tokens":1}"#
 
-  @Test("with keys, only their holders get in; a new key counts at once, a revoked one no more, a broken file changes nothing")
+  @Test(
+    "with keys, only their holders get in; a new key counts at once, a revoked one no more, a broken file changes nothing"
+  )
   func keys() async throws {
     let scratch = try Scratch("keys")
     let file = scratch.path("api-keys")
@@ -30,7 +32,9 @@ import Testing
       for path in ["/health", "/ready", "/"] { #expect(try await gateway.get(path).status == 200, "\(path)") }
       #expect(try await status(first) == 200)
       #expect(try await status(second) == 200)
-      for wrong in ["", "x", String(first.dropLast()), first + "x", first.uppercased(), "fr-" + String(repeating: "A", count: 43)] {
+      for wrong in [
+        "", "x", String(first.dropLast()), first + "x", first.uppercased(), "fr-" + String(repeating: "A", count: 43),
+      ] {
         let answer = try await gateway.get("/v1/models", headers: ["authorization": "Bearer \(wrong)"])
         #expect(answer.status == 401)
         #expect(!answer.text.contains(first) && (wrong.count < 4 || !answer.text.contains(wrong)))
@@ -136,7 +140,10 @@ import Testing
       // curl checks the certificate against the authority that we name: itself.
       let (status, output, errors) = try TestProcess.run(
         URL(fileURLWithPath: "/usr/bin/env"),
-        ["curl", "-sS", "--cacert", certificate, "https://localhost:\(gateway.port)/health", "--resolve", "localhost:\(gateway.port):127.0.0.1"])
+        [
+          "curl", "-sS", "--cacert", certificate, "https://localhost:\(gateway.port)/health", "--resolve",
+          "localhost:\(gateway.port):127.0.0.1",
+        ])
       #expect(status == 0 && String(decoding: output, as: UTF8.self) == #"{"status":"ok"}"#, "\(errors)")
       let plain = try RawConnection(port: gateway.port)
       plain.send(ConnectionTests.health)
@@ -159,14 +166,18 @@ import Testing
       for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "a.localhost", "LOCALHOST"] {
         #expect(try await headers(["host": host]).status == 200, "\(host)")
       }
-      for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil", "0.0.0.0", "[::2]", "10.0.0.1"] {
+      for host in [
+        "evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil", "0.0.0.0", "[::2]", "10.0.0.1",
+      ] {
         let answer = try await headers(["host": host])
         #expect(answer.status == 403, "\(host)")
         #expect(try answer.string("error", "code") == "host_not_allowed")
       }
       let own = "http://127.0.0.1:\(gateway.port)"
       #expect(try await headers(["origin": own]).status == 200)
-      for origin in ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "https://chat.example.evil"] {
+      for origin in [
+        "https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "https://chat.example.evil",
+      ] {
         let answer = try await gateway.post("/v1/completions", Self.completion, headers: ["origin": origin])
         #expect(answer.status == 403, "\(origin)")
         #expect(answer.headers["access-control-allow-origin"] == nil)
@@ -180,7 +191,8 @@ import Testing
       let preflight = try await gateway.send(
         "OPTIONS", "/v1/chat/completions",
         headers: allowed.merging(["access-control-request-method": "POST"]) { $1 }, body: nil)
-      #expect(preflight.status == 204 && preflight.headers["access-control-allow-headers"]?.contains("authorization") == true)
+      #expect(
+        preflight.status == 204 && preflight.headers["access-control-allow-headers"]?.contains("authorization") == true)
       let stranger = try await gateway.send(
         "OPTIONS", "/v1/chat/completions",
         headers: ["origin": "https://evil.example", "access-control-request-method": "POST"], body: nil)
