@@ -3,7 +3,8 @@ import Core
 import Foundation
 import Testing
 
-/// What is refused, how, and that the server lives on. Every case names the status, the field and a word of the message.
+/// What is refused, how, and that the server lives on. Every case names the status, the field and a word of the
+/// message.
 @Suite(.serialized) struct BadInputTests {
   struct Case: Sendable, CustomStringConvertible {
     var path: String

@@ -6,7 +6,8 @@ import Inference
 import TestSupport
 import Testing
 
-/// `/v1/completions`: every form of prompt, several answers, stops, echo, and log-probabilities against plain llama.cpp.
+/// `/v1/completions`: every form of prompt, several answers, stops, echo, and log-probabilities against plain
+/// llama.cpp.
 @Suite(.serialized) struct CompletionTests {
   static let path = "/v1/completions"
 

@@ -3,9 +3,9 @@ internal import NIOCore
 internal import NIOHTTP1
 internal import NIOHTTPTypes
 
-/// What Hummingbird leaves open between the parser of one connection's requests and their handlers: it answers malformed
-/// requests in OpenAI's shape, `Expect: 100-continue`, bodies and readers that stall, closes where a response says so,
-/// and notices that the client has gone while its answer is computed.
+/// What Hummingbird leaves open between the parser of one connection's requests and their handlers: it answers
+/// malformed requests in OpenAI's shape, `Expect: 100-continue`, bodies and readers that stall, closes where a response
+/// says so, and notices that the client has gone while its answer is computed.
 final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPRequestPart
   typealias InboundOut = HTTPRequestPart
