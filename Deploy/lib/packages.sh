@@ -21,6 +21,7 @@ requirements=(
   "python3-numpy     python3 -c 'import numpy'"
   "python3-jinja2    python3 -c 'import jinja2'"
   "openssl           openssl version"
+  "python3-venv      python3 -c 'import ensurepip, venv'"
 )
 
 missing_packages() {

@@ -164,6 +164,9 @@ import Testing
     .completion(
       #""prompt":[\#((0..<600).map { String(3 + $0 % 400) }.joined(separator: ","))]"#, "prompt", "512",
       code: "context_length_exceeded"),
+    .completion(
+      "\"prompt\":\"\(String(repeating: "a", count: 1 << 20))\"", "prompt", "more than", code: "context_length_exceeded"
+    ),
     Case(path: "/tokenize", body: Array("{}".utf8), status: 400, param: "content", word: "missing"),
     Case(path: "/tokenize", body: Array(#"{"content":5}"#.utf8), status: 400, param: "content", word: "string"),
     Case(path: "/detokenize", body: Array(#"{"tokens":["a"]}"#.utf8), status: 400, param: "tokens[0]", word: "whole"),

@@ -15,6 +15,7 @@ struct AnswerRoutes: Sendable {
       let chat = try ChatRequest(
         body.fields, body: body.bytes, experts: environment.experts, vocabulary: coordinator.router.vocabulary.size)
       let router = coordinator.router
+      try check(chat.messages.reduce(0) { $0 + $1.content.utf8.count }, of: "messages", model: chat.options.model)
       let tokens = try await tokenizing("messages") { try router.promptTokens(chat: chat.messages) }
       return (chat.options, .chat, false, [AnswerPlan.Prompt(tokens: tokens)])
     }
@@ -24,10 +25,26 @@ struct AnswerRoutes: Sendable {
     try await answer(request, context: context, route: "/v1/completions") { body in
       let completion = try CompletionRequest(
         body.fields, body: body.bytes, experts: environment.experts, vocabulary: coordinator.router.vocabulary.size)
+      for case .text(let text) in completion.prompts {
+        try check(text.utf8.count, of: "prompt", model: completion.options.model)
+      }
       let texts = environment.texts
       let prompts = try await tokenizing("prompt") { try completion.prompts.map { try Self.prompt($0, texts: texts) } }
       return (completion.options, .completion, completion.echoes, prompts)
     }
+  }
+
+  /// Spares the tokeniser what no context can hold.
+  private func check(_ bytes: Int, of param: String, model: ModelName) throws {
+    guard let limit = environment.contextLimit(for: model.mode), bytes > limit * environment.texts.longestToken else {
+      return
+    }
+    throw Self.tooLong(param, "has more than \(bytes / environment.texts.longestToken) tokens", limit: limit)
+  }
+
+  private static func tooLong(_ path: String, _ what: String, limit: Int) -> GatewayError {
+    .invalid(
+      path, "\(path) \(what), and the model's context holds \(limit): shorten it", code: "context_length_exceeded")
   }
 
   private typealias Decoded = (
@@ -102,13 +119,11 @@ struct AnswerRoutes: Sendable {
 
   private func check(_ plan: AnswerPlan) throws {
     let param = plan.form == .chat ? "messages" : "prompt"
-    let limit = coordinator.contextLimit(for: plan.options.model.mode)
+    let limit = environment.contextLimit(for: plan.options.model.mode)
     for (index, prompt) in plan.prompts.enumerated() {
       let path = plan.prompts.count == 1 ? param : "\(param)[\(index)]"
-      guard prompt.tokens.count <= limit else {
-        throw GatewayError.invalid(
-          path, "\(path) has \(prompt.tokens.count) tokens, and the model's context holds \(limit): shorten it",
-          code: "context_length_exceeded")
+      if let limit, prompt.tokens.count > limit {
+        throw Self.tooLong(path, "has \(prompt.tokens.count) tokens", limit: limit)
       }
       guard !prompt.tokens.isEmpty else {
         throw GatewayError.invalid(path, "\(path) is empty: give at least one token")

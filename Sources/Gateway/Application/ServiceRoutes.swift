@@ -39,7 +39,7 @@ struct ServiceRoutes: Sendable {
       json.field("created", environment.started)
       json.field("owned_by", "fusionroute")
       // As vLLM tells it.
-      json.field("max_model_len", environment.coordinator.contextLimit(for: model.mode))
+      if let limit = environment.contextLimit(for: model.mode) { json.field("max_model_len", limit) }
     }
   }
 
