@@ -167,6 +167,106 @@ import Testing
     #expect(!sentence.contains("\n"), "\(what): \(sentence)")
   }
 
+  /// Each: what is wrong with the gateway's keys, the text, what the sentence must contain.
+  static let gatewayMistakes: [(String, String, [String])] = [
+    (
+      "certificate without key", least + "gateway:\n  tls_certificate: a.pem\n",
+      ["cluster.yaml:8:", "\"gateway.tls_certificate\" needs \"gateway.tls_key\""]
+    ),
+    (
+      "key without certificate", least + "gateway: { tls_key: a.pem }\n",
+      ["cluster.yaml:7:", "\"gateway.tls_key\" needs \"gateway.tls_certificate\""]
+    ),
+    (
+      "open without API keys", least + "listen:\n  http: 0.0.0.0:8080\n",
+      ["cluster.yaml:8:", "0.0.0.0:8080", "\"gateway.api_keys\" is missing", "fusionroute keys api add"]
+    ),
+    ("every interface", least + "listen: { http: \"*:8080\" }\n", ["gateway.api_keys"]),
+    ("another machine's address", least + "listen: { http: \"[2001:db8::1]:80\" }\n", ["gateway.api_keys"]),
+    ("a loopback look-alike", least + "listen: { http: \"127.evil.example:80\" }\n", ["gateway.api_keys"]),
+    ("misspelt", least + "gateway: { api_key: k }\n", ["cluster.yaml:7:", "did you mean \"api_keys\"?"]),
+    ("outside its section", least + "max_body: 8MiB\n", ["it belongs in \"gateway\""]),
+    ("no room for a body", least + "gateway: { max_body: 0 }\n", ["\"max_body\" is \"0\""]),
+    ("size without meaning", least + "gateway: { max_body: 8 apples }\n", ["8 apples", "size"]),
+    ("no connection", least + "gateway: { max_connections: 0 }\n", ["\"max_connections\"", "1 to 1000000"]),
+    ("negative queue", least + "gateway: { queue_limit: -1 }\n", ["\"queue_limit\" is \"-1\""]),
+    ("a deadline that has passed", least + "gateway: { request_deadline: 0s }\n", ["\"request_deadline\" is \"0s\""]),
+    ("a deadline without unit", least + "gateway: { request_deadline: 30 }\n", ["\"30\"", "`30s`"]),
+    ("no tokens", least + "gateway: { default_max_tokens: 0 }\n", ["\"default_max_tokens\""]),
+    ("endless grace", least + "gateway: { shutdown_grace: forever }\n", ["\"forever\""]),
+    ("origin without scheme", least + "gateway: { allowed_origins: app.example }\n", ["app.example", "https://HOST"]),
+    ("origin with path", least + "gateway: { allowed_origins: [\"https://a.example/x\"] }\n", ["https://a.example/x"]),
+    ("every origin", least + "gateway: { allowed_origins: \"*\" }\n", ["\"allowed_origins\" is \"*\""]),
+    ("two logs in one file", least + "gateway: { request_log: a.log, trace: ./a.log }\n", ["the same file"]),
+    ("a list for the section", least + "gateway: [api_keys]\n", ["cluster.yaml:7:", "mapping"]),
+  ]
+
+  @Test(arguments: gatewayMistakes.indices) func mistakesInTheGatewayGetOneSentence(_ index: Int) throws {
+    let (what, text, parts) = Self.gatewayMistakes[index]
+    let sentence = try #require(Self.sentence(text), "\(what) was accepted")
+    for part in parts { #expect(sentence.contains(part), "\(what): \(sentence)") }
+    #expect(!sentence.contains("\n"), "\(what): \(sentence)")
+  }
+
+  @Test func readsTheGateway() throws {
+    let cluster = try Self.parse(
+      Self.least + """
+        listen: { http: "*:443" }
+        gateway:
+          api_keys: api-keys
+          tls_certificate: chain.pem
+          tls_key: /etc/ssl/key.pem
+          allowed_origins: [https://App.example:443, "http://[::1]:3000"]
+          max_body: 1MiB
+          max_connections: 10
+          queue_limit: 0
+          request_deadline: 2min
+          default_max_tokens: 16
+          shutdown_grace: 0s
+          request_log: log/requests.jsonl
+          trace: trace.json
+        """)
+    var gateway = ClusterFile.Gateway()
+    gateway.apiKeys = "/srv/cluster/api-keys"
+    gateway.certificate = "/srv/cluster/chain.pem"
+    gateway.privateKey = "/etc/ssl/key.pem"
+    gateway.allowedOrigins = ["https://app.example", "http://[::1]:3000"]
+    gateway.maximumBody = 1 << 20
+    gateway.maximumConnections = 10
+    gateway.queueLimit = 0
+    gateway.requestDeadline = .seconds(120)
+    gateway.defaultMaximumTokens = 16
+    gateway.shutdownGrace = .zero
+    gateway.requestLog = "/srv/cluster/log/requests.jsonl"
+    gateway.trace = "/srv/cluster/trace.json"
+    #expect(cluster.gateway == gateway)
+    #expect(cluster.listen.http == "*:443")
+  }
+
+  @Test func filesOfTheGateway() throws {
+    try withScratch { scratch in
+      let path = { (name: String) in scratch.appendingPathComponent(name).path }
+      func sentence(_ gateway: String) throws -> String? {
+        let cluster = try ClusterFile.parse(
+          Self.least + "gateway: { \(gateway) }\n", source: "cluster.yaml", directory: scratch)
+        do {
+          try cluster.checkFiles(for: [.gateway])
+          return nil
+        } catch let error as FusionRouteError {
+          return error.message
+        }
+      }
+      #expect(
+        try sentence("api_keys: keys") == "cluster.yaml:7: the file of API keys does not exist: \(path("keys"))")
+      #expect(try sentence("tls_certificate: c, tls_key: k")?.contains("the TLS certificate does not exist") == true)
+      #expect(try sentence("request_log: none/log")?.contains("\(path("none")) does not exist") == true)
+      #expect(try sentence("trace: \(scratch.path)")?.contains("is a directory") == true)
+      for name in ["keys", "c", "k"] { try Data().write(to: scratch.appendingPathComponent(name)) }
+      #expect(
+        try sentence("api_keys: keys, tls_certificate: c, tls_key: k, request_log: log, trace: trace") == nil)
+    }
+  }
+
   @Test func wordingIsPinned() {
     #expect(
       Self.sentence(Self.least + "decodng: { top_k: 3 }\n")

@@ -37,6 +37,24 @@ extension ClusterFile {
       }
     }
     try checkEndpoints()
+    try checkGateway()
+  }
+
+  private func checkGateway() throws {
+    let missing = (gateway.certificate == nil, gateway.privateKey == nil)
+    if missing.0 != missing.1 {
+      let (there, lacking) = missing.0 ? ("tls_key", "tls_certificate") : ("tls_certificate", "tls_key")
+      throw error("gateway.\(there)", "\"gateway.\(there)\" needs \"gateway.\(lacking)\" beside it")
+    }
+    if gateway.apiKeys == nil, let (host, _) = Endpoint.hostAndPort(listen.http), !Endpoint.isLoopback(host: host) {
+      throw error(
+        "listen.http",
+        "the address \(listen.http) is reachable from other machines but \"gateway.api_keys\" is missing: make a key "
+          + "with `fusionroute keys api add NAME --file FILE`, or listen on 127.0.0.1")
+    }
+    if let log = gateway.requestLog, log == gateway.trace {
+      throw error("gateway.trace", "\"gateway.trace\" and \"gateway.request_log\" name the same file")
+    }
   }
 
   private func checkEndpoints() throws {
@@ -91,6 +109,8 @@ extension ClusterFile {
     case coordinator
     /// The models of these experts.
     case workers(of: [String])
+    /// Keys and certificate of the HTTP service, and the folders that it writes to.
+    case gateway
   }
 
   /// Checks that the files a role needs exist and can be read. Throws `badInput` naming the key's line.
@@ -111,6 +131,14 @@ extension ClusterFile {
           }
         }
         if let keys { try checkKeys(keys, ["coordinator.pub"]) }
+      case .gateway:
+        if let file = gateway.apiKeys { try checkFile(file, key: "gateway.api_keys", what: "the file of API keys") }
+        if let file = gateway.certificate {
+          try checkFile(file, key: "gateway.tls_certificate", what: "the TLS certificate")
+        }
+        if let file = gateway.privateKey { try checkFile(file, key: "gateway.tls_key", what: "the TLS key") }
+        if let file = gateway.requestLog { try checkFolder(of: file, key: "gateway.request_log") }
+        if let file = gateway.trace { try checkFolder(of: file, key: "gateway.trace") }
       }
     }
   }
@@ -122,6 +150,21 @@ extension ClusterFile {
     }
     guard !isDirectory.boolValue else { throw error(key, "\(what) is a directory, not a file: \(path)") }
     guard FileManager.default.isReadableFile(atPath: path) else { throw error(key, "\(what) cannot be read: \(path)") }
+  }
+
+  private func checkFolder(of path: String, key: String) throws {
+    let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+    var isDirectory: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
+      guard FileManager.default.isWritableFile(atPath: folder) else {
+        throw error(key, "\"\(key)\" cannot be written: \(folder) does not exist or is not writable")
+      }
+      return
+    }
+    guard !isDirectory.boolValue else { throw error(key, "\"\(key)\" is a directory, not a file: \(path)") }
+    guard FileManager.default.isWritableFile(atPath: path) else {
+      throw error(key, "\"\(key)\" cannot be written: \(path)")
+    }
   }
 
   private func checkKeys(_ directory: String, _ names: [String]) throws {

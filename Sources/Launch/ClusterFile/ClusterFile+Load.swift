@@ -73,6 +73,7 @@ private struct Builder {
     var cluster = ClusterFile(source: root.file, router: try router(), experts: try experts())
     cluster.hosts = try hosts()
     cluster.listen = try listen()
+    cluster.gateway = try gateway()
     cluster.decoding = try decoding()
     cluster.onExpertLoss = try root.choice("on_expert_loss", as: ClusterFile.ExpertLoss.self)
     cluster.expertWait = try root.duration("expert_wait")
@@ -154,11 +155,29 @@ private struct Builder {
 
   private mutating func listen() throws -> ClusterFile.Listen {
     let section = try root.section("listen")
-    note("workers", in: section)
-    note("advertise", in: section)
+    for key in ["http", "workers", "advertise"] { note(key, in: section) }
     return ClusterFile.Listen(
       http: try section.socketAddress("http"), workers: try section.endpoint("workers").map(absolute),
       advertise: try section.endpoint("advertise").map(absolute))
+  }
+
+  private mutating func gateway() throws -> ClusterFile.Gateway {
+    let section = try root.section("gateway")
+    for key in ["api_keys", "tls_certificate", "tls_key", "request_log", "trace"] { note(key, in: section) }
+    var gateway = ClusterFile.Gateway()
+    gateway.apiKeys = try section.text("api_keys").map(absolute)
+    gateway.certificate = try section.text("tls_certificate").map(absolute)
+    gateway.privateKey = try section.text("tls_key").map(absolute)
+    gateway.allowedOrigins = try section.origins("allowed_origins")
+    gateway.maximumBody = try section.bytes("max_body") ?? gateway.maximumBody
+    gateway.maximumConnections = try section.integer("max_connections")
+    gateway.queueLimit = try section.integer("queue_limit")
+    gateway.requestDeadline = try section.positiveDuration("request_deadline")
+    gateway.defaultMaximumTokens = try section.integer("default_max_tokens")
+    gateway.shutdownGrace = try section.duration("shutdown_grace")
+    gateway.requestLog = try section.text("request_log").map(absolute)
+    gateway.trace = try section.text("trace").map(absolute)
+    return gateway
   }
 
   private func decoding() throws -> ClusterFile.Decoding {

@@ -122,6 +122,32 @@ public struct ClusterFile: Sendable, Equatable {
     public init() {}
   }
 
+  /// How the HTTP service is bounded and what it writes down.
+  public struct Gateway: Sendable, Equatable {
+    /// Absolute path of the file of hashed API keys.
+    public var apiKeys: String?
+    /// Absolute paths of PEM files; both or neither.
+    public var certificate: String?
+    public var privateKey: String?
+    /// Origins whose pages may call from a browser, as browsers write them: `https://HOST[:PORT]`.
+    public var allowedOrigins: [String] = []
+    /// Bytes of a request body.
+    public var maximumBody = 8 << 20
+    public var maximumConnections = 4096
+    /// Requests that may wait for a slot.
+    public var queueLimit = 1024
+    /// Nil: a request that names no deadline has none.
+    public var requestDeadline: Duration?
+    /// New tokens of a request that names no maximum.
+    public var defaultMaximumTokens = 256
+    public var shutdownGrace = Duration.seconds(30)
+    /// Absolute paths of files to write.
+    public var requestLog: String?
+    public var trace: String?
+
+    public init() {}
+  }
+
   /// Path of the file as it was given; for messages.
   public var source: String
   public var router: Router
@@ -136,6 +162,7 @@ public struct ClusterFile: Sendable, Equatable {
   public var supervision: Supervision
   /// Absolute path of the keys directory.
   public var keys: String?
+  public var gateway = Gateway()
   /// Line of each key, by its path (`experts.math.model`), for messages about the file.
   var lines: [String: Int] = [:]
 

@@ -7,6 +7,7 @@ public enum ClusterSchema {
       "The experts by name: letters, digits, `.`, `_` and `-`, at most 64; the names stand in the routing head."),
     Setting("hosts", .list(host), .absent("everything runs on this machine"), "The machines that replicas run on."),
     Setting("listen", .section(listen), .absent("defaults below"), "Where the coordinator is reached."),
+    Setting("gateway", .section(gateway), .absent("defaults below"), "How the HTTP service is guarded and bounded."),
     Setting("decoding", .section(decoding), .absent("defaults below"), "How tokens are decided."),
     Setting(
       "on_expert_loss", .choice(ClusterFile.ExpertLoss.allCases.map(\.rawValue)), .value("fail"),
@@ -67,13 +68,51 @@ public enum ClusterSchema {
   ]
 
   static let listen: [Setting] = [
-    Setting("http", .socketAddress, .value("127.0.0.1:8080"), "Where the HTTP service listens."),
+    Setting(
+      "http", .socketAddress, .value("127.0.0.1:8080"),
+      "Where the HTTP service of `up` and `coordinator` listens; port `*` lets the system choose. Beyond loopback, "
+        + "`gateway.api_keys` is needed."),
     Setting(
       "workers", .endpoint, .absent("a private ipc socket"),
       "Where workers connect. Beyond loopback and ipc, `security.keys` is needed."),
     Setting(
       "advertise", .endpoint, .absent("the same as `workers`"),
       "The endpoint that workers are told, where it differs from the one bound (wildcard addresses, NAT)."),
+  ]
+
+  static let gateway: [Setting] = [
+    Setting(
+      "api_keys", .file, .absent("no keys; loopback only"),
+      "The API keys' hashes, made by `fusionroute keys api add`. Requests need one of the keys; changes hold at once."),
+    Setting("tls_certificate", .file, .absent("plain HTTP"), "The certificate chain (PEM); needs `tls_key`."),
+    Setting("tls_key", .file, .absent("plain HTTP"), "The certificate's private key (PEM); needs `tls_certificate`."),
+    Setting(
+      "allowed_origins", .origins, .absent("none but the page itself"),
+      "Web pages of these origins may call the API from a browser (CORS)."),
+    Setting("max_body", .bytes, .value("8MiB"), "The largest request body."),
+    Setting(
+      "max_connections", .integer(1...1_000_000), .value("4096"),
+      "Connections open at once; fewer where the system's limit of open files is lower."),
+    Setting(
+      "queue_limit", .integer(0...1_000_000), .value("1024"),
+      "Requests that may wait for a slot; further ones are answered with 429 and `Retry-After`."),
+    Setting(
+      "request_deadline", .duration, .absent("none"),
+      "How long a request may take, from its arrival to its last token."),
+    Setting(
+      "default_max_tokens", .integer(1...4_194_304), .value("256"),
+      "New tokens of a request that names no maximum."),
+    Setting(
+      "shutdown_grace", .duration, .value("30s"),
+      "How long answers under way may go on after the end was asked for (SIGTERM, Ctrl-C)."),
+    Setting(
+      "request_log", .file, .absent("not written"),
+      "Requests and the ids of their answers' tokens are appended to this file, for `fusionroute replay`. It holds what "
+        + "people asked."),
+    Setting(
+      "trace", .file, .absent("not written"),
+      "Spans of every request are written to this file, which Perfetto (ui.perfetto.dev) and Chrome's tracing page open."
+    ),
   ]
 
   static let decoding: [Setting] = [

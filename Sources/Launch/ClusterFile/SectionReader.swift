@@ -82,6 +82,13 @@ struct SectionReader {
     return duration
   }
 
+  /// A duration above zero; nil if the key is left out and has no default.
+  func positiveDuration(_ key: String) throws -> Duration? {
+    guard let value = try scalar(key) else { return nil }
+    guard let duration = Quantity.duration(value.text), duration > .zero else { throw try mismatch(key, value) }
+    return duration
+  }
+
   func endpoint(_ key: String) throws -> Endpoint? {
     guard let value = try scalar(key) else { return nil }
     guard let endpoint = Endpoint(value.text) else { throw try mismatch(key, value) }
@@ -94,13 +101,12 @@ struct SectionReader {
     return value.text
   }
 
-  func names(_ key: String) throws -> [String] {
-    guard let entry = entries[key] else { return [] }
-    switch entry.value {
-    case .sequence(let sequence):
-      return try sequence.map { try scalar(of: $0, key: key, line: entry.line).text }
-    default:
-      return [try scalar(of: entry.value, key: key, line: entry.line).text]
+  func names(_ key: String) throws -> [String] { try scalars(key).map(\.text) }
+
+  func origins(_ key: String) throws -> [String] {
+    try scalars(key).map { value in
+      guard let origin = WebOrigin.normalized(value.text) else { throw try mismatch(key, value) }
+      return origin
     }
   }
 
@@ -168,6 +174,15 @@ struct SectionReader {
     if let entry = entries[key] { return try scalar(of: entry.value, key: key, line: entry.line) }
     if case .value(let text) = try setting(key).fallback { return Scalar(text: text, plain: true, line: line) }
     return nil
+  }
+
+  /// One value or a list of them; none if the key is left out.
+  private func scalars(_ key: String) throws -> [Scalar] {
+    guard let entry = entries[key] else { return [] }
+    guard case .sequence(let sequence) = entry.value else {
+      return [try scalar(of: entry.value, key: key, line: entry.line)]
+    }
+    return try sequence.map { try scalar(of: $0, key: key, line: entry.line) }
   }
 
   private func required(_ key: String) throws -> Scalar {

@@ -20,6 +20,8 @@ public struct Setting: Sendable {
     case socketAddress
     /// One name or a list of names.
     case names
+    /// One origin of web pages or a list of them: `https://HOST[:PORT]`.
+    case origins
     /// A mapping with these keys.
     case section([Setting])
     /// A mapping from names to sections with these keys.
@@ -72,6 +74,7 @@ extension Setting.Kind {
     case .endpoint: "`tcp://HOST:PORT` or `ipc://PATH`"
     case .socketAddress: "`HOST:PORT`"
     case .names: "a name or a list of names"
+    case .origins: "`https://HOST[:PORT]`, one or a list"
     case .section: "section"
     case .named: "sections by name"
     case .list: "list of sections"

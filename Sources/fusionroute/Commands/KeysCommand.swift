@@ -7,14 +7,15 @@ internal import Messaging
 struct KeysCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "keys",
-    abstract: "Make and manage the keys of connections beyond one machine.",
+    abstract: "Make and manage the keys of connections beyond one machine, and of the HTTP service (`keys api`).",
     discussion: """
       A keys directory holds coordinator.pub and coordinator.key, a pair for each worker in workers/, and allowed/, the \
       public keys that may connect. Removing a key from allowed/ shuts its workers out at once.
 
       A worker's host needs coordinator.pub and its own workers/NAME.pub and workers/NAME.key, and nothing else.
       """,
-    subcommands: [Generate.self, Add.self, Allow.self, Revoke.self, List.self], defaultSubcommand: Generate.self)
+    subcommands: [Generate.self, Add.self, Allow.self, Revoke.self, List.self, APIKeysCommand.self],
+    defaultSubcommand: Generate.self)
 
   struct Directory: ParsableArguments {
     @Argument(help: ArgumentHelp("The keys directory.", valueName: "directory"))

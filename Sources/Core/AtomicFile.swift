@@ -1,5 +1,3 @@
-internal import Core
-
 #if canImport(Glibc)
   internal import Glibc
 #elseif canImport(Musl)
@@ -8,22 +6,24 @@ internal import Core
   internal import Darwin
 #endif
 
-/// A file that appears under its name only when it is complete: written beside it, synced, renamed.
-struct AtomicFile: ~Copyable {
+/// A file that appears under its name only when it is complete: written beside it, synced, renamed. Errors are
+/// `.unavailable`.
+public struct AtomicFile: ~Copyable {
   private let path: String
   private let temporary: String
   private let descriptor: Int32
-  private(set) var written = 0
+  public private(set) var written = 0
 
-  init(path: String) throws {
+  /// - Parameter isPrivate: only its owner may read it; otherwise the umask decides.
+  public init(path: String, isPrivate: Bool = false) throws {
     self.path = path
     var random = SystemRandomNumberGenerator()
     temporary = "\(path).\(getpid()).\(random.next() as UInt32).partial"
-    descriptor = openNew(temporary)
+    descriptor = openFile(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, isPrivate ? 0o600 : 0o644)
     guard descriptor >= 0 else { throw Self.error("cannot write", path) }
   }
 
-  mutating func write(_ bytes: UnsafeRawBufferPointer) throws {
+  public mutating func write(_ bytes: UnsafeRawBufferPointer) throws {
     guard var base = bytes.baseAddress else { return }
     var left = bytes.count
     while left > 0 {
@@ -42,21 +42,21 @@ struct AtomicFile: ~Copyable {
     }
   }
 
-  mutating func write(_ bytes: [UInt8]) throws {
+  public mutating func write(_ bytes: [UInt8]) throws {
     try bytes.withUnsafeBytes { try write($0) }
   }
 
   /// Zero bytes up to the next multiple of `alignment`.
-  mutating func pad(to alignment: Int) throws {
+  public mutating func pad(to alignment: Int) throws {
     let rest = written % alignment
     if rest != 0 { try write([UInt8](repeating: 0, count: alignment - rest)) }
   }
 
   /// Makes the contents durable and gives the file its name.
-  consuming func commit() throws {
+  public consuming func commit() throws {
     guard fsync(descriptor) == 0 else { throw Self.error("cannot write", path) }
     guard rename(temporary, path) == 0 else { throw Self.error("cannot replace", path) }
-    let directory = openReadOnly(Self.directory(of: path))
+    let directory = openFile(Self.directory(of: path), O_RDONLY | O_CLOEXEC)
     if directory >= 0 {
       // Best effort: some file systems refuse to sync a directory.
       _ = fsync(directory)
@@ -69,7 +69,7 @@ struct AtomicFile: ~Copyable {
     unlink(temporary)
   }
 
-  private static func directory(of path: String) -> String {
+  static func directory(of path: String) -> String {
     guard let slash = path.lastIndex(of: "/") else { return "." }
     return slash == path.startIndex ? "/" : String(path[..<slash])
   }
@@ -79,5 +79,5 @@ struct AtomicFile: ~Copyable {
   }
 }
 
-/// `open` is variadic in C; this names the one form used here.
-private func openNew(_ path: String) -> Int32 { open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644) }
+/// `open` is variadic in C; this names the forms used here.
+func openFile(_ path: String, _ flags: Int32, _ mode: mode_t = 0) -> Int32 { open(path, flags, mode) }
