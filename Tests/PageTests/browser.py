@@ -1,4 +1,4 @@
-"""Headless Chromium by the W3C WebDriver protocol, with what the page's check needs and nothing but Python's own library."""
+"""Headless Chromium by the W3C WebDriver protocol, with nothing but Python's own library."""
 
 import base64
 import json
@@ -10,8 +10,23 @@ import time
 import urllib.error
 import urllib.request
 
-KEYS = {"enter": "\ue007", "escape": "\ue00c", "tab": "\ue004", "right": "\ue014", "left": "\ue012", "down": "\ue015",
-        "up": "\ue013", "home": "\ue011", "end": "\ue010", "shift": "\ue008", "control": "\ue009"}
+KEYS = {
+    "enter": "\ue007",
+    "escape": "\ue00c",
+    "tab": "\ue004",
+    "right": "\ue014",
+    "left": "\ue012",
+    "down": "\ue015",
+    "up": "\ue013",
+    "home": "\ue011",
+    "end": "\ue010",
+    "shift": "\ue008",
+    "control": "\ue009",
+}
+QUERIES = """
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+"""
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
@@ -35,15 +50,26 @@ class Browser:
         self.process = subprocess.Popen([driver, f"--port={self.port}"], stdout=self.log, stderr=self.log)
         self.session = None
         self.all_requests = []
-        arguments = ["--headless=new", f"--window-size={width},{height}", f"--user-data-dir={folder}/profile",
-                     "--no-first-run", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage",
-                     "--disable-background-networking", "--force-color-profile=srgb"]
+        arguments = [
+            "--headless=new",
+            f"--window-size={width},{height}",
+            f"--user-data-dir={folder}/profile",
+            "--no-first-run",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--force-color-profile=srgb",
+        ]
         # Chromium's sandbox needs user namespaces, which containers and root seldom have. Only our own page is opened.
         if os.geteuid() == 0:
             arguments.append("--no-sandbox")
         options = {"args": arguments, "perfLoggingPrefs": {"enableNetwork": True, "enablePage": False}}
-        capabilities = {"browserName": "chrome", "goog:chromeOptions": options,
-                        "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
+        capabilities = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
         try:
             self._wait_for_driver()
             answer = self._call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
@@ -66,8 +92,12 @@ class Browser:
 
     def _call(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, method=method,
-                                         headers={"content-type": "application/json"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=data,
+            method=method,
+            headers={"content-type": "application/json"},
+        )
         try:
             with urllib.request.urlopen(request, timeout=120) as response:
                 return json.load(response)["value"]
@@ -82,14 +112,16 @@ class Browser:
         self.post("/url", {"url": url})
 
     def run(self, script, *arguments):
-        """The value of `script`, the body of a function, in the page."""
-        return self.post("/execute/sync", {"script": script, "args": list(arguments)})
+        """The value of `script`, the body of a function, in the page; `$` and `$$` find one or all elements."""
+        return self.post("/execute/sync", {"script": QUERIES + script, "args": list(arguments)})
 
     def run_async(self, script, *arguments):
         """The value that `script`, the body of an async function, resolves to."""
-        wrapped = ("const done = arguments[arguments.length - 1]; const args = [...arguments].slice(0, -1);"
-                   f"(async (...args) => {{ {script} }})(...args).then("
-                   "(value) => done({ value }), (error) => done({ error: `${error}\\n${error.stack}` }));")
+        wrapped = (
+            "const done = arguments[arguments.length - 1]; const args = [...arguments].slice(0, -1);"
+            f"(async (...args) => {{ {script} }})(...args).then("
+            "(value) => done({ value }), (error) => done({ error: `${error}\\n${error.stack}` }));"
+        )
         answer = self.post("/execute/async", {"script": wrapped, "args": list(arguments)})
         if "error" in answer:
             raise BrowserError(answer["error"])
@@ -137,10 +169,13 @@ class Browser:
         return self.post("/goog/cdp/execute", {"cmd": method, "params": parameters})
 
     def emulate(self, *, width=1440, height=900, scale=1, phone=False, dark=False, calm=False):
-        self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale,
-                      mobile=phone)
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
-                    {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"}]
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
+        )
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"},
+        ]
         self.devtools("Emulation.setEmulatedMedia", media="", features=features)
 
     def screenshot(self, path):

@@ -19,16 +19,26 @@ To make a simple bread you need flour, water, salt and a little yeast. Can you e
 
 def make_models(program, folder):
     """Small models that the program writes itself: the text means nothing, the way it is decided is real."""
+
     def make(*arguments):
         subprocess.run([program, "make-model", *arguments], check=True, stdout=subprocess.DEVNULL)
+
     path = lambda name: os.path.join(folder, f"{name}.gguf")
     with open(os.path.join(folder, "text.txt"), "w") as file:
         file.write(TEXT)
     make("random", path("router"), "--width", "128", "--vocabulary-size", "2048", "--context", "4096")
     for seed, name in enumerate(EXPERTS, 1):
         make("perturb", path("router"), path(name), "--strength", "0.2", "--seed", str(seed))
-    make("head", path("head"), "--experts", ",".join(EXPERTS), "--model", path("router"),
-         "--text", os.path.join(folder, "text.txt"))
+    make(
+        "head",
+        path("head"),
+        "--experts",
+        ",".join(EXPERTS),
+        "--model",
+        path("router"),
+        "--text",
+        os.path.join(folder, "text.txt"),
+    )
     return {name: path(name) for name in ["router", "head", *EXPERTS]}
 
 
@@ -52,13 +62,14 @@ class Cluster:
         engine = f"context: {self.context}, slots: 4"
         lines = [f"router: {{ model: {self.models['router']}, head: {self.models['head']}, {engine} }}", "experts:"]
         lines += [f"  {name}: {{ model: {self.models[name]}, {engine} }}" for name in EXPERTS]
-        lines.append(f"listen: {{ http: \"127.0.0.1:{self.port}\" }}")
+        lines.append(f'listen: {{ http: "127.0.0.1:{self.port}" }}')
         if keys:
             lines.append(f"gateway: {{ api_keys: {keys} }}")
         with open(self.file, "w") as file:
             file.write("\n".join(lines) + "\n")
-        self.process = subprocess.Popen([self.program, "up", "-c", self.file], stdout=self.log, stderr=self.log,
-                                        stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [self.program, "up", "-c", self.file], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -88,8 +99,11 @@ class Cluster:
         return self.send(urllib.request.Request(self.url + path, headers=headers or {}))
 
     def post(self, path, body, headers=None):
-        request = urllib.request.Request(self.url + path, data=json.dumps(body).encode(),
-                                         headers={"content-type": "application/json", **(headers or {})})
+        request = urllib.request.Request(
+            self.url + path,
+            data=json.dumps(body).encode(),
+            headers={"content-type": "application/json", **(headers or {})},
+        )
         status, _, answer = self.send(request)
         if status != 200:
             raise BrowserError(f"{path}: {status} {answer[:300]}")

@@ -7,9 +7,11 @@ import threading
 
 SITE = pathlib.Path(__file__).resolve().parents[2] / "Sources/Gateway/Page/Site"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html; charset=utf-8"}
-EMPTY = (b'<!doctype html><html lang="en"><meta charset="utf-8"><title>tests</title><link rel="icon" href="data:,">'
-         b'<link rel="stylesheet" href="/page/base.css"><link rel="stylesheet" href="/page/answer.css">'
-         b'<body><div id="live"></div><div id="toast" hidden></div>')
+EMPTY = (
+    b'<!doctype html><html lang="en"><meta charset="utf-8"><title>tests</title><link rel="icon" href="data:,">'
+    b'<link rel="stylesheet" href="/page/base.css"><link rel="stylesheet" href="/page/answer.css">'
+    b'<body><div id="live"></div><div id="toast" hidden></div>'
+)
 
 
 def event_stream(seed):
@@ -18,7 +20,9 @@ def event_stream(seed):
     lines = []
     for _ in range(draw.randrange(4, 30)):
         kind = draw.randrange(8)
-        text = "".join(draw.choice(["a", ":", " ", "ü", "🙂", '{"x":1}', "data", "\t"]) for _ in range(draw.randrange(6)))
+        text = "".join(
+            draw.choice(["a", ":", " ", "ü", "🙂", '{"x":1}', "data", "\t"]) for _ in range(draw.randrange(6))
+        )
         if kind < 3:
             lines.append(draw.choice(["data: ", "data:", "data:  "]) + text)
         elif kind == 3:
@@ -26,7 +30,9 @@ def event_stream(seed):
         elif kind == 4:
             lines.append("event: " + draw.choice(["tick", "message", ""]))
         elif kind == 5:
-            lines.append(draw.choice(["data", "id: 7", "retry: 100000", "unknown: 1", "Data: no", " data: no", "event"]))
+            lines.append(
+                draw.choice(["data", "id: 7", "retry: 100000", "unknown: 1", "Data: no", " data: no", "event"])
+            )
         else:
             lines.append("")
     return "".join(line + draw.choice(["\n", "\r\n", "\r"]) for line in lines)

@@ -75,16 +75,18 @@ const tests = {
 
   "an answer does not depend on how its tokens were put into chunks"(random) {
     const texts = ["Hello", " wörld", "", "🙂", "\n", "```", "<b>", "."];
-    const raws = Array.from({ length: 60 }, (_, i) => ({
-      id: i, text: random.pick(texts), expert: random.pick(["a", "b", null]), logit: random.next(), weights: [random.next(), random.next()],
-    }));
+    const raws = Array.from({ length: 60 }, (_, id) => {
+      const [logit, weights] = [random.next(), [random.next(), random.next()]];
+      return { id, text: random.pick(texts), expert: random.pick(["a", "b", null]), logit, weights };
+    });
     const entries = raws.map((_, i) => ({ token: "?", logprob: -i / 8, top_logprobs: [{ token: "x", logprob: -i }] }));
     const build = (size) => {
       const answer = new Answer();
       for (let i = 0; i < raws.length; ) {
         const part = raws.slice(i, i + size());
         const delta = { content: part.map((raw) => raw.text).join("") };
-        answer.take({ choices: [{ index: 0, delta, fusionroute: { tokens: part }, logprobs: { content: entries.slice(i, i + part.length) } }] });
+        const logprobs = { content: entries.slice(i, i + part.length) };
+        answer.take({ choices: [{ index: 0, delta, fusionroute: { tokens: part }, logprobs }] });
         i += part.length;
       }
       return answer;
@@ -104,7 +106,8 @@ const tests = {
   "text, usage and report of an answer"() {
     const answer = new Answer();
     answer.take({ choices: [{ index: 0, delta: { role: "assistant", content: "" }, finish_reason: null }] });
-    answer.take({ choices: [{ index: 0, delta: { content: "ab" }, fusionroute: { tokens: [{ id: 1, text: "a", expert: "m" }] } }] });
+    const tokens = [{ id: 1, text: "a", expert: "m" }];
+    answer.take({ choices: [{ index: 0, delta: { content: "ab" }, fusionroute: { tokens } }] });
     answer.take({ choices: [{ index: 1, delta: { content: "another choice" } }] });
     answer.take({ choices: [{ index: 0, delta: { content: "rest" } }] });
     answer.take({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }], fusionroute: { failovers: 2 } });
@@ -120,9 +123,10 @@ const tests = {
       const result = [{ kind: "prose", pieces: [] }];
       const cutter = new BlockCutter();
       for (const step of pieces.flatMap((piece) => cutter.push(piece))) {
-        if (step.kind === "piece") result.at(-1).pieces.push(step.text);
+        const own = result.at(-1).pieces;
+        if (step.kind === "piece") own.push(step.text);
         else if (step.kind === "prose") result.push({ kind: "prose", pieces: [] });
-        else result.push({ kind: "code", pieces: result.at(-1).pieces.splice(result.at(-1).pieces.length - step.move) });
+        else result.push({ kind: "code", pieces: own.splice(own.length - step.move) });
       }
       return result.map(({ kind, pieces: own }) => [kind, own.join("")]).filter(([, text]) => text !== "");
     };
@@ -135,7 +139,7 @@ const tests = {
     ];
     for (const [text, expected] of known) {
       equal(blocks([text]), expected, JSON.stringify(text));
-      for (let round = 0; round < 20; round += 1) equal(blocks(cut(text, random)), expected, `${JSON.stringify(text)} in pieces`);
+      for (let round = 0; round < 20; round += 1) equal(blocks(cut(text, random)), expected, `${text} in pieces`);
     }
     for (let round = 0; round < 200; round += 1) {
       const text = Array.from({ length: 30 }, () => random.pick(["`", "``", "```", "\n", " ", "x"])).join("");
@@ -147,7 +151,8 @@ const tests = {
 
   "shares sum to one and percents to a hundred"(random) {
     for (let round = 0; round < 200; round += 1) {
-      const weights = Array.from({ length: 1 + random.below(9) }, () => (random.next() - 0.5) * random.pick([1, 50, 2000]));
+      const size = 1 + random.below(9);
+      const weights = Array.from({ length: size }, () => (random.next() - 0.5) * random.pick([1, 50, 2000]));
       const shares = softmax(weights);
       check(Math.abs(shares.reduce((a, b) => a + b) - 1) < 1e-9, `softmax of ${weights}`);
       check(shares.indexOf(Math.max(...shares)) === weights.indexOf(Math.max(...weights)), `largest of ${weights}`);
@@ -155,11 +160,13 @@ const tests = {
       const total = counts.reduce((a, b) => a + b);
       const whole = wholePercents(counts);
       equal(whole.reduce((a, b) => a + b), total > 0 ? 100 : 0, `percents of ${counts}`);
-      if (total > 0) check(counts.every((n, i) => Math.abs(whole[i] - (100 * n) / total) < 1), `percents of ${counts}: ${whole}`);
+      const isNear = (n, i) => total === 0 || Math.abs(whole[i] - (100 * n) / total) < 1;
+      check(counts.every(isNear), `percents of ${counts}: ${whole}`);
     }
     const [a, b] = softmax([Math.log(3), 0]);
     check(Math.abs(a - 0.75) < 1e-12 && Math.abs(b - 0.25) < 1e-12, "softmax of log 3 and 0");
-    equal([0, 0.0001, 0.05, 0.5, 0.99999, 1].map(percent), ["0 %", "< 0.1 %", "5.0 %", "50 %", "> 99.9 %", "100 %"], "percent");
+    const percents = ["0 %", "< 0.1 %", "5.0 %", "50 %", "> 99.9 %", "100 %"];
+    equal([0, 0.0001, 0.05, 0.5, 0.99999, 1].map(percent), percents, "percent");
     equal([59, 61, 3700, 90_000].map(span), ["59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"], "span");
   },
 
@@ -168,16 +175,17 @@ const tests = {
       const tokens = 1 + random.below(5000);
       const ranges = columnRanges(tokens, 1 + random.below(900));
       equal([ranges[0][0], ranges.at(-1)[1]], [0, tokens], "ends");
-      check(ranges.every(([from, to], i) => to > from && (i === 0 || from === ranges[i - 1][1])), `${tokens} tokens: ${ranges}`);
+      const follows = ([from, to], i) => to > from && (i === 0 || from === ranges[i - 1][1]);
+      check(ranges.every(follows), `${tokens} tokens: ${ranges}`);
     }
   },
 
   "settings outside their limits are refused, and stored ones replaced"() {
     const table = [
-      ["temperature", "0.5", 0.5], ["temperature", "-1", undefined], ["temperature", "x", undefined], ["temperature", "", undefined],
-      ["temperature", "1e999", undefined], ["topP", "0", undefined], ["topP", "1", 1], ["maxTokens", "1.5", undefined],
-      ["maxTokens", "16", 16], ["seed", "", null], ["seed", "-1", undefined], ["seed", "9007199254740993", undefined],
-      ["alternatives", "21", undefined],
+      ["temperature", "0.5", 0.5], ["temperature", "-1", undefined], ["temperature", "x", undefined],
+      ["temperature", "", undefined], ["temperature", "1e999", undefined], ["topP", "0", undefined], ["topP", "1", 1],
+      ["maxTokens", "1.5", undefined], ["maxTokens", "16", 16], ["seed", "", null], ["seed", "-1", undefined],
+      ["seed", "9007199254740993", undefined], ["alternatives", "21", undefined],
     ];
     for (const [name, text, expected] of table) equal([parseSetting(name, text)], [expected], `${name} = ${text}`);
     for (const text of [null, "", "null", "[]", "{", '{"temperature":"hot","seed":{},"model":7,"paint":1}']) {
@@ -188,19 +196,27 @@ const tests = {
 
   "what is asked of the server"() {
     const settings = { ...readSettings(null), system: "Be brief.", alternatives: 3, temperature: 0 };
-    const body = chatBody({ settings, model: "fusionroute", seed: 9, turns: [{ prompt: "a", reply: "b" }, { prompt: "c", reply: "" }, { prompt: "d" }] });
-    equal(body.messages.map((m) => m.role + ":" + m.content), ["system:Be brief.", "user:a", "assistant:b", "user:c", "user:d"], "messages");
-    equal([body.seed, body.logprobs, body.top_logprobs, body.fusionroute, body.temperature], [9, true, 3, { alternatives: 3 }, 0], "options");
-    const plain = chatBody({ settings: { ...settings, alternatives: 0, system: " " }, model: "m", seed: 1, turns: [{ prompt: "x" }] });
-    equal(["logprobs" in plain, "fusionroute" in plain, plain.messages.length], [false, false, 1], "no more than needed");
+    const turns = [{ prompt: "a", reply: "b" }, { prompt: "c", reply: "" }, { prompt: "d" }];
+    const body = chatBody({ settings, model: "fusionroute", seed: 9, turns });
+    const messages = ["system:Be brief.", "user:a", "assistant:b", "user:c", "user:d"];
+    equal(body.messages.map((m) => `${m.role}:${m.content}`), messages, "messages");
+    equal([body.seed, body.temperature, body.logprobs, body.top_logprobs], [9, 0, true, 3], "options");
+    equal(body.fusionroute, { alternatives: 3 }, "own options");
+    const few = { ...settings, alternatives: 0, system: " " };
+    const plain = chatBody({ settings: few, model: "m", seed: 1, turns: [{ prompt: "x" }] });
+    equal(["logprobs" in plain, "fusionroute" in plain], [false, false], "not more than needed");
+    equal(plain.messages, [{ role: "user", content: "x" }], "no empty system prompt");
     equal(modes(["x:y"]).map(modeTitle), ["Fusion", "No complement", "Router alone", "Expert x:y alone"], "titles");
     equal(expertsOfModels(["fusionroute", "fusionroute:expert:a:b"]), ["a:b"], "experts");
   },
 
   "rates between two states of the cluster"() {
+    const zeros = { router_queue_us: 0, wire_us: 0, expert_queue_us: 0, expert_compute_us: 0, merge_us: 0 };
     const state = (uptime, router, tokens, generated) => ({
-      uptime_s: uptime, router: { evaluated_tokens: router }, experts: [{ name: "a", replicas: [{ id: "r", evaluated_tokens: tokens }] }],
-      totals: { generated_tokens: generated, router_queue_us: 1, router_compute_us: 10 * generated, wire_us: 0, expert_queue_us: 0, expert_compute_us: 0, merge_us: 0 },
+      uptime_s: uptime,
+      router: { evaluated_tokens: router },
+      experts: [{ name: "a", replicas: [{ id: "r", evaluated_tokens: tokens }] }],
+      totals: { ...zeros, generated_tokens: generated, router_compute_us: 10 * generated },
     });
     const [first, second] = [state(10, 100, 50, 4), state(12, 140, 50, 10)];
     equal([...evaluationRates(first, second)], [["router", 20], ["r", 0]], "rates");
@@ -210,20 +226,28 @@ const tests = {
   },
 
   "text of a model never becomes markup"() {
-    const hostile = ["<img src=x onerror=alert(1)>", "</span><script>", "alert(1)", "</script>", "&lt;b&gt;", "\n```html\n<svg onload=alert(1)>\n```\n", "\u202e\u0000"];
+    const hostile = [
+      "<img src=x onerror=alert(1)>", "</span><script>", "alert(1)", "</script>", "&lt;b&gt;",
+      "\n```html\n<svg onload=alert(1)>\n```\n", "\u202e\u0000",
+    ];
     const view = new AnswerView({ title: "test" });
     document.body.append(view.root);
     view.begin();
-    for (const [i, text] of hostile.entries()) {
-      view.take({ choices: [{ index: 0, delta: { content: text }, fusionroute: { tokens: [{ id: i, text, expert: text, weights: [1, 2], alternatives: [{ id: 1, text, logprob: -1 }] }] } }] });
+    for (const [id, text] of hostile.entries()) {
+      const token = { id, text, expert: text, weights: [1, 2], alternatives: [{ id: 1, text, logprob: -1 }] };
+      view.take({ choices: [{ index: 0, delta: { content: text }, fusionroute: { tokens: [token] } }] });
     }
     view.end({ measured: { seed: 1, first: 2, total: 3 } });
     const text = view.root.querySelector(".text");
-    equal([...new Set([...text.querySelectorAll("*")].map((element) => element.localName))].sort(), ["div", "span"], "elements");
+    const kinds = new Set([...text.querySelectorAll("*")].map((element) => element.localName));
+    equal([...kinds].sort(), ["div", "span"], "elements");
     equal(text.textContent, hostile.join(""), "text");
-    for (const token of text.querySelectorAll(".t")) token.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
-    equal(document.querySelectorAll("#card img, #card script, #card svg").length, 0, "elements in the card");
-    check(document.querySelector("#card").textContent.includes("onload") || document.querySelector("#card").textContent.includes("no. "), "the card shows");
+    for (const [id, raw] of hostile.entries()) {
+      const shown = raw.replaceAll(" ", "␣").replaceAll("\n", "⏎");
+      text.querySelector(`[data-i="${id}"]`).dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+      equal(document.querySelector("#card .head code").textContent, shown, "the card's title");
+      equal(document.querySelectorAll("#card img, #card script, #card svg, #card b").length, 0, "elements in the card");
+    }
     view.root.remove();
   },
 

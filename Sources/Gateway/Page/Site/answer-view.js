@@ -51,7 +51,10 @@ export class AnswerView {
     this.#batch.schedule();
   }
 
-  /** Ends the answer. `note`: `{kind: "stopped" | "error", message, action}`; `measured`: `{seed, first, total}` in ms. */
+  /**
+   * Ends the answer. `note`: `{kind: "stopped" | "error", message, detail, action}`, the last two optional; `measured`:
+   * `{seed, first}`, the time to the first token in milliseconds.
+   */
   end({ note = null, measured }) {
     this.#batch.schedule();
     this.#batch.run();
@@ -62,7 +65,8 @@ export class AnswerView {
     if (!note) return;
     this.#notice.className = `notice ${note.kind}`;
     if (note.kind === "error") this.#notice.setAttribute("role", "alert");
-    this.#notice.replaceChildren(...[h("p", { text: note.message }), note.detail && h("p", { class: "faint", text: note.detail }), note.action].filter(Boolean));
+    const detail = note.detail && h("p", { class: "faint", text: note.detail });
+    this.#notice.replaceChildren(...[h("p", { text: note.message }), detail, note.action].filter(Boolean));
     this.#notice.hidden = false;
   }
 
@@ -80,16 +84,15 @@ export class AnswerView {
       let chip = this.#chips.get(name);
       if (!chip) {
         const value = h("span", { class: "number" });
-        const button = h(
-          "button",
-          { type: "button", class: "chip", "aria-pressed": "false", title: `Highlight the tokens of ${label(name)}`, on: { click: () => this.#toggle(name) } },
-          tag(name), value,
-        );
-        chip = { button, value };
+        const title = `Highlight the tokens of ${label(name)}`;
+        const on = { click: () => this.#toggle(name) };
+        const props = { type: "button", class: "chip", title, "aria-pressed": "false", on };
+        chip = { value, button: h("button", props, tag(name), value) };
         this.#chips.set(name, chip);
       }
       chip.value.textContent = `${count(n)} · ${shares[i]} %`;
-      if (this.#legend.children[i] !== chip.button) this.#legend.insertBefore(chip.button, this.#legend.children[i] ?? null);
+      const there = this.#legend.children[i] ?? null;
+      if (there !== chip.button) this.#legend.insertBefore(chip.button, there);
     }
   }
 
@@ -123,11 +126,11 @@ export class AnswerView {
       `seed ${measured.seed}`,
     ];
     const line = h("p", { class: "stats" }, ...facts.filter(Boolean).map((fact) => h("span", { text: fact })));
+    this.#facts.replaceChildren(line);
     const split = timing.split_us && splitBar(timing.split_us, tokens);
-    this.#facts.replaceChildren(
-      line,
-      ...(split ? [h("details", { class: "time" }, h("summary", { text: "Where the time went, per token" }), split)] : []),
-    );
+    if (!split) return;
+    const summary = h("summary", { text: "Where the time went, per token" });
+    this.#facts.append(h("details", { class: "time" }, summary, split));
   }
 
   /** The answer in one sentence, for screen readers. */
@@ -135,6 +138,6 @@ export class AnswerView {
     const counts = [...this.answer.counts];
     const shares = wholePercents(counts.map(([, n]) => n));
     const parts = counts.map(([name], i) => `${shares[i]} % ${label(name)}`);
-    return `Answer complete: ${plural(this.answer.tokens.length, "token")}${parts.length ? ", " + parts.join(", ") : ""}.`;
+    return `Answer complete: ${[plural(this.answer.tokens.length, "token"), ...parts].join(", ")}.`;
   }
 }

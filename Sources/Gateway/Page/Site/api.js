@@ -125,8 +125,8 @@ export async function stream(body, { signal, take }) {
       const chunk = JSON.parse(event.data);
       if (chunk.error) {
         const { message, code, type } = chunk.error;
-        const requestID = response.headers.get("x-request-id");
-        throw new APIError(message ?? "The server ended the answer.", { status: response.status, code, type, requestID });
+        const told = { status: response.status, code, type, requestID: response.headers.get("x-request-id") };
+        throw new APIError(message ?? "The server ended the answer.", told);
       }
       take(chunk);
     }

@@ -24,7 +24,7 @@ const row = (name, value, hint) => [h("dt", { text: name, title: hint }), h("dd"
 function scores(token) {
   return h(
     "dl", { class: "scores" },
-    ...row("Probability", probability(token.logprob), "of softmax over the fused logits, before temperature and filters"),
+    ...row("Probability", probability(token.logprob), "softmax over the fused logits, before temperature and filters"),
     ...row("Log-probability", score(token.logprob)),
     ...row("Fused logit", score(token.logit), "the score that decided, before temperature and filters"),
     ...row("Router logit", score(token.routerLogit)),
@@ -76,19 +76,19 @@ function runnersUp(token) {
   return h(
     "table", { class: "runners" },
     h("caption", { text: "Most probable tokens" }),
-    h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col", text })))),
+    h("thead", {}, h("tr", {}, ...head.map((text) => (text ? h("th", { scope: "col", text }) : h("td"))))),
     h("tbody", {}, ...rows),
   );
 }
 
 class Card {
   #root = h("div", { class: "card", id: "card", role: "tooltip", hidden: true });
-  #anchor = null;
   #pinned = false;
 
   constructor() {
-    document.body.append(this.#root);
-    document.addEventListener("scroll", () => this.#anchor && !this.#pinned && this.hide(), { capture: true, passive: true });
+    (document.getElementById("main") ?? document.body).append(this.#root);
+    const scrolled = () => this.isOpen && !this.#pinned && this.hide();
+    document.addEventListener("scroll", scrolled, { capture: true, passive: true });
     document.addEventListener("pointerdown", (event) => {
       if (this.#pinned && !this.#root.contains(event.target) && !event.target.closest?.(".t")) this.hide();
     });
@@ -107,15 +107,15 @@ class Card {
   show(token, index, anchor, { pin = false } = {}) {
     if (this.#pinned && !pin) return;
     this.#pinned = pin;
-    this.#anchor = anchor;
     this.#root.classList.toggle("pinned", pin);
     const title = h(
-      "header", {},
+      "div", { class: "head" },
       h("code", { class: "token", text: visible(token.text) }),
       tag(token.expert),
       h("span", { class: "faint", text: token.id === null ? `no. ${index + 1}` : `no. ${index + 1}, id ${token.id}` }),
     );
-    const degraded = token.degraded && h("p", { class: "warning", text: "The router's choice was lost: a substitute decided." });
+    const loss = "The router's choice was lost: a substitute decided.";
+    const degraded = token.degraded && h("p", { class: "warning", text: loss });
     this.#root.replaceChildren(...[title, degraded, scores(token), weights(token), runnersUp(token)].filter(Boolean));
     this.#root.setAttribute("aria-label", `How ${label(token.expert)} came to ${visible(token.text)}`);
     const appears = this.#root.hidden;
@@ -141,7 +141,6 @@ class Card {
   hide() {
     this.#root.hidden = true;
     this.#pinned = false;
-    this.#anchor = null;
   }
 }
 

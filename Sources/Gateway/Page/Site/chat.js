@@ -1,5 +1,5 @@
 // The conversation.
-import { announce, calm, copy, h, iconButton, toast } from "./dom.js";
+import { announce, button, calm, copy, h, iconButton, toast } from "./dom.js";
 import { Comparison } from "./compare.js";
 import { Exchange } from "./exchange.js";
 import { plural } from "./numbers.js";
@@ -67,7 +67,7 @@ export class Chat {
     const turn = new Turn(prompt, exchanges);
     for (const exchange of exchanges) exchange.turn = turn;
     if (compare) turn.comparison = new Comparison(exchanges);
-    turn.root = h("section", { class: "turn", "aria-label": "Question and answer" },
+    turn.root = h("div", { class: "turn" },
       this.#question(turn), turn.comparison?.root ?? exchanges[0].root);
     this.#turns.push(turn);
     this.#log.append(turn.root);
@@ -101,7 +101,7 @@ export class Chat {
     const text = h("div", { class: "prompt", text: turn.prompt });
     return h(
       "div", { class: "question" },
-      h("h3", { class: "visually-hidden", text: "You" }), text,
+      h("h2", { class: "visually-hidden", text: "You asked" }), text,
       h("div", { class: "actions" },
         iconButton("copy", "Copy the prompt", () => copy(turn.prompt, "Prompt")),
         iconButton("edit", "Edit and ask again", () => this.#edit(turn))),
@@ -127,7 +127,7 @@ export class Chat {
       "form", { class: "question editing", on: { submit: (event) => (event.preventDefault(), submit()) } },
       area,
       h("div", { class: "row" },
-        h("button", { type: "button", class: "plain", text: "Cancel", on: { click: close } }),
+        button("Cancel", close),
         h("button", { type: "submit", class: "primary", text: "Ask" })),
     );
     area.addEventListener("keydown", (event) => {
@@ -176,7 +176,8 @@ export class Chat {
     if (exchanges.length === 1) this.#toEnd();
     announce("Answering");
     const index = this.#turns.indexOf(turn);
-    const turns = [...this.#turns.slice(0, index).map(({ prompt, reply }) => ({ prompt, reply })), { prompt: turn.prompt }];
+    const history = this.#turns.slice(0, index).map(({ prompt, reply }) => ({ prompt, reply }));
+    const turns = [...history, { prompt: turn.prompt }];
     const ask = async (exchange) => {
       await exchange.run(chatBody({ settings, model: exchange.model, turns, seed }), stopper.signal);
       turn.comparison?.update();
@@ -188,8 +189,8 @@ export class Chat {
     await Promise.all(Array.from({ length: this.compareInTurn ? 1 : mostAtOnce }, askInTurn));
     if (this.#stopper === stopper) this.#stopper = null;
     this.#changed();
-    const last = exchanges.at(-1);
-    announce(exchanges.length > 1 ? "All modes have answered." : last.state === "done" ? last.view.sentence : "The answer ended early.");
+    if (exchanges.length > 1) announce("All modes have answered.");
+    else announce(exchanges[0].state === "done" ? exchanges[0].view.sentence : "The answer ended early.");
     if (this.#follow && exchanges.length === 1) this.#toEnd();
   }
 

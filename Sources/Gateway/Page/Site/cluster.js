@@ -10,17 +10,32 @@ import { splitBar } from "./split.js";
 const interval = 1000;
 /** Snapshots kept: a minute. */
 const remembered = 60;
+/** Milliseconds without a heartbeat that are worth a word. */
+const longSilence = 3000;
 
-const fact = (name, value, hint) => h("div", { class: "fact", title: hint }, h("dt", { text: name }), h("dd", {}, ...[value].flat()));
+const fact = (name, text, hint) =>
+  h("div", { class: "fact", title: hint }, h("dt", { text: name }), h("dd", { text }));
+
+/** A line that begins with a sign of how well something is: good, warn or bad. */
+const stateLine = (how, ...children) =>
+  h("p", { class: `state ${how}` }, h("i", { "aria-hidden": "true" }), ...children);
+
+const badge = (text, title) => h("span", { class: "badge", text, title });
+
+function replicaState(replica) {
+  if (replica.state === "quarantined") return "bad";
+  return replica.state === "serving" && replica.silence_ms < longSilence ? "good" : "warn";
+}
 
 function sparkline(values) {
   const most = Math.max(1, ...values);
   const width = Math.max(values.length, 15);
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const points = values.map((value, i) => `${i + width - values.length},${30 - (28 * value) / most}`).join(" ");
-  for (const [name, value] of Object.entries({ class: "spark", viewBox: `0 0 ${width - 1} 32`, preserveAspectRatio: "none", "aria-hidden": "true" })) {
-    svg.setAttribute(name, value);
-  }
+  svg.setAttribute("class", "spark");
+  svg.setAttribute("viewBox", `0 0 ${width - 1} 32`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
   const line = document.createElementNS(svg.namespaceURI, "polyline");
   line.setAttribute("points", points);
   svg.append(line);
@@ -98,7 +113,7 @@ export class ClusterPanel {
     const { prompt_tokens: prompt, cached_tokens: cached, failovers } = status.totals;
     return h(
       "div", {},
-      h("p", { class: `state ${status.ready ? "good" : "bad"}` }, h("i", { "aria-hidden": "true" }), status.ready ? "Ready" : `Not ready: ${status.reason}`),
+      stateLine(status.ready ? "good" : "bad", status.ready ? "Ready" : `Not ready: ${status.reason}`),
       h("div", { class: "big" },
         h("strong", { text: rate(status.tokens_per_second) }), h("span", { text: "tokens/s" }),
         sparkline(this.#snapshots.map((snapshot) => snapshot.tokens_per_second))),
@@ -137,21 +152,21 @@ export class ClusterPanel {
   }
 
   #expert(expert, share, rates) {
-    const name = h("p", { class: "name" }, tag(expert.name), h("span", { class: "faint", text: `${compact(expert.tokens)} tokens${share === null ? "" : `, ${share} %`}` }));
-    if (!expert.routed) name.append(h("span", { class: "badge", text: "not in the head" }));
-    if (expert.replicas.length === 0) return h("div", { class: "box" }, name, h("p", { class: "state bad" }, h("i", { "aria-hidden": "true" }), "No replica"));
-    return h("div", { class: "box" }, name, ...expert.replicas.map((replica) => this.#replica(replica, rates.get(replica.id))));
+    const decided = `${compact(expert.tokens)} tokens${share === null ? "" : `, ${share} %`}`;
+    const name = h("p", { class: "name" }, tag(expert.name), h("span", { class: "faint", text: decided }));
+    if (!expert.routed) name.append(badge("not in the head"));
+    const replicas = expert.replicas.map((replica) => this.#replica(replica, rates.get(replica.id)));
+    return h("div", { class: "box" }, name, ...(replicas.length > 0 ? replicas : [stateLine("bad", "No replica")]));
   }
 
   #replica(replica, speed) {
-    const late = replica.silence_ms > 3000;
-    const state = replica.state === "serving" ? (late ? "warn" : "good") : replica.state === "quarantined" ? "bad" : "warn";
+    const silence = replica.silence_ms >= longSilence && badge(`silent ${span(replica.silence_ms / 1000)}`);
+    const about = "Its results depend on what else is in a batch";
+    const varies = !replica.batch_invariant && badge("not batch-invariant", about);
+    const place = `${replica.host}, pid ${replica.pid}`;
     return h(
       "div", { class: "replica" },
-      h("p", { class: `state ${state}` }, h("i", { "aria-hidden": "true" }),
-        h("b", { text: replica.state }), h("span", { text: `${replica.host}, pid ${replica.pid}` }),
-        late && h("span", { class: "badge", text: `silent ${span(replica.silence_ms / 1000)}` }),
-        !replica.batch_invariant && h("span", { class: "badge", title: "Its results depend on what else is in a batch", text: "not batch-invariant" })),
+      stateLine(replicaState(replica), h("b", { text: replica.state }), place, silence, varies),
       this.#kv(replica.kv_tokens, replica.slots * replica.context),
       h("dl", { class: "facts-grid" },
         fact("Sequences", `${count(replica.sequences)} of ${count(replica.slots)}`),

@@ -5,6 +5,8 @@ import { modeHint, modeTitle } from "./request.js";
 
 let groups = 0;
 
+const states = { waiting: "waiting", running: "answering…", stopped: "stopped", failed: "failed" };
+
 /** How an answer's tokens relate to those of fusion. */
 function relation(exchange, fusion) {
   if (exchange === fusion || exchange.state !== "done" || fusion.state !== "done") return "";
@@ -20,12 +22,13 @@ export class Comparison {
 
   constructor(exchanges) {
     this.#exchanges = exchanges;
-    const head = ["Mode", "Tokens", "First token", "Tokens/s", "Total", "Against fusion"];
+    const columns = ["Mode", "Tokens", "First token", "Tokens/s", "Total", "Against fusion"];
+    const head = h("thead", {}, h("tr", {}, ...columns.map((text) => h("th", { scope: "col", text }))));
     this.root = h(
       "section", { class: "compare", "aria-label": "The same prompt by each mode" },
       h(
         "div", { class: "compare-table", tabindex: "0", role: "group", "aria-label": "Timings by mode" },
-        h("table", {}, h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col", text })))), this.#table),
+        h("table", {}, head, this.#table),
       ),
       h("div", { class: "columns" }, ...exchanges.map((exchange, i) => this.#column(exchange, i))),
     );
@@ -41,7 +44,7 @@ export class Comparison {
     const input = h("input", { type: "radio", name: this.#group, on: { change: () => (this.#chosen = i) } });
     input.checked = i === this.#chosen;
     return h(
-      "div", { class: "column", title: null },
+      "div", { class: "column" },
       h("p", { class: "hint", text: modeHint(exchange.model) }),
       exchange.root,
       h("label", { class: "continue" }, input, "Go on with this answer"),
@@ -54,9 +57,9 @@ export class Comparison {
       ...this.#exchanges.map((exchange) => {
         const speed = this.#speed(exchange);
         const meter = h("span", { class: "meter", "aria-hidden": "true" });
-        meter.style.width = `${speed && fastest > 0 ? (speed / fastest) * 100 : 0}%`;
+        meter.style.width = `calc((100% - 4.2rem) * ${speed && fastest > 0 ? speed / fastest : 0})`;
         const { first, total } = exchange.measured;
-        const state = { waiting: "waiting", running: "answering…", stopped: "stopped", failed: "failed" }[exchange.state];
+        const state = states[exchange.state];
         return h(
           "tr", {},
           h("th", { scope: "row", text: modeTitle(exchange.model) }),

@@ -1,12 +1,11 @@
 // The few things every part needs to make and move elements. Text always becomes text nodes, never markup.
 
-/** An element. `props`: `class`, `on` (listeners), `data`, `text`; anything else is an attribute, false leaves it out. */
+/** An element. `props`: `on` (listeners), `text`; anything else is an attribute, which false and null leave out. */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (value === false || value === null || value === undefined) continue;
     if (name === "on") for (const [type, listener] of Object.entries(value)) element.addEventListener(type, listener);
-    else if (name === "data") Object.assign(element.dataset, value);
     else if (name === "text") element.textContent = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
@@ -27,14 +26,15 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with a drawing; `label` is its tooltip and its name, and is shown where `wide`. */
-export function iconButton(name, label, action, { wide = false, ...props } = {}) {
-  const text = wide ? h("span", { text: label }) : null;
-  return h(
-    "button",
-    { type: "button", class: wide ? "quiet wide" : "quiet", title: wide ? null : label, "aria-label": wide ? null : label, on: { click: action }, ...props },
-    icon(name), text,
-  );
+/** A button; `style` is its class. */
+export function button(text, action, style = "plain") {
+  return h("button", { type: "button", class: style, text, on: { click: action } });
+}
+
+/** A button with a drawing; `label` is its tooltip and its name. */
+export function iconButton(name, label, action) {
+  const props = { type: "button", class: "quiet", title: label, "aria-label": label, on: { click: action } };
+  return h("button", props, icon(name));
 }
 
 /** Runs `work` once before the next picture, however often it was asked for; a hidden page gets no pictures. */
@@ -73,7 +73,7 @@ export function toast(message, action) {
   const children = [h("span", { text: message })];
   if (action) {
     const run = () => (close(), action.run());
-    children.push(h("button", { type: "button", class: "plain", text: action.label, on: { click: run } }));
+    children.push(button(action.label, run));
   }
   box.replaceChildren(...children);
   box.hidden = false;

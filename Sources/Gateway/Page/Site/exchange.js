@@ -1,7 +1,7 @@
 // One question to one mode, and its answer.
 import { APIError, stream } from "./api.js";
 import { AnswerView } from "./answer-view.js";
-import { h } from "./dom.js";
+import { button, h } from "./dom.js";
 import { modeTitle } from "./request.js";
 
 function describe(error) {
@@ -69,8 +69,8 @@ export class Exchange {
       this.state = "done";
     } catch (error) {
       this.state = error.name === "AbortError" ? "stopped" : "failed";
-      const button = h("button", { type: "button", class: "plain", text: "Try again", on: { click: () => this.#again(this) } });
-      note = this.state === "stopped" ? { kind: "stopped", message: "Stopped." } : { kind: "error", ...describe(error), action: button };
+      if (this.state === "stopped") note = { kind: "stopped", message: "Stopped." };
+      else note = { kind: "error", ...describe(error), action: button("Try again", () => this.#again(this)) };
     }
     this.measured.total = performance.now() - start;
     view.end({ note, measured: this.measured });

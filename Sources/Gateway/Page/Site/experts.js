@@ -1,4 +1,4 @@
-// Which colour and which mark an expert has. Marks (kinds of underline) are for those who cannot tell the colours apart.
+// Which colour and which mark an expert has. Marks are kinds of underline, for those who cannot tell the colours apart.
 import { h } from "./dom.js";
 
 const colours = 8;

@@ -2,6 +2,8 @@
 
 const splitKeys = ["router_queue", "router_compute", "wire", "expert_queue", "expert_compute", "merge"];
 
+const replicas = (status) => status.experts.flatMap((expert) => expert.replicas);
+
 /** Microseconds by part, and the tokens they were spent on. `before` null: since the coordinator's start. */
 export function splitBetween(before, now) {
   const start = before && before.uptime_s <= now.uptime_s ? before.totals : null;
@@ -16,12 +18,13 @@ export function evaluationRates(before, now) {
   const old = new Map();
   if (before) {
     old.set("router", before.router.evaluated_tokens);
-    for (const expert of before.experts) for (const replica of expert.replicas) old.set(replica.id, replica.evaluated_tokens);
+    for (const replica of replicas(before)) old.set(replica.id, replica.evaluated_tokens);
   }
-  const rate = (id, tokens) => (seconds > 0 && old.has(id) && tokens >= old.get(id) ? (tokens - old.get(id)) / seconds : null);
+  const rate = (id, tokens) => {
+    const grown = tokens - (old.get(id) ?? Infinity);
+    return seconds > 0 && grown >= 0 ? grown / seconds : null;
+  };
   const rates = new Map([["router", rate("router", now.router.evaluated_tokens)]]);
-  for (const expert of now.experts) {
-    for (const replica of expert.replicas) rates.set(replica.id, rate(replica.id, replica.evaluated_tokens));
-  }
+  for (const replica of replicas(now)) rates.set(replica.id, rate(replica.id, replica.evaluated_tokens));
   return rates;
 }

@@ -40,6 +40,7 @@ let panelWasOpenedBy = null;
 
 function showPanel(open, tab = null, opener = null) {
   const panel = id("side");
+  const hadFocus = panel.contains(document.activeElement);
   panel.hidden = !open;
   document.body.classList.toggle("with-side", open);
   if (tab) selectTab(tab);
@@ -52,7 +53,7 @@ function showPanel(open, tab = null, opener = null) {
   }
   if (opener) panelWasOpenedBy = opener;
   if (covers) tabs.find((button) => button.ariaSelected === "true").focus();
-  if (!open) panelWasOpenedBy?.focus();
+  if (hadFocus && !open) panelWasOpenedBy?.focus();
 }
 
 function selectTab(name) {
@@ -212,7 +213,8 @@ cluster.onStatus((status, error) => {
   pill.querySelector(".word").textContent = text;
   const isBusy = status?.tokens_per_second > 0;
   pill.querySelector(".speed").textContent = isBusy ? `${rate(status.tokens_per_second)} tok/s` : "";
-  pill.title = status ? (status.ready ? `${status.experts.length} experts, ${replicas} replicas` : status.reason) : error.message;
+  const size = `${status?.experts.length} experts, ${replicas} replicas`;
+  pill.title = error?.message ?? (status.ready ? size : status.reason);
 });
 
 experts.onChange(() => {

@@ -4,7 +4,9 @@ import { modeHint, modeTitle } from "./request.js";
 
 const storageName = "fusionroute.settings";
 
-const defaults = { model: "fusionroute", temperature: 0.7, topP: 1, maxTokens: 512, seed: null, alternatives: 5, system: "", paint: true };
+const defaults = {
+  model: "fusionroute", temperature: 0.7, topP: 1, maxTokens: 512, seed: null, alternatives: 5, system: "", paint: true,
+};
 const limits = {
   temperature: { least: 0, most: 2 },
   topP: { least: 0.01, most: 1 },
@@ -13,7 +15,7 @@ const limits = {
   alternatives: { least: 0, most: 20, whole: true },
 };
 
-/** The number that `text` says; null for none where that is allowed; undefined where it is not a number in the limits. */
+/** The number that `text` says; null for none where that is allowed; undefined where it is no number in the limits. */
 export function parseSetting(name, text) {
   const { least, most, whole = false, optional = false } = limits[name];
   if (text.trim() === "") return optional ? null : undefined;

@@ -14,7 +14,9 @@ export function columnRanges(tokens, columns) {
 }
 
 export class Strip {
-  #canvas = h("canvas", { class: "strip", tabindex: "0", role: "slider", "aria-label": "Routing weights, token by token" });
+  #canvas = h("canvas", {
+    class: "strip", tabindex: "0", role: "slider", "aria-label": "Routing weights, token by token",
+  });
   #tokens;
   #current = null;
   #width = 0;
@@ -90,6 +92,7 @@ export class Strip {
       const left = Math.round((i * width) / ranges.length);
       const wide = Math.max(1, Math.round(((i + 1) * width) / ranges.length) - left - gap);
       const shares = this.#meanShares(from, to);
+      pen.globalAlpha = 0.75;
       let top = 0;
       let sum = 0;
       for (const [row, share] of shares.entries()) {
@@ -100,6 +103,7 @@ export class Strip {
         top = bottom;
       }
       // Who decided, below the weights: the two differ where an expert was lost, and in modes that do not route.
+      pen.globalAlpha = 1;
       pen.fillStyle = ink.of(experts.slot(this.#tokens[from].expert));
       pen.fillRect(left, tall - foot, wide, foot);
     }

@@ -70,9 +70,11 @@ export class TokenText {
       this.#elements[index] ??= null;
       return;
     }
-    const on = this.#only.has(token.expert) ? " on" : "";
-    const broken = text.endsWith("\n") ? " nl" : "";
-    element.className = `t ${experts.style(token.expert)}${token.degraded ? " degraded" : ""}${broken} ${kind}${on}`.trim();
+    const classes = [
+      "t", experts.style(token.expert), kind, text.endsWith("\n") && "nl", token.degraded && "degraded",
+      this.#only.has(token.expert) && "on",
+    ];
+    element.className = classes.filter(Boolean).join(" ");
     element.textContent = text;
     element.dataset.i = index;
     element.tabIndex = this.#elements.length === 0 ? 0 : -1;
