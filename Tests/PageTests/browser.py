@@ -178,6 +178,16 @@ class Browser:
         ]
         self.devtools("Emulation.setEmulatedMedia", media="", features=features)
 
+    def in_another_tab(self, work):
+        """Runs `work` while the page is hidden behind a new tab."""
+        page = self._call("GET", self.session + "/window")
+        self.post("/window", {"handle": self.post("/window/new", {"type": "tab"})["handle"]})
+        try:
+            work()
+        finally:
+            self._call("DELETE", self.session + "/window")
+            self.post("/window", {"handle": page})
+
     def screenshot(self, path):
         data = self._call("GET", self.session + "/screenshot")
         with open(path, "wb") as file:

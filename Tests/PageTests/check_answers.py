@@ -214,6 +214,24 @@ def conversation(scene):
     page.run("$('#toast').hidden = true")
 
 
+def hidden(scene):
+    """A hidden page gets no animation frames; its answers go on."""
+    tokens = 300
+    scene.set("maxTokens", tokens)
+    scene.page.run("""
+      window.drawnHidden = 0;
+      const look = () => (window.drawnHidden += document.hidden ? 1 : 0);
+      new MutationObserver(look).observe($("#log"), { childList: true, subtree: true });""")
+    scene.ask(scene.prompt)
+    scene.page.in_another_tab(lambda: time.sleep(1))
+    scene.finish()
+    expect(scene.page.run("return window.drawnHidden") > 0, "nothing was drawn while the page was hidden")
+    api = scene.answer_of_api("fusionroute", [{"role": "user", "content": scene.prompt}], tokens)
+    expect_equal(scene.last("return $('.text', turn).textContent"), api["choices"][0]["message"]["content"], "text")
+    scene.page.click("#new-chat")
+    scene.page.run("$('#toast').hidden = true")
+
+
 def stop(scene):
     page = scene.page
     cancelled = lambda: json.loads(scene.cluster.get("fusionroute/status")[2])["requests"]["cancelled"]

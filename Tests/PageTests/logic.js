@@ -23,7 +23,12 @@ function generator(seed) {
 
 function equal(actual, expected, what) {
   const [a, b] = [JSON.stringify(actual), JSON.stringify(expected)];
-  if (a !== b) throw new Error(`${what}: ${a}, expected ${b}`);
+  if (a === b) return;
+  // From a little before the first difference on.
+  let start = 0;
+  while (a?.[start] === b?.[start]) start += 1;
+  const part = (text) => text?.slice(Math.max(0, start - 60), start + 200);
+  throw new Error(`${what}: ${part(a)}, expected ${part(b)}`);
 }
 
 function check(condition, what) {

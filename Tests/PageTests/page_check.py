@@ -83,6 +83,7 @@ CHECKS = [
     check_answers.card,
     check_answers.keyboard,
     check_answers.conversation,
+    check_answers.hidden,
     check_answers.stop,
     check_state.settings,
     check_answers.compare,
