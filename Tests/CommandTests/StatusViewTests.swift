@@ -36,15 +36,15 @@ import Testing
 
   @Test func table() throws {
     let lines = StatusView(url: "http://h:1", style: plain).lines(try status())
-    #expect(lines[0] == "fusionroute 0.1.0 at http://h:1, up 1 h 6 min, not ready")
+    #expect(lines[0] == "fusionroute 0.1.0 at http://h:1, router.gguf, up 1 h 6 min, not ready")
     #expect(lines[1] == "expert \"cat\" has no replica")
     #expect(lines[2] == "1 running, 5 waiting of 1,024, 1,200 done, 2 failed, 1 cancelled, 0 refused")
     #expect(
       lines[3] == "41.2 tokens/s, 40 generated, 3,200 of prompts, 1,000 of them from the cache, 1 failover")
     let words = lines[5..<10].map { $0.split(separator: " ", omittingEmptySubsequences: true).map(String.init) }
     #expect(
-      words[0] == ["model", "where", "state", "sequences", "queue", "KV", "tokens", "evaluated", "per", "s", "decided"])
-    #expect(words[1] == ["router", "router.gguf", "2/3", "1", "1,234/12,288", "56,789"])
+      words[0] == ["model", "where", "state", "sequences", "queue", "KV", "tokens", "evaluated", "decided"])
+    #expect(words[1] == ["router", "2/3", "1", "1,234/12,288", "56,789"])
     #expect(words[2] == ["ant", "gpu1", "(42)", "serving", "1/4", "0", "500/16,384", "9,000", "30", "75", "%"])
     #expect(words[3].joined(separator: " ") == "e\u{FFFD}[31mvil (43) draining, silent 5 s 0/4 0 0/16,384 1")
     #expect(words[4] == ["cat", "-", "missing", "10", "25", "%"])

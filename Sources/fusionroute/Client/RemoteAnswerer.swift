@@ -26,29 +26,9 @@ struct RemoteAnswerer: Answerer {
   func answer(
     _ prompt: Prompt, options: GenerationOptions, emit: @Sendable (AnswerEvent) -> Void
   ) async throws {
-    let raw = prompt.raw ?? options.raw
-    var (path, fields) = ("/v1/completions", [(String, JSONText)]())
-    switch prompt.content {
-    case .text(let text) where !raw:
-      let messages = Self.json([ChatMessage(role: "user", content: text)])
-      (path, fields) = ("/v1/chat/completions", [("messages", messages)])
-    case .messages(let messages):
-      guard !raw else { throw FusionRouteError.badInput("\"messages\" need the chat template, which `raw` leaves out") }
-      (path, fields) = ("/v1/chat/completions", [("messages", Self.json(messages))])
-    case .text(let text):
-      // As ids, since a service may add special tokens to a text.
-      let tokens = try await tokenize([("content", .text(text)), ("add_special", .bool(false))])
-      emit(.prompt(tokens))
-      fields = [("prompt", Self.json(tokens))]
-    case .tokens(let tokens):
-      emit(.prompt(tokens))
-      fields = [("prompt", Self.json(tokens))]
-    }
-    if tellsPrompts, let messages = fields.first(where: { $0.0 == "messages" }) {
-      emit(.prompt(try await tokenize([messages])))
-    }
+    let (path, field) = try await question(prompt, options: options, emit: emit)
     var reader = AnswerReader()
-    let body = JSONText.object(fields + Self.fields(prompt, options: options))
+    let body = JSONText.object([field] + Self.fields(prompt, options: options)).utf8
     try await client.stream(path, body) { event in
       let chunk: AnswerChunk
       do { chunk = try JSONDecoder().decode(AnswerChunk.self, from: Data(event.data.utf8)) } catch {
@@ -64,8 +44,44 @@ struct RemoteAnswerer: Answerer {
     emit(.finished(summary))
   }
 
+  /// Where a prompt is sent and the field that holds it; tells the prompt's ids if they are known or wanted.
+  private func question(
+    _ prompt: Prompt, options: GenerationOptions, emit: (AnswerEvent) -> Void
+  ) async throws -> (path: String, field: (String, JSONText)) {
+    let raw = prompt.raw ?? options.raw
+    let tokens: [Token]
+    switch prompt.content {
+    case .text(let text) where raw:
+      // As ids, since a service may add special tokens to a text.
+      tokens = try await tokenize([
+        ("content", .text(text)), ("add_special", .bool(false)), ("parse_special", .bool(false)),
+      ])
+    case .text(let text):
+      return try await conversation([ChatMessage(role: "user", content: text)], prompt, options: options, emit: emit)
+    case .messages(let messages):
+      guard !raw else { throw FusionRouteError.badInput("\"messages\" need the chat template, which `raw` leaves out") }
+      return try await conversation(messages, prompt, options: options, emit: emit)
+    case .tokens(let own):
+      tokens = own
+    }
+    emit(.prompt(tokens))
+    return ("/v1/completions", ("prompt", Self.json(tokens)))
+  }
+
+  private func conversation(
+    _ messages: [ChatMessage], _ prompt: Prompt, options: GenerationOptions, emit: (AnswerEvent) -> Void
+  ) async throws -> (path: String, field: (String, JSONText)) {
+    let field = ("messages", Self.json(messages))
+    // OpenAI's chat answers have at least a token; its completions may have none.
+    let wantsNothing = (prompt.maximumTokens ?? options.maxTokens) == 0
+    guard tellsPrompts || wantsNothing else { return ("/v1/chat/completions", field) }
+    let tokens = try await tokenize([field])
+    emit(.prompt(tokens))
+    return wantsNothing ? ("/v1/completions", ("prompt", Self.json(tokens))) : ("/v1/chat/completions", field)
+  }
+
   private func tokenize(_ fields: [(String, JSONText)]) async throws -> [Token] {
-    try client.decode(try await client.post("/tokenize", .object(fields)), as: Tokens.self).tokens
+    try client.decode(try await client.post("/tokenize", JSONText.object(fields).utf8), as: Tokens.self).tokens
   }
 
   /// All of a request but its prompt.

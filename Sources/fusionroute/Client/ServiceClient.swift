@@ -50,7 +50,7 @@ struct ServiceClient: Sendable {
   }
 
   /// The answer to a POST of JSON.
-  func post(_ path: String, _ body: JSONText) async throws -> [UInt8] {
+  func post(_ path: String, _ body: [UInt8]) async throws -> [UInt8] {
     try await whole(posting(path, body))
   }
 
@@ -72,24 +72,28 @@ struct ServiceClient: Sendable {
   /// The events of the answer to a POST, as they come.
   ///
   /// Throws `unavailable` if the stream ends before `[DONE]`.
-  func stream(_ path: String, _ body: JSONText, event: (EventStreamParser.Event) throws -> Void) async throws {
+  func stream(_ path: String, _ body: [UInt8], event: (EventStreamParser.Event) throws -> Void) async throws {
     var request = posting(path, body)
     request.headers.add(name: "accept", value: "text/event-stream")
+    let response: HTTPClientResponse
+    do { response = try await execute(request) } catch { throw ServiceError.connection(error, url: url) }
+    var parser = EventStreamParser()
+    var isDone = false
     do {
-      let response = try await execute(request)
-      var parser = EventStreamParser()
       for try await part in response.body {
-        for next in try parser.add(part.readableBytesView) {
-          if next.data == "[DONE]" { return }
+        for next in try parser.add(part.readableBytesView) where !isDone {
+          isDone = next.data == "[DONE]"
+          if isDone { continue }
           if let error = ServiceError.inStream(next.data, url: url) { throw error }
           try event(next)
         }
       }
     } catch {
-      throw ServiceError.connection(error, url: url)
+      if isDone { return }
+      throw ServiceError.brokenOff(error, url: url)
     }
     try Task.checkCancellation()
-    throw FusionRouteError.unavailable("\(url) broke the answer off: the connection ended before it was complete")
+    guard isDone else { throw ServiceError.brokenOff(nil, url: url) }
   }
 
   // MARK: Requests
@@ -101,11 +105,11 @@ struct ServiceClient: Sendable {
     return request
   }
 
-  private func posting(_ path: String, _ body: JSONText) -> HTTPClientRequest {
+  private func posting(_ path: String, _ body: [UInt8]) -> HTTPClientRequest {
     var request = request(path)
     request.method = .POST
     request.headers.add(name: "content-type", value: "application/json")
-    request.body = .bytes(Array(body.rendered.utf8))
+    request.body = .bytes(body)
     return request
   }
 

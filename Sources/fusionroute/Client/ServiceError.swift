@@ -69,6 +69,12 @@ enum ServiceError {
     return FusionRouteError.unavailable("cannot reach \(url)", cause: error)
   }
 
+  /// The error behind a stream that ended before it was complete.
+  static func brokenOff(_ error: (any Error)?, url: ServiceURL) -> any Error {
+    if let error, error is CancellationError || error is FusionRouteError { return error }
+    return FusionRouteError.unavailable("\(url) broke the answer off before it was complete", cause: error)
+  }
+
   private static func clipped(_ text: String) -> String {
     let line = TokenPainter.printable(text).split(whereSeparator: \.isNewline).joined(separator: " ")
     return line.count > 1000 ? line.prefix(1000) + "…" : line

@@ -24,7 +24,8 @@ struct StatusView {
     var lines = [
       [
         style.paint("fusionroute \(Self.clean(status.version))", .strong) + " at \(url)",
-        "up \(Self.time(status.uptimeS))", state,
+        URL(fileURLWithPath: Self.clean(status.router.model)).lastPathComponent, "up \(Self.time(status.uptimeS))",
+        state,
       ]
       .joined(separator: dot)
     ]
@@ -50,51 +51,43 @@ struct StatusView {
     _ status: CoordinatorStatus, previous: (status: CoordinatorStatus, seconds: Double)?
   ) -> TextTable {
     var table = TextTable()
-    var titles = ["model", "where", "state"].map { TextTable.Cell($0, .faint) }
-    titles += ["sequences", "queue", "KV tokens", "evaluated", "per s", "decided"].map { title in
-      var cell = TextTable.Cell.number(title)
-      cell.role = .faint
-      return cell
+    func row(_ cells: [TextTable.Cell], _ numbers: [String], speed: String, decided: String) {
+      table.add(cells + (numbers + (previous == nil ? [] : [speed]) + [decided]).map { .number($0) })
     }
-    table.add(titles)
     func speed(_ now: UInt64, _ before: UInt64?) -> String {
       guard let previous, let before, now >= before else { return "" }
       return Summary.decimal(Double(now - before) / previous.seconds, 1)
     }
+    row(
+      ["model", "where", "state"].map { .init($0) }, ["sequences", "queue", "KV tokens", "evaluated"], speed: "per s",
+      decided: "decided")
     let router = status.router
-    table.add(
+    row(
+      [.init("router", .strong), .init(""), .init("")],
       [
-        TextTable.Cell("router", .strong), .init(URL(fileURLWithPath: Self.clean(router.model)).lastPathComponent),
-        .init(""),
-      ]
-        + [
-          "\(router.residentSequences)/\(router.slots)", "\(router.queued)",
-          Self.share(router.kvTokens, of: router.slots * router.context), Self.count(router.evaluatedTokens),
-          speed(router.evaluatedTokens, previous?.status.router.evaluatedTokens), "",
-        ].map { TextTable.Cell.number($0) })
-    let decided = max(1, status.experts.reduce(0) { $0 + $1.tokens })
+        "\(router.residentSequences)/\(router.slots)", "\(router.queued)",
+        Self.share(router.kvTokens, of: router.slots * router.context), Self.count(router.evaluatedTokens),
+      ], speed: speed(router.evaluatedTokens, previous?.status.router.evaluatedTokens), decided: "")
+    let all = max(1, status.experts.reduce(0) { $0 + $1.tokens })
     for (index, expert) in status.experts.enumerated() {
       let mark = style.depth == .none ? "" : (style.unicode ? "■ " : "# ")
       let name = TextTable.Cell(mark + Self.clean(expert.name), expert.routed ? .expert(index) : nil)
-      let share =
-        "\(Self.count(expert.tokens)) \(Self.padded(Int((Double(expert.tokens) / Double(decided) * 100).rounded()))) %"
+      let percent = Int((Double(expert.tokens) / Double(all) * 100).rounded())
+      let share = "\(Self.count(expert.tokens)) \(Self.padded(percent)) %"
       if expert.replicas.isEmpty {
-        table.add(
-          [name, .init("-"), .init("missing", .failure)]
-            + ["", "", "", "", "", share].map { TextTable.Cell.number($0) })
+        row([name, .init("-"), .init("missing", .failure)], ["", "", "", ""], speed: "", decided: share)
       }
       for (number, replica) in expert.replicas.enumerated() {
         let before = previous?.status.experts.first { $0.name == expert.name }?.replicas.first { $0.id == replica.id }
-        table.add(
+        row(
           [
-            number == 0 ? name : TextTable.Cell(""),
-            .init("\(Self.clean(replica.host)) (\(replica.pid))"), state(of: replica),
-          ]
-            + [
-              "\(replica.sequences)/\(replica.slots)", "\(replica.queued)",
-              Self.share(replica.kvTokens, of: replica.slots * replica.context), Self.count(replica.evaluatedTokens),
-              speed(replica.evaluatedTokens, before?.evaluatedTokens), number == 0 ? share : "",
-            ].map { TextTable.Cell.number($0) })
+            number == 0 ? name : TextTable.Cell(""), .init("\(Self.clean(replica.host)) (\(replica.pid))"),
+            state(of: replica),
+          ],
+          [
+            "\(replica.sequences)/\(replica.slots)", "\(replica.queued)",
+            Self.share(replica.kvTokens, of: replica.slots * replica.context), Self.count(replica.evaluatedTokens),
+          ], speed: speed(replica.evaluatedTokens, before?.evaluatedTokens), decided: number == 0 ? share : "")
       }
     }
     return table
