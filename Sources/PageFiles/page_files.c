@@ -73,6 +73,9 @@ static const unsigned char split_js[] = {
 static const unsigned char sse_js[] = {
 #embed "../Gateway/Page/Site/sse.js"
 };
+static const unsigned char storage_js[] = {
+#embed "../Gateway/Page/Site/storage.js"
+};
 static const unsigned char strip_js[] = {
 #embed "../Gateway/Page/Site/strip.js"
 };
@@ -107,6 +110,7 @@ static const page_file files[] = {
   {"settings.js", settings_js, sizeof settings_js},
   {"split.js", split_js, sizeof split_js},
   {"sse.js", sse_js, sizeof sse_js},
+  {"storage.js", storage_js, sizeof storage_js},
   {"strip.js", strip_js, sizeof strip_js},
   {"theme.js", theme_js, sizeof theme_js},
   {"token-text.js", token_text_js, sizeof token_text_js},

@@ -41,7 +41,7 @@ def free_port():
 
 
 class Browser:
-    def __init__(self, folder, width=1440, height=900):
+    def __init__(self, folder, width=1280, height=820):
         driver = shutil.which("chromedriver")
         if driver is None:
             raise BrowserError("chromedriver is missing: install chromium and chromium-driver")
@@ -168,7 +168,7 @@ class Browser:
     def devtools(self, method, **parameters):
         return self.post("/goog/cdp/execute", {"cmd": method, "params": parameters})
 
-    def emulate(self, *, width=1440, height=900, scale=1, phone=False, dark=False, calm=False):
+    def emulate(self, *, width=1280, height=820, scale=1, phone=False, dark=False, calm=False):
         self.devtools(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
         )

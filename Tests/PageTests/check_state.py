@@ -131,6 +131,8 @@ def pictures(scene):
     scene.finish()
     page.emulate(dark=True)
     page.run("$('#scroller').scrollTo(0, 0)")
+    # Scrolling closes cards.
+    time.sleep(0.3)
     page.hover(".t[data-i='11']")
     time.sleep(0.3)
     scene.shoot("dark")

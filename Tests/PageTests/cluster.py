@@ -21,7 +21,9 @@ def make_models(program, folder):
     """Small models that the program writes itself: the text means nothing, the way it is decided is real."""
 
     def make(*arguments):
-        subprocess.run([program, "make-model", *arguments], check=True, stdout=subprocess.DEVNULL)
+        made = subprocess.run([program, "make-model", *arguments], capture_output=True, text=True)
+        if made.returncode != 0:
+            raise BrowserError(f"make-model {arguments[0]} failed: {made.stderr}")
 
     path = lambda name: os.path.join(folder, f"{name}.gguf")
     with open(os.path.join(folder, "text.txt"), "w") as file:

@@ -203,7 +203,7 @@ const tests = {
     const settings = { ...readSettings(null), system: "Be brief.", alternatives: 3, temperature: 0 };
     const turns = [{ prompt: "a", reply: "b" }, { prompt: "c", reply: "" }, { prompt: "d" }];
     const body = chatBody({ settings, model: "fusionroute", seed: 9, turns });
-    const messages = ["system:Be brief.", "user:a", "assistant:b", "user:c", "user:d"];
+    const messages = ["system:Be brief.", "user:a", "assistant:b", "user:d"];
     equal(body.messages.map((m) => `${m.role}:${m.content}`), messages, "messages");
     equal([body.seed, body.temperature, body.logprobs, body.top_logprobs], [9, 0, true, 3], "options");
     equal(body.fusionroute, { alternatives: 3 }, "own options");

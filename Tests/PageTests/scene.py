@@ -2,7 +2,7 @@
 
 import os
 
-SEED = 7
+SEED = 3
 
 
 class CheckFailure(Exception):
@@ -29,7 +29,7 @@ class Scene:
         self.page, self.cluster, self.axe, self.shots = page, cluster, axe, shots
         # Models that were trained, whose answers mean something.
         self.real = real
-        self.prompt = "Why is the sky blue?" if real else "What is a river?"
+        self.prompt = "Explain how bread is made." if real else "What is a river?"
         # The API's answer to the prompt.
         self.api = None
 

@@ -1,7 +1,7 @@
 // An answer on the page: legend, strip, text, and what there is to say about it.
 import { Answer } from "./answer.js";
-import { card, describe } from "./card.js";
-import { announce, batched, copy, h, iconButton } from "./dom.js";
+import { card } from "./card.js";
+import { batched, copy, h, iconButton } from "./dom.js";
 import { experts, label, tag } from "./experts.js";
 import { count, duration, plural, rate, wholePercents } from "./numbers.js";
 import { splitBar } from "./split.js";
@@ -105,11 +105,9 @@ export class AnswerView {
   #visitFromStrip(index, how) {
     this.#strip.mark(index);
     this.#text.outline(index);
-    if (index === null) return card.hide();
     if (how === "go") return this.#text.go(index);
-    const token = this.answer.tokens[index];
-    card.show(token, index, this.#strip.rectangle(index));
-    announce(describe(token, index, this.answer.tokens.length));
+    if (index !== null) card.show(this.answer.tokens[index], index, this.#strip.rectangle(index));
+    else if (!card.isPinned) card.hide();
   }
 
   #describe(measured) {

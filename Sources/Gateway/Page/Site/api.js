@@ -1,13 +1,14 @@
 // The server's HTTP interface.
 import { EventParser } from "./sse.js";
+import { tabOnly } from "./storage.js";
 
 const keyName = "fusionroute.key";
 
 /** The API key lives as long as the tab. */
 export const apiKey = {
-  get: () => sessionStorage.getItem(keyName),
-  set: (key) => sessionStorage.setItem(keyName, key),
-  forget: () => sessionStorage.removeItem(keyName),
+  get: () => tabOnly.get(keyName),
+  set: (key) => tabOnly.set(keyName, key),
+  forget: () => tabOnly.remove(keyName),
 };
 
 /** What the server, or the way to it, said instead of an answer. `status` is 0 where no response came. */

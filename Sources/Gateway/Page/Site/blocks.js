@@ -4,8 +4,8 @@
  * Cuts a growing text into pieces of one line and says in which block each belongs.
  *
  * `push` returns steps in order: `{kind: "piece", text, fence}` adds text to the current block, and
- * `{kind: "code", move}` and `{kind: "prose"}` begin a new one. A fence is recognised only with its third backquote: its
- * beginning, the last `move` pieces, goes along into the block.
+ * `{kind: "code", move}` and `{kind: "prose"}` begin a new one. A fence is recognised only with its third backquote:
+ * its beginning, the last `move` pieces, goes along into the block.
  */
 export class BlockCutter {
   #line = "";

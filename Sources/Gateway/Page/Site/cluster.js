@@ -84,14 +84,25 @@ export class ClusterPanel {
       for (const listener of this.#listeners) listener(status, null);
     } catch (error) {
       this.#root.classList.add("stale");
-      if (this.#snapshots.length === 0) this.#root.replaceChildren(h("p", { class: "faint", text: error.message }));
+      this.#complain(error);
       for (const listener of this.#listeners) listener(null, error);
     }
     clearTimeout(this.#timer);
     if (this.#isOpen && !document.hidden) this.#timer = setTimeout(() => this.refresh(), interval);
   }
 
+  /** Says what is wrong above the last state that is known. */
+  #complain(error) {
+    this.#root.querySelector(".problem")?.remove();
+    const line = stateLine("bad", error.message);
+    line.classList.add("problem");
+    this.#root.prepend(line);
+  }
+
   #draw(status) {
+    // Somebody is about to copy something from it.
+    const selection = getSelection();
+    if (!selection.isCollapsed && this.#root.contains(selection.anchorNode)) return;
     const rates = evaluationRates(this.#snapshots.at(-4) ?? this.#snapshots[0], status);
     const total = status.experts.reduce((sum, expert) => sum + expert.tokens, 0);
     const shares = wholePercents(status.experts.map((expert) => expert.tokens));

@@ -37,22 +37,21 @@ export function iconButton(name, label, action) {
   return h("button", props, icon(name));
 }
 
-/** Runs `work` once before the next picture, however often it was asked for; a hidden page gets no pictures. */
+/** Runs `work` once before the next picture, however often it was asked for. */
 export function batched(work) {
-  let asked = false;
+  let timer = null;
   const run = () => {
-    if (!asked) return;
-    asked = false;
+    if (timer === null) return;
+    clearTimeout(timer);
+    timer = null;
     work();
   };
   const schedule = () => {
-    if (asked) return;
-    asked = true;
-    if (document.hidden) setTimeout(run, 100);
-    else requestAnimationFrame(run);
+    if (timer !== null) return;
+    requestAnimationFrame(run);
+    // A hidden page gets no pictures.
+    timer = setTimeout(run, 250);
   };
-  // What was scheduled for a picture that no longer comes.
-  document.addEventListener("visibilitychange", () => asked && setTimeout(run, 0));
   return { schedule, run };
 }
 

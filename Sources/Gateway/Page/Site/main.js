@@ -8,6 +8,7 @@ import { experts, tag } from "./experts.js";
 import { rate } from "./numbers.js";
 import { expertsOfModels, modes } from "./request.js";
 import { connectSettings, offerModels, onSettings, settings, summary } from "./settings.js";
+import { kept } from "./storage.js";
 
 const id = (name) => document.getElementById(name);
 const chat = new Chat();
@@ -23,11 +24,12 @@ const showTheme = () => {
   id("theme").setAttribute("aria-label", `Theme: ${names[theme]}`);
   id("theme").querySelector("use").setAttribute("href", `#i-theme-${theme}`);
   document.dispatchEvent(new Event("themechange"));
+  for (const canvas of document.querySelectorAll("canvas")) canvas.dispatchEvent(new Event("themechange"));
 };
 id("theme").addEventListener("click", () => {
   const next = themes[(themes.indexOf(document.documentElement.dataset.theme) + 1) % themes.length];
   document.documentElement.dataset.theme = next;
-  localStorage.setItem("fusionroute.theme", next);
+  kept.set("fusionroute.theme", next);
   showTheme();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
@@ -222,7 +224,6 @@ experts.onChange(() => {
 });
 
 async function start() {
-  cluster.refresh();
   try {
     const { data } = await get("/v1/models");
     const ids = data.map((model) => model.id);
@@ -234,6 +235,7 @@ async function start() {
   } catch {
     // What is wrong is said where it matters: above the chat, and when something is asked.
   }
+  cluster.refresh();
 }
 
 const showSettings = () => {

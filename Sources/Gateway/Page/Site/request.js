@@ -30,14 +30,17 @@ export const expertsOfModels = (ids) =>
 
 export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
-/** The body of a chat completion. `turns`: `{prompt, reply}` in order, the last without reply. */
+/**
+ * The body of a chat completion. `turns`: `{prompt, reply}` in order, the last without reply. Earlier ones without are
+ * left out: many templates want question and answer in turn.
+ */
 export function chatBody({ settings, model, turns, seed }) {
   const messages = [];
   if (settings.system.trim() !== "") messages.push({ role: "system", content: settings.system });
-  for (const { prompt, reply } of turns) {
-    messages.push({ role: "user", content: prompt });
-    if (reply) messages.push({ role: "assistant", content: reply });
+  for (const { prompt, reply } of turns.slice(0, -1).filter((turn) => turn.reply)) {
+    messages.push({ role: "user", content: prompt }, { role: "assistant", content: reply });
   }
+  messages.push({ role: "user", content: turns.at(-1).prompt });
   const body = {
     model,
     messages,

@@ -1,6 +1,7 @@
 // What the person can set, kept for the next visit.
 import { h } from "./dom.js";
 import { modeHint, modeTitle } from "./request.js";
+import { kept } from "./storage.js";
 
 const storageName = "fusionroute.settings";
 
@@ -42,13 +43,13 @@ export function readSettings(text) {
   return result;
 }
 
-export const settings = readSettings(localStorage.getItem(storageName));
+export const settings = readSettings(kept.get(storageName));
 const listeners = new Set();
 export const onSettings = (listener) => listeners.add(listener);
 
 export function change(name, value) {
   settings[name] = value;
-  localStorage.setItem(storageName, JSON.stringify(settings));
+  kept.set(storageName, JSON.stringify(settings));
   for (const listener of listeners) listener();
 }
 

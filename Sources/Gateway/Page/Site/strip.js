@@ -31,7 +31,7 @@ export class Strip {
     this.#canvas.addEventListener("keydown", (event) => this.#key(event, visit));
     this.#canvas.addEventListener("blur", () => visit(null, "leave"));
     new ResizeObserver(() => this.draw()).observe(this.root);
-    document.addEventListener("themechange", () => this.draw());
+    this.#canvas.addEventListener("themechange", () => this.draw());
   }
 
   /** The place of a token on the screen. */
