@@ -28,9 +28,6 @@ static const unsigned char card_js[] = {
 static const unsigned char chat_js[] = {
 #embed "../Gateway/Page/Site/chat.js"
 };
-static const unsigned char cluster_css[] = {
-#embed "../Gateway/Page/Site/cluster.css"
-};
 static const unsigned char cluster_js[] = {
 #embed "../Gateway/Page/Site/cluster.js"
 };
@@ -60,6 +57,9 @@ static const unsigned char main_js[] = {
 };
 static const unsigned char numbers_js[] = {
 #embed "../Gateway/Page/Site/numbers.js"
+};
+static const unsigned char panel_css[] = {
+#embed "../Gateway/Page/Site/panel.css"
 };
 static const unsigned char request_js[] = {
 #embed "../Gateway/Page/Site/request.js"
@@ -95,7 +95,6 @@ static const page_file files[] = {
   {"blocks.js", blocks_js, sizeof blocks_js},
   {"card.js", card_js, sizeof card_js},
   {"chat.js", chat_js, sizeof chat_js},
-  {"cluster.css", cluster_css, sizeof cluster_css},
   {"cluster.js", cluster_js, sizeof cluster_js},
   {"compare.js", compare_js, sizeof compare_js},
   {"dom.js", dom_js, sizeof dom_js},
@@ -106,6 +105,7 @@ static const page_file files[] = {
   {"load.js", load_js, sizeof load_js},
   {"main.js", main_js, sizeof main_js},
   {"numbers.js", numbers_js, sizeof numbers_js},
+  {"panel.css", panel_css, sizeof panel_css},
   {"request.js", request_js, sizeof request_js},
   {"settings.js", settings_js, sizeof settings_js},
   {"split.js", split_js, sizeof split_js},
