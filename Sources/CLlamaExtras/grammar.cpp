@@ -1,0 +1,292 @@
+#include "grammar.h"
+
+#include <llama.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "guarded.hpp"
+#include "json-schema-to-grammar.h"
+#include "json.h"
+
+using fr::guarded;
+
+namespace {
+
+/// A strict UTF-8 decoder (Unicode 15, table 3-7): llama.cpp's grammars take overlong forms, surrogates and bytes that
+/// begin no character, which a reader of the text would replace.
+struct utf8_state {
+  uint8_t remaining = 0;
+  /// What the next byte may be, while some remain.
+  uint8_t low = 0x80;
+  uint8_t high = 0xBF;
+
+  bool at_boundary() const { return remaining == 0; }
+
+  bool feed(uint8_t byte) {
+    if (remaining > 0) {
+      if (byte < low || byte > high) return false;
+      remaining--;
+      low = 0x80, high = 0xBF;
+      return true;
+    }
+    if (byte < 0x80) return true;
+    low = 0x80, high = 0xBF;
+    if (byte >= 0xC2 && byte <= 0xDF) {
+      remaining = 1;
+    } else if (byte >= 0xE0 && byte <= 0xEF) {
+      remaining = 2;
+      if (byte == 0xE0) low = 0xA0;
+      if (byte == 0xED) high = 0x9F;
+    } else if (byte >= 0xF0 && byte <= 0xF4) {
+      remaining = 3;
+      if (byte == 0xF0) low = 0x90;
+      if (byte == 0xF4) high = 0x8F;
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  bool feed(const std::string &bytes) {
+    for (const char byte : bytes) {
+      if (!feed(static_cast<uint8_t>(byte))) return false;
+    }
+    return true;
+  }
+};
+
+bool is_continuation(char byte) { return (static_cast<uint8_t>(byte) & 0xC0) == 0x80; }
+
+std::string piece_of(const llama_vocab *vocab, llama_token token, bool special) {
+  std::string piece(32, '\0');
+  int32_t size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
+  if (size < 0) {
+    piece.resize(static_cast<size_t>(-size));
+    size = llama_token_to_piece(vocab, token, piece.data(), static_cast<int32_t>(piece.size()), 0, special);
+  }
+  piece.resize(static_cast<size_t>(std::max(size, 0)));
+  return piece;
+}
+
+bool begins_with(const std::string &text, const std::string &prefix) {
+  return text.compare(0, prefix.size(), prefix) == 0;
+}
+
+}  // namespace
+
+struct fr_grammar_tokens {
+  explicit fr_grammar_tokens(const llama_vocab *vocab)
+      : vocab(vocab), pieces(static_cast<size_t>(llama_vocab_n_tokens(vocab))), children(pieces.size()) {
+    std::vector<llama_token> sorted;
+    for (size_t i = 0; i < pieces.size(); i++) {
+      const auto token = static_cast<llama_token>(i);
+      if (llama_vocab_is_eog(vocab, token)) {
+        ends.push_back(token);
+        continue;
+      }
+      // A control token shows nothing in the text, but grammars would read its name.
+      std::string piece = piece_of(vocab, token, /* special: */ false);
+      if (piece.empty() || piece.find('\0') != std::string::npos || piece != piece_of(vocab, token, true)) continue;
+      pieces[i] = std::move(piece);
+      sorted.push_back(token);
+    }
+    std::sort(sorted.begin(), sorted.end(), [this](llama_token a, llama_token b) {
+      const int order = pieces[a].compare(pieces[b]);
+      return order != 0 ? order < 0 : a < b;
+    });
+    // Tokens that begin the current one, each longer than the one before.
+    std::vector<llama_token> prefixes;
+    for (const llama_token token : sorted) {
+      const std::string &piece = pieces[token];
+      if (is_continuation(piece[0])) {
+        continuing.push_back(token);
+        continue;
+      }
+      utf8_state state;
+      if (!state.feed(piece)) {
+        pieces[token].clear();
+        continue;
+      }
+      while (!prefixes.empty() && !begins_with(piece, pieces[prefixes.back()])) prefixes.pop_back();
+      (prefixes.empty() ? roots : children[prefixes.back()]).push_back(token);
+      // A part of a character is no prefix to judge by: the grammar may refuse it where it takes the whole character.
+      if (state.at_boundary()) prefixes.push_back(token);
+    }
+  }
+
+  bool contains(llama_token token) const { return token >= 0 && static_cast<size_t>(token) < pieces.size(); }
+
+  const llama_vocab *vocab;
+  /// What each token adds to a text; empty if it may never come.
+  std::vector<std::string> pieces;
+  /// Tokens that end a text.
+  std::vector<llama_token> ends;
+  /// Tokens that begin with a whole character and that no other token begins; and for each token those whose longest
+  /// prefix it is. A grammar that refuses a token refuses all that begin with it.
+  std::vector<llama_token> roots;
+  std::vector<std::vector<llama_token>> children;
+  /// Tokens that begin inside a character.
+  std::vector<llama_token> continuing;
+};
+
+struct fr_grammar {
+  const fr_grammar_tokens *tokens;
+  std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> sampler{nullptr, &llama_sampler_free};
+  utf8_state utf8;
+  bool ended = false;
+  bool broken = false;
+
+  void check() const {
+    if (broken) throw std::runtime_error("the grammar failed before");
+  }
+
+  /// Of `candidates` those that the grammar takes, in their order.
+  std::vector<llama_token> allowed(const std::vector<llama_token> &candidates) const {
+    std::vector<llama_token_data> data;
+    data.reserve(candidates.size());
+    for (const llama_token token : candidates) {
+      utf8_state after = utf8;
+      if (after.feed(tokens->pieces[token])) data.push_back({token, 0, 0});
+    }
+    return applied(std::move(data));
+  }
+
+  std::vector<llama_token> applied(std::vector<llama_token_data> data) const {
+    if (data.empty()) return {};
+    llama_token_data_array array = {data.data(), data.size(), -1, false};
+    llama_sampler_apply(sampler.get(), &array);
+    std::vector<llama_token> result;
+    result.reserve(array.size);
+    for (size_t i = 0; i < array.size; i++) {
+      if (array.data[i].logit != -INFINITY) result.push_back(array.data[i].id);
+    }
+    return result;
+  }
+
+  bool may_end() const {
+    if (ended) return true;
+    return utf8.at_boundary() && !tokens->ends.empty() && !applied({{tokens->ends.front(), 0, 0}}).empty();
+  }
+
+  bool allows(llama_token token) const {
+    check();
+    if (!tokens->contains(token)) return false;
+    if (llama_vocab_is_eog(tokens->vocab, token)) return may_end();
+    return !ended && !tokens->pieces[token].empty() && !allowed({token}).empty();
+  }
+};
+
+char *fr_grammar_convert(const char *const *rule_names, const char *const *rules, size_t rule_count,
+                         const char *const *schema_names, const char *const *schemas, size_t schema_count,
+                         char **error) noexcept {
+  return guarded<char *>(nullptr, error, [&] {
+    const std::string text = build_grammar([&](const common_grammar_builder &builder) {
+      for (size_t i = 0; i < rule_count; i++) builder.add_rule(rule_names[i], rules[i]);
+      for (size_t i = 0; i < schema_count; i++) {
+        const auto document = common_chat_schema_from_json(common_json::parse(schemas[i]));
+        builder.add_schema(schema_names[i], *document.root);
+      }
+    });
+    char *memory = fr::copy(text.data(), text.size());
+    if (memory == nullptr) throw std::bad_alloc();
+    return memory;
+  });
+}
+
+fr_grammar_tokens *fr_grammar_tokens_create(const llama_vocab *vocab, char **error) noexcept {
+  return guarded<fr_grammar_tokens *>(nullptr, error, [&] { return new fr_grammar_tokens(vocab); });
+}
+
+void fr_grammar_tokens_free(fr_grammar_tokens *tokens) noexcept { delete tokens; }
+
+fr_grammar *fr_grammar_parse(const fr_grammar_tokens *tokens, const char *gbnf, char **error) noexcept {
+  return guarded<fr_grammar *>(nullptr, error, [&] {
+    auto grammar = std::make_unique<fr_grammar>();
+    grammar->tokens = tokens;
+    // An empty text would be a grammar that forbids nothing.
+    if (*gbnf == '\0') throw std::runtime_error("the grammar is empty");
+    grammar->sampler.reset(llama_sampler_init_grammar(tokens->vocab, gbnf, "root"));
+    if (grammar->sampler == nullptr) throw std::runtime_error("llama.cpp refuses the grammar");
+    return grammar.release();
+  });
+}
+
+fr_grammar *fr_grammar_clone(const fr_grammar *grammar, char **error) noexcept {
+  return guarded<fr_grammar *>(nullptr, error, [&] {
+    grammar->check();
+    auto clone = std::make_unique<fr_grammar>();
+    clone->tokens = grammar->tokens;
+    clone->utf8 = grammar->utf8;
+    clone->ended = grammar->ended;
+    clone->sampler.reset(llama_sampler_clone(grammar->sampler.get()));
+    return clone.release();
+  });
+}
+
+void fr_grammar_free(fr_grammar *grammar) noexcept { delete grammar; }
+
+int32_t fr_grammar_allows(const fr_grammar *grammar, int32_t token, char **error) noexcept {
+  return guarded<int32_t>(FR_EXCEPTION, error, [&] { return grammar->allows(token) ? 1 : 0; });
+}
+
+int32_t fr_grammar_mask(const fr_grammar *grammar, bool *allowed, char **error) noexcept {
+  return guarded<int32_t>(FR_EXCEPTION, error, [&] {
+    grammar->check();
+    const fr_grammar_tokens &tokens = *grammar->tokens;
+    std::fill(allowed, allowed + tokens.pieces.size(), false);
+    int32_t count = 0;
+    const auto allow = [&](const std::vector<llama_token> &list) {
+      for (const llama_token token : list) allowed[token] = true;
+      count += static_cast<int32_t>(list.size());
+    };
+    if (grammar->may_end()) allow(tokens.ends);
+    if (grammar->ended) return count;
+    if (!grammar->utf8.at_boundary()) {
+      allow(grammar->allowed(tokens.continuing));
+      return count;
+    }
+    std::vector<llama_token> level = tokens.roots;
+    while (!level.empty()) {
+      const std::vector<llama_token> taken = grammar->allowed(level);
+      allow(taken);
+      level.clear();
+      for (const llama_token token : taken) {
+        level.insert(level.end(), tokens.children[token].begin(), tokens.children[token].end());
+      }
+    }
+    return count;
+  });
+}
+
+int32_t fr_grammar_accept(fr_grammar *grammar, int32_t token, char **error) noexcept {
+  return guarded<int32_t>(FR_EXCEPTION, error, [&] {
+    // llama.cpp aborts on an end that the grammar does not allow.
+    if (!grammar->allows(token)) return 0;
+    if (llama_vocab_is_eog(grammar->tokens->vocab, token)) {
+      grammar->ended = true;
+      return 1;
+    }
+    grammar->broken = true;
+    llama_sampler_accept(grammar->sampler.get(), token);
+    grammar->utf8.feed(grammar->tokens->pieces[token]);
+    grammar->broken = false;
+    return 1;
+  });
+}
+
+int32_t fr_grammar_is_complete(const fr_grammar *grammar, char **error) noexcept {
+  return guarded<int32_t>(FR_EXCEPTION, error, [&] {
+    grammar->check();
+    if (grammar->ended) return 1;
+    if (!grammar->utf8.at_boundary()) return 0;
+    // Without a token for the end, nothing else says that the text may end here.
+    if (!grammar->tokens->ends.empty() && !grammar->may_end()) return 0;
+    return grammar->allowed(grammar->tokens->roots).empty() ? 1 : 0;
+  });
+}
