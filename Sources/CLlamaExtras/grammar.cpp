@@ -180,6 +180,31 @@ struct fr_grammar {
     if (llama_vocab_is_eog(tokens->vocab, token)) return may_end();
     return !ended && !tokens->pieces[token].empty() && !allowed({token}).empty();
   }
+
+  /// For every token whether it may come next.
+  std::vector<char> mask() const {
+    check();
+    std::vector<char> mask(tokens->pieces.size());
+    const auto allow = [&](const std::vector<llama_token> &list) {
+      for (const llama_token token : list) mask[token] = 1;
+    };
+    if (may_end()) allow(tokens->ends);
+    if (ended) return mask;
+    if (!utf8.at_boundary()) {
+      allow(allowed(tokens->continuing));
+      return mask;
+    }
+    std::vector<llama_token> level = tokens->roots;
+    while (!level.empty()) {
+      const std::vector<llama_token> taken = allowed(level);
+      allow(taken);
+      level.clear();
+      for (const llama_token token : taken) {
+        level.insert(level.end(), tokens->children[token].begin(), tokens->children[token].end());
+      }
+    }
+    return mask;
+  }
 };
 
 char *fr_grammar_convert(const char *const *rule_names, const char *const *rules, size_t rule_count,
@@ -235,30 +260,12 @@ int32_t fr_grammar_allows(const fr_grammar *grammar, int32_t token, char **error
   return guarded<int32_t>(FR_EXCEPTION, error, [&] { return grammar->allows(token) ? 1 : 0; });
 }
 
-int32_t fr_grammar_mask(const fr_grammar *grammar, bool *allowed, char **error) noexcept {
+int32_t fr_grammar_forbidden(const fr_grammar *grammar, int32_t *tokens, char **error) noexcept {
   return guarded<int32_t>(FR_EXCEPTION, error, [&] {
-    grammar->check();
-    const fr_grammar_tokens &tokens = *grammar->tokens;
-    std::fill(allowed, allowed + tokens.pieces.size(), false);
+    const std::vector<char> allowed = grammar->mask();
     int32_t count = 0;
-    const auto allow = [&](const std::vector<llama_token> &list) {
-      for (const llama_token token : list) allowed[token] = true;
-      count += static_cast<int32_t>(list.size());
-    };
-    if (grammar->may_end()) allow(tokens.ends);
-    if (grammar->ended) return count;
-    if (!grammar->utf8.at_boundary()) {
-      allow(grammar->allowed(tokens.continuing));
-      return count;
-    }
-    std::vector<llama_token> level = tokens.roots;
-    while (!level.empty()) {
-      const std::vector<llama_token> taken = grammar->allowed(level);
-      allow(taken);
-      level.clear();
-      for (const llama_token token : taken) {
-        level.insert(level.end(), tokens.children[token].begin(), tokens.children[token].end());
-      }
+    for (size_t token = 0; token < allowed.size(); token++) {
+      if (!allowed[token]) tokens[count++] = static_cast<int32_t>(token);
     }
     return count;
   });

@@ -99,7 +99,8 @@ import Testing
   @Test func controlTokensAreNoText() throws {
     let model = try TestModels.generatedVocabulary(.bpe)
     var constraint = try grammar(#"{"type":"string"}"#, model).makeConstraint()
-    try constraint.accept(try #require(try model.vocabulary.tokenize("\"", addSpecial: false, parseSpecial: false).first))
+    try constraint.accept(
+      try #require(try model.vocabulary.tokenize("\"", addSpecial: false, parseSpecial: false).first))
     for token in 0..<Token(model.vocabulary.size) where model.vocabulary.isControl(token) {
       #expect(try !constraint.allows(token), "\(String(decoding: model.vocabulary.text(token), as: UTF8.self))")
     }
@@ -117,7 +118,9 @@ import Testing
     return tokens
   }
 
-  @Test(arguments: ["é", "€", "🙂", "\u{80}", "\u{7FF}", "\u{800}", "\u{D7FF}", "\u{E000}", "\u{FFFF}", "\u{10000}", "\u{10FFFF}"])
+  @Test(arguments: [
+    "é", "€", "🙂", "\u{80}", "\u{7FF}", "\u{800}", "\u{D7FF}", "\u{E000}", "\u{FFFF}", "\u{10000}", "\u{10FFFF}",
+  ])
   func charactersMayBeSplitOverTokens(_ character: String) throws {
     let model = try TestModels.generatedVocabulary(.bpe)
     let bytes = byteTokens(model)
@@ -131,10 +134,11 @@ import Testing
     #expect(constraint.isComplete)
   }
 
-  @Test(arguments: [
-    [0x80], [0xC0, 0xA2], [0xC1, 0xA1], [0xE0, 0x80], [0xE0, 0x9F], [0xED, 0xA0], [0xF0, 0x8F], [0xF4, 0x90], [0xF5],
-    [0xFF], [0xC3, 0x22], [0xE2, 0x82, 0x22], [0xE2, 0xC3],
-  ] as [[UInt8]])
+  @Test(
+    arguments: [
+      [0x80], [0xC0, 0xA2], [0xC1, 0xA1], [0xE0, 0x80], [0xE0, 0x9F], [0xED, 0xA0], [0xF0, 0x8F], [0xF4, 0x90], [0xF5],
+      [0xFF], [0xC3, 0x22], [0xE2, 0x82, 0x22], [0xE2, 0xC3],
+    ] as [[UInt8]])
   func bytesThatAreNoCharacterNeverCome(_ sequence: [UInt8]) throws {
     let model = try TestModels.generatedVocabulary(.bpe)
     let bytes = byteTokens(model)
@@ -192,7 +196,9 @@ import Testing
     let grammar = try Grammar.gbnf("root ::= \"yes\" | \"no\"", model: model)
     #expect(try grammar.takes("yes", model) && grammar.takes("no", model))
     #expect(try !grammar.takes("maybe", model) && !grammar.takes("y", model))
-    for broken in ["", "root ::= (", "root ::= root \"a\"", "other ::= \"a\"", "root ::= missing", "root ::= \"a\u{0}\""] {
+    for broken in [
+      "", "root ::= (", "root ::= root \"a\"", "other ::= \"a\"", "root ::= missing", "root ::= \"a\u{0}\"",
+    ] {
       let error = refusal { try Grammar.gbnf(broken, model: model) }
       #expect(error?.code == .badInput && error?.message.contains("grammar") == true, "\(broken)")
     }

@@ -120,8 +120,19 @@ struct RandomWalk {
       let token = Token.random(in: 0..<Token(model.vocabulary.size), using: &generator)
       if try constraint.allows(token) { return token }
     }
-    let forbidden = Set(try constraint.forbidden())
-    return (0..<Token(model.vocabulary.size)).filter { !forbidden.contains($0) }.randomElement(using: &generator)
+    let forbidden = try constraint.forbidden()
+    let count = model.vocabulary.size - forbidden.count
+    return count == 0 ? nil : Self.allowed(Int.random(in: 0..<count, using: &generator), forbidden)
+  }
+
+  /// The allowed token with so many before it.
+  private static func allowed(_ index: Int, _ forbidden: [Token]) -> Token {
+    var (low, high) = (0, forbidden.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if Int(forbidden[middle]) - middle <= index { low = middle + 1 } else { high = middle }
+    }
+    return Token(index + low)
   }
 
   /// False if the walk has ended.

@@ -13,14 +13,14 @@ struct GrammarWalkTests {
   private func walk(_ names: [String], _ model: Model, seed: UInt64) throws {
     var cases: [(schema: String, text: String)] = []
     var sources: [(name: String, seed: UInt64)] = []
-    var unfinished = 0
+    var unfinished: [String] = []
     for name in names {
       let schema = try SchemaFiles.schema(name)
       let grammar = try Grammar.jsonSchema(Array(schema.utf8), model: model)
       for index in 0..<UInt64(Self.walks) {
         var walk = try RandomWalk(grammar, model, seed: seed + index)
         guard try walk.finish() else {
-          unfinished += 1
+          unfinished.append("\(name), seed \(seed + index): \(walk.text.suffix(100))")
           continue
         }
         cases.append((schema, walk.text))
@@ -31,7 +31,7 @@ struct GrammarWalkTests {
       #expect(fault == nil, "\(source.name), seed \(source.seed): \(answer.text)")
     }
     // The walk takes what closes values, so that only rare ones run on.
-    #expect(unfinished * 20 < names.count * Self.walks, "\(unfinished) unfinished")
+    #expect(unfinished.count * 20 < names.count * Self.walks, "\(unfinished)")
   }
 
   @Test func sharedSchemasAreMany() { #expect(SchemaFiles.names.count >= 20) }

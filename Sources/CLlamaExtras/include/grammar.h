@@ -35,8 +35,9 @@ void fr_grammar_free(struct fr_grammar *grammar) FR_NOEXCEPT;
 /// Whether `token` may come next: 1, 0, or FR_EXCEPTION.
 int32_t fr_grammar_allows(const struct fr_grammar *grammar, int32_t token, char **error) FR_NOEXCEPT;
 
-/// Sets allowed[t] to whether token t may come next, for all tokens of the vocabulary. How many may, or FR_EXCEPTION.
-int32_t fr_grammar_mask(const struct fr_grammar *grammar, bool *allowed, char **error) FR_NOEXCEPT;
+/// Writes every token that may not come next, ascending, to `tokens`, which has room for the whole vocabulary. How many
+/// there are, or FR_EXCEPTION.
+int32_t fr_grammar_forbidden(const struct fr_grammar *grammar, int32_t *tokens, char **error) FR_NOEXCEPT;
 
 /// `token` has come: 1, 0 if it may not (the state is as before), or FR_EXCEPTION (the grammar is of no more use).
 int32_t fr_grammar_accept(struct fr_grammar *grammar, int32_t token, char **error) FR_NOEXCEPT;

@@ -48,6 +48,7 @@ public struct JSONObject: Sendable, Equatable {
   }
 
   public static func == (a: Self, b: Self) -> Bool {
-    a.members.count == b.members.count && zip(a.members, b.members).allSatisfy { $0.key == $1.key && $0.value == $1.value }
+    a.members.count == b.members.count
+      && zip(a.members, b.members).allSatisfy { $0.key == $1.key && $0.value == $1.value }
   }
 }

@@ -60,7 +60,9 @@ enum TextEncoding {
   /// The only way to write the only character of `set`; nil if there are several.
   func spelling(_ set: ScalarSet) -> [Unicode.Scalar]? {
     guard let scalar = set.only else { return nil }
-    guard self == .quoted, let escape = Self.escapes.first(where: { $0.scalar == scalar.value }) else { return [scalar] }
+    guard self == .quoted, let escape = Self.escapes.first(where: { $0.scalar == scalar.value }) else {
+      return [scalar]
+    }
     return ["\\", escape.letter]
   }
 }

@@ -46,7 +46,7 @@ enum GrammarLimits {
   /// Digits before the point of a number, so that every reader of JSON gets integers exactly.
   static let integerDigits = 15
   /// Digits after the point of a number with bounds.
-  static let fractionDigits = 9
+  static let fractionDigits = 6
   /// Compiled grammars kept for a model.
   static let cachedGrammars = 64
 }

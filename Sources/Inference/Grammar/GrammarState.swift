@@ -63,18 +63,18 @@ final class GrammarState: @unchecked Sendable {
 
   /// Every token that may not come next, ascending.
   func forbidden(isComplete: Bool) throws -> [Token] {
-    var allowed = [Bool](repeating: false, count: tokens.size)
-    let (count, shim) = LlamaRuntime.withShimError { fr_grammar_mask(pointer, &allowed, $0) }
-    guard count >= 0 else { throw Self.failure(shim) }
-    guard count > 0 || isComplete else {
-      throw FusionRouteError.badInput("the model's vocabulary has no token for what must come next in the answer's format")
+    var failed: String?
+    let forbidden = [Token](unsafeUninitializedCapacity: tokens.size) { buffer, initialized in
+      let (count, shim) = LlamaRuntime.withShimError { fr_grammar_forbidden(pointer, buffer.baseAddress, $0) }
+      initialized = max(0, Int(count))
+      if count < 0 { failed = shim ?? "no reason given" }
     }
-    return [Token](unsafeUninitializedCapacity: tokens.size - Int(count)) { buffer, initialized in
-      for token in allowed.indices where !allowed[token] && initialized < buffer.count {
-        buffer[initialized] = Token(token)
-        initialized += 1
-      }
+    if let failed { throw Self.failure(failed) }
+    guard forbidden.count < tokens.size || isComplete else {
+      throw FusionRouteError.badInput(
+        "the model's vocabulary has no token for what must come next in the answer's format")
     }
+    return forbidden
   }
 
   /// False if `token` may not come; the state is then as before.

@@ -66,19 +66,15 @@ private struct Tail {
 
   var regex: Regex {
     guard index < whole + fraction else { return .empty }
-    guard low != nil || high != nil else { return free }
+    // Without bounds only the position matters.
+    return low == nil && high == nil ? .shared((whole - index) * 100 + fraction, rest) : rest
+  }
+
+  private var rest: Regex {
     guard index >= whole else { return digit }
     let more: Regex = index == whole ? .sequence([.text("."), digit]) : digit
     // Digits after the point may be left out where zeros stand for them.
     return low?[index...].allSatisfy { $0 == 0 } ?? true ? .choice([.empty, more]) : more
-  }
-
-  private var free: Regex {
-    guard index <= whole else { return .repeated(.digit(0...9), least: 0, most: whole + fraction - index) }
-    let digits = Regex.repeated(.digit(0...9), least: whole - index, most: whole - index)
-    guard fraction > 0 else { return digits }
-    let point = Regex.sequence([.text("."), .repeated(.digit(0...9), least: 1, most: fraction)])
-    return .sequence([digits, .choice([.empty, point])])
   }
 
   private var digit: Regex {

@@ -223,12 +223,13 @@ enum StringFormat: String, CaseIterable {
     let hours = #"(?:[01]\d|2[0-3]):[0-5]\d"#
     let time = #"\#(hours):[0-5]\d(?:\.\d{3})?(?:Z|[+-]\#(hours))"#
     let byte = #"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]\d|\d)"#
+    let word = "[A-Za-z0-9_]{1,20}"
     return switch self {
     case .date: "^\(date)$"
     case .time: "^\(time)$"
     case .dateTime: "^\(date)T\(time)$"
     case .uuid: "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-    case .email: #"^[A-Za-z0-9_]+(?:[.+-][A-Za-z0-9_]+)*@(?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,8}$"#
+    case .email: #"^\#(word)(?:[.+-]\#(word)){0,2}@(?:[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20})?\.){1,3}[A-Za-z]{2,8}$"#
     case .ipv4: #"^\#(byte)(?:\.\#(byte)){3}$"#
     }
   }

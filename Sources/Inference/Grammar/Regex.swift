@@ -7,6 +7,8 @@ indirect enum Regex: Sendable {
   case choice([Regex])
   /// nil: any number of times.
   case repeated(Regex, least: Int, most: Int?)
+  /// Equal numbers stand for equal languages, of which an automaton needs only one where the same follows.
+  case shared(Int, Regex)
 
   static func text(_ text: some StringProtocol) -> Regex { .sequence(text.unicodeScalars.map { .set(ScalarSet($0)) }) }
 
@@ -73,6 +75,7 @@ struct Automaton {
 private struct Parts {
   private var silent: [[Int]] = []
   private var edges: [[(set: ScalarSet, target: Int)]] = []
+  private var shared: [[Int]: Int] = [:]
 
   mutating func add() throws -> Int {
     guard silent.count < GrammarLimits.patternParts else { throw Automaton.Failure.tooLarge }
@@ -81,6 +84,7 @@ private struct Parts {
     return silent.count - 1
   }
 
+  /// Adds only ways out of `from` and into `to`, so that parts may share these.
   mutating func connect(_ regex: Regex, from: Int, to: Int) throws {
     switch regex {
     case .empty: silent[from].append(to)
@@ -88,22 +92,23 @@ private struct Parts {
       guard !set.isEmpty else { throw Automaton.Failure.empty }
       edges[from].append((set, to))
     case .sequence(let list):
+      guard let final = list.last else { return silent[from].append(to) }
       var last = from
-      for part in list {
+      for part in list.dropLast() {
         let next = try add()
         try connect(part, from: last, to: next)
         last = next
       }
-      silent[last].append(to)
+      try connect(final, from: last, to: to)
     case .choice(let list):
       guard !list.isEmpty else { throw Automaton.Failure.empty }
-      for part in list {
-        // In states of its own: a loop of one part must not lead into another.
-        let (first, last) = (try add(), try add())
-        silent[from].append(first)
-        silent[last].append(to)
-        try connect(part, from: first, to: last)
-      }
+      for part in list { try connect(part, from: from, to: to) }
+    case .shared(let key, let part):
+      if let start = shared[[key, to]] { return silent[from].append(start) }
+      let start = try add()
+      shared[[key, to]] = start
+      silent[from].append(start)
+      try connect(part, from: start, to: to)
     case .repeated(let part, let least, let most):
       var last = from
       for _ in 0..<least {

@@ -103,7 +103,8 @@ struct SchemaAnalysis {
       }
     }
     if let endless = ends.firstIndex(of: false) {
-      throw SchemaError.schema(at: graph.nodes[endless].path, "contains itself without end: no finite value satisfies it")
+      throw SchemaError.schema(
+        at: graph.nodes[endless].path, "contains itself without end: no finite value satisfies it")
     }
   }
 

@@ -42,7 +42,8 @@ extension SchemaReader {
       }
       guard name.utf8.count <= GrammarLimits.nameBytes else {
         throw SchemaError.keyword(
-          "properties", at: path, "has a name of \(name.utf8.count) bytes; at most \(GrammarLimits.nameBytes) can be used")
+          "properties", at: path,
+          "has a name of \(name.utf8.count) bytes; at most \(GrammarLimits.nameBytes) can be used")
       }
       return SchemaGraph.Property(
         name: name, schema: try number(of: value, at: Self.path(below, name)), isRequired: required.contains(name))
@@ -153,7 +154,8 @@ extension SchemaReader {
 
   func number(_ schema: JSONObject, isInteger: Bool, at path: String) throws -> SchemaGraph.Shape {
     guard let keyword = Self.numberKeywords.first(where: { schema[$0] != nil }) else {
-      let pattern = isInteger ? #"^-?(?:0|[1-9]\d{0,14})$"# : #"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,2})?$"#
+      let pattern =
+        isInteger ? #"^-?(?:0|[1-9]\d{0,14})$"# : #"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,2})?$"#
       return .language(try Automaton(try PatternParser.parse(pattern)), .plain)
     }
     let fraction = isInteger ? 0 : GrammarLimits.fractionDigits
@@ -174,7 +176,8 @@ extension SchemaReader {
     }
     guard let regex = NumberRange(fraction: fraction, least: least, most: most).regex else {
       throw SchemaError.keyword(
-        keyword, at: path, "leaves no \(isInteger ? "integer" : "number") of at most \(GrammarLimits.integerDigits) digits")
+        keyword, at: path,
+        "leaves no \(isInteger ? "integer" : "number") of at most \(GrammarLimits.integerDigits) digits")
     }
     return .language(try Automaton(regex), .plain)
   }

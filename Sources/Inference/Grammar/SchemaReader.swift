@@ -128,7 +128,8 @@ struct SchemaReader {
       throw SchemaError.keyword(combiner, at: path, "has more than \(GrammarLimits.alternatives) schemas")
     }
     if combiner == "allOf", list.count > 1 {
-      throw SchemaError.keyword(combiner, at: path, "joins several schemas, which a grammar cannot do: write one schema")
+      throw SchemaError.keyword(
+        combiner, at: path, "joins several schemas, which a grammar cannot do: write one schema")
     }
     let ids = try list.enumerated().map { try number(of: $1, at: Self.path(keywordPath, String($0))) }
     if combiner == "oneOf", let id = numbers[path] { graph.exclusive.append(id) }
@@ -142,7 +143,8 @@ struct SchemaReader {
     guard reference == "#" || reference.hasPrefix("#/"), let steps = Self.steps(reference) else {
       throw SchemaError.keyword(
         "$ref", at: path,
-        "is \"\(SchemaError.clipped(reference))\": only references into the same schema, such as \"#/$defs/name\", are followed")
+        "is \"\(SchemaError.clipped(reference))\": only references into the same schema, such as \"#/$defs/name\", are followed"
+      )
     }
     var value = root
     var found = "#"

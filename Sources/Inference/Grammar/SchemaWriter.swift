@@ -66,7 +66,8 @@ struct SchemaWriter {
       let inner = "fr-any-\(depth - 1)"
       let member = #"string ":" space \#(inner)"#
       add("fr-object-\(depth)", #""{" space (\#(member) ("," space \#(member))*)? space "}""#)
-      add("fr-any-\(depth)", #"fr-any-0 | fr-object-\#(depth) | "[" space (\#(inner) ("," space \#(inner))*)? space "]""#)
+      add(
+        "fr-any-\(depth)", #"fr-any-0 | fr-object-\#(depth) | "[" space (\#(inner) ("," space \#(inner))*)? space "]""#)
     }
   }
 
@@ -79,8 +80,8 @@ struct SchemaWriter {
     case .string(let least, let most): add(name, #""\"" char{\#(least),\#(most.map(String.init) ?? "")} "\"""#)
     case .language(let automaton, let encoding): try add(automaton, encoding, id)
     case .literals(let values): try add(try Automaton(texts: values.map(\.text)), .plain, id)
-    case .null: addSchema(id, [("type", .string("null"))])
-    case .boolean: addSchema(id, [("type", .string("boolean"))])
+    case .null: add(name, #""null""#)
+    case .boolean: add(name, #""true" | "false""#)
     case .object(let properties, _): addObject(id, properties)
     case .map(let value):
       addSchema(id, [("type", .string("object")), ("additionalProperties", Self.reference(value))])
