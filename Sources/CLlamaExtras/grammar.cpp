@@ -61,6 +61,22 @@ struct utf8_state {
   }
 };
 
+/// U+10FFFD: private, and in no vocabulary's own tokens. See fr_grammar::run.
+constexpr char canary[] = "\xF4\x8F\xBF\xBD";
+/// The longest run of characters that is looked for; longer tokens are tested one by one.
+constexpr int longest_run = 24;
+
+/// How many characters of a JSON string `text` is, each standing for itself; 0 if it is something else.
+uint8_t count_plain(const std::string &text) {
+  int count = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte < 0x20 || byte == 0x7F || byte == '"' || byte == '\\') return 0;
+    count += (byte & 0xC0) != 0x80;
+  }
+  return count <= longest_run ? static_cast<uint8_t>(count) : 0;
+}
+
 bool is_continuation(char byte) { return (static_cast<uint8_t>(byte) & 0xC0) == 0x80; }
 
 std::string piece_of(const llama_vocab *vocab, llama_token token, bool special) {
@@ -82,7 +98,10 @@ bool begins_with(const std::string &text, const std::string &prefix) {
 
 struct fr_grammar_tokens {
   explicit fr_grammar_tokens(const llama_vocab *vocab)
-      : vocab(vocab), pieces(static_cast<size_t>(llama_vocab_n_tokens(vocab))), children(pieces.size()) {
+      : vocab(vocab),
+        pieces(static_cast<size_t>(llama_vocab_n_tokens(vocab))),
+        plain(pieces.size()),
+        children(pieces.size()) {
     std::vector<llama_token> sorted;
     for (size_t i = 0; i < pieces.size(); i++) {
       const auto token = static_cast<llama_token>(i);
@@ -93,6 +112,9 @@ struct fr_grammar_tokens {
       // A control token shows nothing in the text, but grammars would read its name.
       std::string piece = piece_of(vocab, token, /* special: */ false);
       if (piece.empty() || piece.find('\0') != std::string::npos || piece != piece_of(vocab, token, true)) continue;
+      for (int byte = 0; byte < 4; byte++) {
+        if (piece.size() == 1 && piece[0] == canary[byte]) canary_tokens[byte] = token;
+      }
       pieces[i] = std::move(piece);
       sorted.push_back(token);
     }
@@ -116,7 +138,9 @@ struct fr_grammar_tokens {
       while (!prefixes.empty() && !begins_with(piece, pieces[prefixes.back()])) prefixes.pop_back();
       (prefixes.empty() ? roots : children[prefixes.back()]).push_back(token);
       // A part of a character is no prefix to judge by: the grammar may refuse it where it takes the whole character.
-      if (state.at_boundary()) prefixes.push_back(token);
+      if (!state.at_boundary()) continue;
+      prefixes.push_back(token);
+      plain[token] = count_plain(piece);
     }
   }
 
@@ -125,6 +149,10 @@ struct fr_grammar_tokens {
   const llama_vocab *vocab;
   /// What each token adds to a text; empty if it may never come.
   std::vector<std::string> pieces;
+  /// How many characters of a JSON string each token is, see count_plain.
+  std::vector<uint8_t> plain;
+  /// The bytes of the canary; -1 if the vocabulary has no token for one.
+  llama_token canary_tokens[4] = {-1, -1, -1, -1};
   /// Tokens that end a text.
   std::vector<llama_token> ends;
   /// Tokens that begin with a whole character and that no other token begins; and for each token those whose longest
@@ -138,6 +166,8 @@ struct fr_grammar_tokens {
 struct fr_grammar {
   const fr_grammar_tokens *tokens;
   std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> sampler{nullptr, &llama_sampler_free};
+  /// Whether only what takes every character of a JSON string takes one of plane 16.
+  bool has_canary = false;
   utf8_state utf8;
   bool ended = false;
   bool broken = false;
@@ -181,6 +211,46 @@ struct fr_grammar {
     return !ended && !tokens->pieces[token].empty() && !allowed({token}).empty();
   }
 
+  std::unique_ptr<fr_grammar> copy() const {
+    check();
+    auto copy = std::make_unique<fr_grammar>();
+    copy->tokens = tokens;
+    copy->has_canary = has_canary;
+    copy->utf8 = utf8;
+    copy->ended = ended;
+    copy->sampler.reset(llama_sampler_clone(sampler.get()));
+    return copy;
+  }
+
+  /// False if `token` may not come.
+  bool accept(llama_token token) {
+    // llama.cpp aborts on an end that the grammar does not allow.
+    if (!allows(token)) return false;
+    if (llama_vocab_is_eog(tokens->vocab, token)) {
+      ended = true;
+      return true;
+    }
+    broken = true;
+    llama_sampler_accept(sampler.get(), token);
+    utf8.feed(tokens->pieces[token]);
+    broken = false;
+    return true;
+  }
+
+  /// How many characters of a JSON string may come next, whatever they are. Most tokens are such characters, and inside
+  /// of a string all of them would have to be tested. Instead a character is tried that only rules for any character
+  /// take: after it nothing else is left to take the next one.
+  int run() const {
+    if (!has_canary || !utf8.at_boundary() || !allows(tokens->canary_tokens[0])) return 0;
+    const auto trial = copy();
+    for (int count = 0; count < longest_run; count++) {
+      for (const llama_token token : tokens->canary_tokens) {
+        if (!trial->accept(token)) return count;
+      }
+    }
+    return longest_run;
+  }
+
   /// For every token whether it may come next.
   std::vector<char> mask() const {
     check();
@@ -194,9 +264,14 @@ struct fr_grammar {
       allow(allowed(tokens->continuing));
       return mask;
     }
+    const int free = run();
     std::vector<llama_token> level = tokens->roots;
     while (!level.empty()) {
-      const std::vector<llama_token> taken = allowed(level);
+      const auto known = std::partition(level.begin(), level.end(), [&](llama_token token) {
+        return tokens->plain[token] > 0 && tokens->plain[token] <= free;
+      });
+      std::vector<llama_token> taken = allowed({known, level.end()});
+      taken.insert(taken.end(), level.begin(), known);
       allow(taken);
       level.clear();
       for (const llama_token token : taken) {
@@ -230,10 +305,13 @@ fr_grammar_tokens *fr_grammar_tokens_create(const llama_vocab *vocab, char **err
 
 void fr_grammar_tokens_free(fr_grammar_tokens *tokens) noexcept { delete tokens; }
 
-fr_grammar *fr_grammar_parse(const fr_grammar_tokens *tokens, const char *gbnf, char **error) noexcept {
+fr_grammar *fr_grammar_parse(const fr_grammar_tokens *tokens, const char *gbnf, bool has_canary,
+                             char **error) noexcept {
   return guarded<fr_grammar *>(nullptr, error, [&] {
     auto grammar = std::make_unique<fr_grammar>();
     grammar->tokens = tokens;
+    const auto *bytes = tokens->canary_tokens;
+    grammar->has_canary = has_canary && std::none_of(bytes, bytes + 4, [](llama_token token) { return token < 0; });
     // An empty text would be a grammar that forbids nothing.
     if (*gbnf == '\0') throw std::runtime_error("the grammar is empty");
     grammar->sampler.reset(llama_sampler_init_grammar(tokens->vocab, gbnf, "root"));
@@ -243,15 +321,7 @@ fr_grammar *fr_grammar_parse(const fr_grammar_tokens *tokens, const char *gbnf, 
 }
 
 fr_grammar *fr_grammar_clone(const fr_grammar *grammar, char **error) noexcept {
-  return guarded<fr_grammar *>(nullptr, error, [&] {
-    grammar->check();
-    auto clone = std::make_unique<fr_grammar>();
-    clone->tokens = grammar->tokens;
-    clone->utf8 = grammar->utf8;
-    clone->ended = grammar->ended;
-    clone->sampler.reset(llama_sampler_clone(grammar->sampler.get()));
-    return clone.release();
-  });
+  return guarded<fr_grammar *>(nullptr, error, [&] { return grammar->copy().release(); });
 }
 
 void fr_grammar_free(fr_grammar *grammar) noexcept { delete grammar; }
@@ -272,19 +342,7 @@ int32_t fr_grammar_forbidden(const fr_grammar *grammar, int32_t *tokens, char **
 }
 
 int32_t fr_grammar_accept(fr_grammar *grammar, int32_t token, char **error) noexcept {
-  return guarded<int32_t>(FR_EXCEPTION, error, [&] {
-    // llama.cpp aborts on an end that the grammar does not allow.
-    if (!grammar->allows(token)) return 0;
-    if (llama_vocab_is_eog(grammar->tokens->vocab, token)) {
-      grammar->ended = true;
-      return 1;
-    }
-    grammar->broken = true;
-    llama_sampler_accept(grammar->sampler.get(), token);
-    grammar->utf8.feed(grammar->tokens->pieces[token]);
-    grammar->broken = false;
-    return 1;
-  });
+  return guarded<int32_t>(FR_EXCEPTION, error, [&] { return grammar->accept(token) ? 1 : 0; });
 }
 
 int32_t fr_grammar_is_complete(const fr_grammar *grammar, char **error) noexcept {

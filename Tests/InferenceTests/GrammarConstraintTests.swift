@@ -19,8 +19,16 @@ import Testing
   func masksEqualSingleTests(_ kind: ModelRecipe.VocabularyKind) throws {
     let model = try TestModels.generatedVocabulary(kind)
     let seed = UInt64.random(in: 0..<1 << 40)
-    for name in SchemaFiles.names {
-      var walk = try RandomWalk(try grammar(try SchemaFiles.schema(name), model), model, seed: seed)
+    // Strings of several kinds at once, and characters that masks are found out with.
+    let schemas =
+      try SchemaFiles.names.map { ($0, try SchemaFiles.schema($0)) }
+      + [
+        #"{"anyOf":[{"type":"string","maxLength":3},{"type":"string","pattern":"^a+$"},{"enum":["hello world"]}]}"#,
+        #"{"properties":{"\udbff\udffdabc":{"const":"\udbff\udffd"}},"required":["\udbff\udffdabc"]}"#,
+        #"{"type":"object","additionalProperties":{"type":"string","minLength":1,"maxLength":30}}"#, "{}",
+      ].map { ($0, $0) }
+    for (name, schema) in schemas {
+      var walk = try RandomWalk(try grammar(schema, model), model, seed: seed)
       repeat {
         guard walk.steps < 30 else { break }
         let forbidden = try walk.constraint.forbidden()

@@ -5,6 +5,11 @@ import Testing
 @testable import Inference
 
 extension Automaton {
+  init(_ regex: Regex) throws {
+    var steps = GrammarLimits.patternSteps
+    try self.init(regex, steps: &steps)
+  }
+
   func matches(_ text: some StringProtocol) -> Bool {
     var state = 0
     for scalar in text.unicodeScalars {

@@ -80,8 +80,10 @@ enum Python {
 }
 
 extension TestModels {
-  /// The vocabulary of SmolLM2, or a generated one where it is not there.
-  static func vocabularyModel() throws -> Model {
+  /// The vocabulary of SmolLM2, or a generated one where it is not there; loaded once.
+  static func vocabularyModel() throws -> Model { try loadedVocabulary.get() }
+
+  private static let loadedVocabulary = Result {
     let path = hasSmolLM2 ? try smolLM2(type: "q4_1") : try generated(.llama, vocabulary: .bpe)
     return try Model.load(path: path, options: .init(vocabularyOnly: true))
   }

@@ -25,8 +25,10 @@ struct fr_grammar_tokens *fr_grammar_tokens_create(const struct llama_vocab *voc
 void fr_grammar_tokens_free(struct fr_grammar_tokens *tokens) FR_NOEXCEPT;
 
 /// A grammar at its start, the rule `root`. The text is trusted: llama.cpp does not end on some grammars with hidden
-/// left recursion. `tokens` must outlive the grammar and its clones.
-struct fr_grammar *fr_grammar_parse(const struct fr_grammar_tokens *tokens, const char *gbnf, char **error) FR_NOEXCEPT;
+/// left recursion. `tokens` must outlive the grammar and its clones. `has_canary`: wherever the grammar takes a character
+/// of plane 16 (U+100000 and above) it takes any that stands for itself in a JSON string; that makes masks faster.
+struct fr_grammar *fr_grammar_parse(const struct fr_grammar_tokens *tokens, const char *gbnf, bool has_canary,
+                                    char **error) FR_NOEXCEPT;
 
 /// A grammar in the same state.
 struct fr_grammar *fr_grammar_clone(const struct fr_grammar *grammar, char **error) FR_NOEXCEPT;

@@ -43,8 +43,11 @@ enum TextEncoding {
   private static let escapes: [(scalar: UInt32, letter: Unicode.Scalar)] = [
     (0x22, "\""), (0x5C, "\\"), (0x08, "b"), (0x0C, "f"), (0x0A, "n"), (0x0D, "r"), (0x09, "t"),
   ]
-  /// Characters that a JSON string can hold without `\u`.
+  /// Private characters that only a string without a form may have: where one is taken, any character is.
+  static let planeSixteen: ClosedRange<UInt32> = 0x100000...0x10FFFF
+  /// Characters of patterns: those that a JSON string can hold without `\u`.
   static let encodable = unescaped.union(ScalarSet(escapes.map { $0.scalar...$0.scalar }))
+    .subtracting(ScalarSet([planeSixteen]))
 
   /// The ways to write one character of `set`, as grammar text. Never empty for a set of `encodable` characters.
   func symbols(_ set: ScalarSet) -> [String] {

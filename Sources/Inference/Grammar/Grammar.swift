@@ -10,8 +10,8 @@ public final class Grammar: Sendable {
   private let start: GrammarState
   private let isCompleteAtStart: Bool
 
-  init(gbnf: String, tokens: GrammarTokens) throws {
-    start = try GrammarState(gbnf: gbnf, tokens: tokens)
+  init(gbnf: String, hasCanary: Bool, tokens: GrammarTokens) throws {
+    start = try GrammarState(gbnf: gbnf, hasCanary: hasCanary, tokens: tokens)
     isCompleteAtStart = try start.isComplete()
   }
 
@@ -31,7 +31,7 @@ public final class Grammar: Sendable {
   /// A grammar in llama.cpp's notation with the start symbol `root`; not public, since llama.cpp runs for ever on some.
   static func gbnf(_ text: String, model: Model) throws -> Grammar {
     guard !text.utf8.contains(0) else { throw FusionRouteError.badInput("the grammar contains a NUL character") }
-    return try Grammar(gbnf: text, tokens: try model.grammars.tokens(of: model))
+    return try Grammar(gbnf: text, hasCanary: false, tokens: try model.grammars.tokens(of: model))
   }
 
   /// A constraint at the start of an answer.
@@ -108,8 +108,9 @@ final class GrammarCache: Sendable {
     let key = SHA256Digest(hashing: text)
     if let known = state.withLock({ $0.use(key) }) { return known }
     // Not under the lock: others need not wait for a large schema. Two may compile the same; one of them is kept.
+    let graph = try SchemaReader.read(text)
     let compiled = try Grammar(
-      gbnf: try SchemaWriter.grammar(try SchemaReader.read(text)), tokens: try tokens(of: model))
+      gbnf: try SchemaWriter.grammar(graph), hasCanary: !graph.namesPrivateCharacters, tokens: try tokens(of: model))
     return state.withLock { $0.use(key) ?? $0.keep(compiled, key) }
   }
 }

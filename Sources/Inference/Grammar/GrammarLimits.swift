@@ -37,6 +37,8 @@ enum GrammarLimits {
   static let patternCount = 256
   /// States of a pattern while it is built: every repetition counts as often as it says.
   static let patternParts = 4096
+  /// Steps that building the patterns of one schema may take, which can be exponential in their size.
+  static let patternSteps = 2_000_000
   /// States of a finished pattern, number range or enumeration, each a rule of the grammar.
   static let automatonStates = 1024
   /// The sum of them in one schema.

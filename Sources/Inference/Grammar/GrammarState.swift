@@ -37,9 +37,11 @@ final class GrammarState: @unchecked Sendable {
   }
 
   /// The start of the grammar `gbnf`, which is trusted.
-  convenience init(gbnf: String, tokens: GrammarTokens) throws {
+  ///
+  /// - Parameter hasCanary: whether it takes characters of plane 16 only where it takes any of a JSON string.
+  convenience init(gbnf: String, hasCanary: Bool, tokens: GrammarTokens) throws {
     let ((pointer, shim), lines) = LlamaLog.shared.capturing {
-      LlamaRuntime.withShimError { fr_grammar_parse(tokens.pointer, gbnf, $0) }
+      LlamaRuntime.withShimError { fr_grammar_parse(tokens.pointer, gbnf, hasCanary, $0) }
     }
     guard let pointer else {
       throw FusionRouteError.badInput("the grammar cannot be used\(LlamaLog.reason(lines, shim: shim))")

@@ -126,7 +126,9 @@ struct PatternParser {
 
   private func encodable(_ set: ScalarSet) throws -> ScalarSet {
     let rest = set.intersection(TextEncoding.encodable)
-    guard !rest.isEmpty else { throw Failure(reason: "it asks for a control character that has no short escape") }
+    guard !rest.isEmpty else {
+      throw Failure(reason: "it asks for a control character without a short escape, or for a private one")
+    }
     return rest
   }
 

@@ -31,7 +31,7 @@ struct Automaton {
   private(set) var states: [State]
 
   enum Failure: Error {
-    /// More states than `GrammarLimits` allows.
+    /// More states or steps than `GrammarLimits` allows.
     case tooLarge
     /// No text is in the language.
     case empty
@@ -61,12 +61,13 @@ struct Automaton {
     }
   }
 
-  init(_ regex: Regex) throws {
+  /// - Parameter steps: how many steps building it may take; what they come to is taken off.
+  init(_ regex: Regex, steps: inout Int) throws {
     var parts = Parts()
     let start = try parts.add()
     let end = try parts.add()
     try parts.connect(regex, from: start, to: end)
-    states = try parts.determined(start: start, end: end)
+    states = try parts.determined(start: start, end: end, steps: &steps)
     guard states.contains(where: \.isAccepting) else { throw Failure.empty }
   }
 }
@@ -134,19 +135,27 @@ private struct Parts {
     }
   }
 
-  private func closure(_ seeds: Set<Int>) -> [Int] {
-    var all = seeds
+  /// `seeds` and all that empty steps lead to, ascending.
+  private func closure(_ seeds: some Sequence<Int>, _ seen: inout [Bool], _ steps: inout Int) throws -> [Int] {
+    var found: [Int] = []
     var pending = Array(seeds)
     while let state = pending.popLast() {
-      for next in silent[state] where all.insert(next).inserted { pending.append(next) }
+      if seen[state] { continue }
+      seen[state] = true
+      found.append(state)
+      pending += silent[state]
     }
-    return all.sorted()
+    for state in found { seen[state] = false }
+    steps -= found.count
+    guard steps >= 0 else { throw Automaton.Failure.tooLarge }
+    return found.sorted()
   }
 
   /// The subset construction.
-  func determined(start: Int, end: Int) throws -> [Automaton.State] {
+  func determined(start: Int, end: Int, steps: inout Int) throws -> [Automaton.State] {
     var numbers: [[Int]: Int] = [:]
     var subsets: [[Int]] = []
+    var seen = [Bool](repeating: false, count: silent.count)
     func number(_ subset: [Int]) throws -> Int {
       if let known = numbers[subset] { return known }
       guard subsets.count < GrammarLimits.automatonStates else { throw Automaton.Failure.tooLarge }
@@ -154,13 +163,13 @@ private struct Parts {
       subsets.append(subset)
       return subsets.count - 1
     }
-    _ = try number(closure([start]))
+    _ = try number(closure([start], &seen, &steps))
     var states: [Automaton.State] = []
     while states.count < subsets.count {
       let subset = subsets[states.count]
       var state = Automaton.State(isAccepting: subset.contains(end))
-      for (targets, set) in split(subset.flatMap { edges[$0] }) {
-        state.edges.append((set, try number(closure(targets))))
+      for (targets, set) in try split(subset.flatMap { edges[$0] }, &steps) {
+        state.edges.append((set, try number(closure(targets, &seen, &steps))))
       }
       states.append(state)
     }
@@ -168,7 +177,9 @@ private struct Parts {
   }
 
   /// Disjoint sets with all the targets that each leads to, in the order of their characters.
-  private func split(_ edges: [(set: ScalarSet, target: Int)]) -> [(targets: Set<Int>, set: ScalarSet)] {
+  private func split(
+    _ edges: [(set: ScalarSet, target: Int)], _ steps: inout Int
+  ) throws -> [(targets: Set<Int>, set: ScalarSet)] {
     var changes: [(at: UInt32, target: Int, opens: Bool)] = []
     for edge in edges {
       for range in edge.set.ranges {
@@ -182,6 +193,8 @@ private struct Parts {
     var position: UInt32 = 0
     for change in changes {
       if change.at > position, !open.isEmpty {
+        steps -= open.count
+        guard steps >= 0 else { throw Automaton.Failure.tooLarge }
         found[Set(open.keys), default: []].append(position...(change.at - 1))
       }
       position = change.at

@@ -56,6 +56,18 @@ struct SchemaGraph {
     if case .alternatives(let list) = nodes[id].shape { list } else { [] }
   }
 
+  /// Whether a property or a constant has a character of plane 16.
+  var namesPrivateCharacters: Bool {
+    func isPrivate(_ text: String) -> Bool { text.unicodeScalars.contains { TextEncoding.planeSixteen ~= $0.value } }
+    return nodes.contains { node in
+      switch node.shape {
+      case .object(let properties, _): properties.contains { isPrivate($0.name) }
+      case .literals(let values): values.contains { isPrivate($0.text) }
+      default: false
+      }
+    }
+  }
+
   /// Schemas of parts of a value.
   func parts(_ id: ID) -> [ID] {
     switch nodes[id].shape {

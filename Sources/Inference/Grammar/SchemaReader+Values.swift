@@ -134,13 +134,13 @@ extension SchemaReader {
     return try pattern(format.pattern, keyword: keyword, at: path)
   }
 
-  private func pattern(_ pattern: String, keyword: String, at path: String) throws -> SchemaGraph.Shape {
+  private mutating func pattern(_ pattern: String, keyword: String, at path: String) throws -> SchemaGraph.Shape {
     guard pattern.utf8.count <= GrammarLimits.patternBytes else {
       throw SchemaError.keyword(
         keyword, at: path, "has \(pattern.utf8.count) bytes; at most \(GrammarLimits.patternBytes) can be used")
     }
     do {
-      return .language(try Automaton(try PatternParser.parse(pattern)), .quoted)
+      return .language(try Automaton(try PatternParser.parse(pattern), steps: &patternSteps), .quoted)
     } catch let failure as PatternParser.Failure {
       throw SchemaError.keyword(keyword, at: path, "cannot be used: \(failure.reason)")
     } catch Automaton.Failure.empty {
@@ -152,11 +152,11 @@ extension SchemaReader {
 
   // MARK: Numbers
 
-  func number(_ schema: JSONObject, isInteger: Bool, at path: String) throws -> SchemaGraph.Shape {
+  mutating func number(_ schema: JSONObject, isInteger: Bool, at path: String) throws -> SchemaGraph.Shape {
     guard let keyword = Self.numberKeywords.first(where: { schema[$0] != nil }) else {
       let pattern =
         isInteger ? #"^-?(?:0|[1-9]\d{0,14})$"# : #"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,2})?$"#
-      return .language(try Automaton(try PatternParser.parse(pattern)), .plain)
+      return .language(try Automaton(try PatternParser.parse(pattern), steps: &patternSteps), .plain)
     }
     let fraction = isInteger ? 0 : GrammarLimits.fractionDigits
     let largest = NumberRange.largest(fraction: fraction)
@@ -179,7 +179,7 @@ extension SchemaReader {
         keyword, at: path,
         "leaves no \(isInteger ? "integer" : "number") of at most \(GrammarLimits.integerDigits) digits")
     }
-    return .language(try Automaton(regex), .plain)
+    return .language(try Automaton(regex, steps: &patternSteps), .plain)
   }
 
   /// value·10^fraction, rounded either way; bounds far outside of what is written are cut to just outside.

@@ -26,6 +26,7 @@ struct SchemaReader {
   private var numbers: [String: SchemaGraph.ID] = [:]
   private var pending: [(id: SchemaGraph.ID, schema: JSONValue, path: String)] = []
   private var repetitions = 0
+  var patternSteps = GrammarLimits.patternSteps
 
   /// - Throws: `badInput` naming the keyword and where it is.
   static func read(_ text: [UInt8]) throws -> SchemaGraph {
