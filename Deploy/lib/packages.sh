@@ -21,6 +21,7 @@ requirements=(
   "python3-numpy     python3 -c 'import numpy'"
   "python3-jinja2    python3 -c 'import jinja2'"
   "python3-jsonschema python3 -c 'import jsonschema'"
+  "openssl           openssl version"
 )
 
 missing_packages() {

@@ -36,6 +36,8 @@ public struct CoordinatorConfiguration: Sendable {
   public var warmsAtArrival: Bool
   /// Requests that may wait for a slot.
   public var queueLimit: Int
+  /// How many of them may be one client's; nil: half.
+  public var clientQueueLimit: Int?
 
   public init(routerModel: String, routerHead: String, endpoints: [String]) {
     self.routerModel = routerModel
@@ -59,5 +61,6 @@ public struct CoordinatorConfiguration: Sendable {
     hang = .seconds(10)
     warmsAtArrival = false
     queueLimit = 1024
+    clientQueueLimit = nil
   }
 }

@@ -9,20 +9,16 @@ internal import Wire
 
 /// The coordinator: hosts the router, keeps the book of workers and decodes requests, each as a task of its own.
 public final class CoordinatorRuntime: Sendable {
-  private struct Admission {
-    var gate: AdmissionGate
-    var waiting: [UInt64: CheckedContinuation<Bool, Never>] = [:]
-    var nextSequence: UInt64 = 1
-    var tasks: [UInt64: Task<Void, Never>] = [:]
-    var closed = false
-  }
-
   let host: RouterHost
   let pool: ExpertPool
   let configuration: CoordinatorConfiguration
   let logger: Logger
+  let admission: AdmissionQueue
+  let tasks = RequestTasks()
+  let meter: RequestMeter
+  let started = MonotonicClock.now
   private let server: MessageServer
-  private let admission: Mutex<Admission>
+  private let sequences = Atomic<UInt64>(1)
 
   /// Loads the router and its head and binds the endpoints.
   ///
@@ -61,8 +57,12 @@ public final class CoordinatorRuntime: Sendable {
         reproducible: configuration.reproducible),
       limits: limits, vocabulary: VocabularyTexts(size: vocabulary.size) { vocabulary.text($0) },
       heartbeatInterval: configuration.heartbeat, logger: logger)
-    admission = Mutex(
-      Admission(gate: AdmissionGate(limit: configuration.slots, queueLimit: configuration.queueLimit)))
+    admission = AdmissionQueue(
+      limit: configuration.slots,
+      limits: AdmissionGate.Limits(
+        waiting: configuration.queueLimit,
+        waitingPerClient: configuration.clientQueueLimit ?? (configuration.queueLimit + 1) / 2))
+    meter = RequestMeter(now: started)
     server = try MessageServer(
       endpoints: configuration.endpoints, security: configuration.security, options: MessagingOptions(logger: logger),
       handler: pool)
@@ -109,78 +109,7 @@ public final class CoordinatorRuntime: Sendable {
     }
   }
 
-  // MARK: Generation
-
-  /// Checks what can be checked before a slot is taken.
-  public func validate(_ request: GenerationRequest) throws {
-    let vocabulary = host.model.vocabulary.size
-    guard !request.prompt.isEmpty else {
-      throw FusionRouteError.badInput("the prompt is empty: give at least one token")
-    }
-    if let bad = request.prompt.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
-      throw FusionRouteError.badInput("prompt token \(bad) is outside the vocabulary of \(vocabulary) tokens")
-    }
-    if case .expert(let name) = request.mode, !allExperts.contains(name) {
-      throw FusionRouteError.badInput(
-        "there is no expert \"\(name)\"; the experts are \(allExperts.sorted().joined(separator: ", "))")
-    }
-    guard request.maximumTokens >= 0 else {
-      throw FusionRouteError.badInput("max-tokens is \(request.maximumTokens): it must not be negative")
-    }
-    try request.sampling.validated(vocabularySize: vocabulary)
-    let limit = contextLimit(for: request.mode)
-    guard request.prompt.count <= limit else {
-      throw FusionRouteError.badInput(
-        "the prompt has \(request.prompt.count) tokens and the context holds \(limit): shorten it, or raise `context` in "
-          + "the cluster file")
-    }
-  }
-
-  /// Tokens a sequence may have in a mode: the least context of the models it may meet.
-  private func contextLimit(for mode: DecodingMode) -> Int {
-    let experts = Set(SequenceDecoder.involved(mode, of: host.head.experts))
-    let least = pool.state.withLock { state in
-      state.registry.replicas.values.filter { experts.contains($0.offer.expert) }.map(\.offer.context).min()
-    }
-    return min(mode.usesRouter ? host.context : Int.max, least ?? Int.max)
-  }
-
-  /// Decodes one request; cancelling the consumer's iteration stops the work.
-  public func generate(_ request: GenerationRequest) -> AsyncThrowingStream<GenerationEvent, any Error> {
-    AsyncThrowingStream { continuation in
-      let id = nextSequence()
-      let work: @Sendable () async -> Void = { [self] in
-        do {
-          try validate(request)
-          try await admit(id)
-          defer { leave(id) }
-          let decoder = try SequenceDecoder(
-            id: id, request: request, router: host, pool: pool, settings: settings, logger: logger,
-            emit: { continuation.yield($0) })
-          try await decoder.run(contextLimit: contextLimit(for: request.mode))
-          continuation.finish()
-        } catch {
-          continuation.finish(throwing: error)
-        }
-        admission.withLock { _ = $0.tasks.removeValue(forKey: id) }
-      }
-      // Made under the lock: the task takes itself off the list at its end, which must not come first.
-      let task = admission.withLock { state in
-        let task = Task { await work() }
-        if state.closed { task.cancel() }
-        state.tasks[id] = task
-        return task
-      }
-      continuation.onTermination = { reason in if case .cancelled = reason { task.cancel() } }
-    }
-  }
-
-  func nextSequence() -> UInt64 {
-    admission.withLock { state in
-      defer { state.nextSequence += 1 }
-      return state.nextSequence
-    }
-  }
+  func nextSequence() -> UInt64 { sequences.add(1, ordering: .relaxed).oldValue }
 
   var settings: SequenceDecoder.Settings {
     SequenceDecoder.Settings(
@@ -189,46 +118,10 @@ public final class CoordinatorRuntime: Sendable {
       warmsAtArrival: configuration.warmsAtArrival)
   }
 
-  // MARK: Admission
-
-  private func admit(_ id: UInt64) async throws {
-    capacityChanged()
-    let admitted = await withTaskCancellationHandler {
-      await withCheckedContinuation { continuation in
-        let decision: Bool? = admission.withLock { state in
-          if state.closed || Task.isCancelled { return false }
-          switch state.gate.arrive(id) {
-          case .start: return true
-          case .refuse: return false
-          case .wait:
-            state.waiting[id] = continuation
-            return nil
-          }
-        }
-        if let decision { continuation.resume(returning: decision) }
-      }
-    } onCancel: {
-      admission.withLock { $0.waiting.removeValue(forKey: id) }?.resume(returning: false)
-      leave(id)
-    }
-    guard admitted else {
-      try Task.checkCancellation()
-      throw FusionRouteError.unavailable("too many requests are waiting (\(configuration.queueLimit)); try again later")
-    }
-  }
-
-  private func leave(_ id: UInt64) { wake { $0.leave(id) } }
-
-  private func capacityChanged() {
+  /// As many run as the scarcest expert has room for; one without replicas is waited for by those who need it.
+  func capacityChanged() {
     let experts = pool.capacity(of: allExperts) ?? 0
-    wake { [slots = configuration.slots] in $0.setLimit(experts > 0 ? min(slots, experts) : slots) }
-  }
-
-  private func wake(_ change: (inout AdmissionGate) -> [UInt64]) {
-    let started = admission.withLock { state in
-      change(&state.gate).compactMap { state.waiting.removeValue(forKey: $0) }
-    }
-    for continuation in started { continuation.resume(returning: true) }
+    admission.setLimit(experts > 0 ? min(configuration.slots, experts) : configuration.slots)
   }
 
   // MARK: Life
@@ -242,14 +135,8 @@ public final class CoordinatorRuntime: Sendable {
 
   /// Ends every request, says goodbye to the workers and closes the socket.
   public func shutdown() async {
-    let (tasks, waiting) = admission.withLock { state in
-      state.closed = true
-      defer { state.waiting.removeAll() }
-      return (Array(state.tasks.values), Array(state.waiting.values))
-    }
-    for continuation in waiting { continuation.resume(returning: false) }
-    for task in tasks { task.cancel() }
-    for task in tasks { await task.value }
+    admission.close()
+    await tasks.close()
     pool.close()
     // Long enough for the goodbyes to leave.
     server.shutdown(flushing: .milliseconds(200))

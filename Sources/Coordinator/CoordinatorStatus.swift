@@ -26,8 +26,9 @@ public struct CoordinatorStatus: Sendable, Codable, Equatable {
     public var sequences: Int
     /// Requests of this coordinator under way with it.
     public var underWay: Int
-    /// As it reported in its last heartbeat.
+    /// As it reported in its last heartbeat: for all its coordinators.
     public var queued: Int
+    public var residentSequences: Int
     public var kvTokens: Int
     public var evaluatedTokens: UInt64
     /// Since its last frame, in milliseconds.

@@ -26,6 +26,9 @@ final class ExpertService: Sendable {
     var rows: RowStore
     /// Decoder requests under way and when they lose their point.
     var deadlines: [UInt64: ContinuousClock.Instant] = [:]
+    /// Those of them that were cancelled: a scoring request may be between two turns in the decoder, which then knows
+    /// nothing of it.
+    var cancelled: Set<UInt64> = []
   }
 
   let decoder: BatchingDecoder
@@ -56,7 +59,11 @@ final class ExpertService: Sendable {
 
   /// Stops work whose deadline has passed: its coordinator has given it up.
   func expire(now: ContinuousClock.Instant = .now) {
-    let expired = state.withLock { $0.deadlines.filter { $0.value < now }.map(\.key) }
+    let expired = state.withLock { state in
+      let expired = state.deadlines.filter { $0.value < now }.map(\.key)
+      state.cancelled.formUnion(expired)
+      return expired
+    }
     for request in expired { decoder.cancel(request: request) }
   }
 
@@ -64,7 +71,12 @@ final class ExpertService: Sendable {
     state.withLock { $0.deadlines[request] = .now + .milliseconds(deadlineMilliseconds) }
   }
 
-  private func ended(_ request: UInt64) { state.withLock { $0.deadlines[request] = nil } }
+  private func ended(_ request: UInt64) {
+    state.withLock { state in
+      state.deadlines[request] = nil
+      state.cancelled.remove(request)
+    }
+  }
 
   // MARK: Steps
 
@@ -171,6 +183,10 @@ final class ExpertService: Sendable {
     began(request, deadlineMilliseconds: score.deadlineMilliseconds)
     let sequence = SplitMix64.mix(score.coordinator &+ 0x5C0E) ^ score.request
     let run = ScoreRun(score: score, vocabulary: common, outlet: outlet) { [self] block, deliver, completion in
+      if state.withLock({ $0.cancelled.contains(request) }) {
+        return completion(.failure(.interrupted("the request was cancelled")))
+      }
+      began(request, deadlineMilliseconds: score.deadlineMilliseconds)
       // The last token is only predicted, never read.
       decoder.submit(
         DecodeRequest(
@@ -186,7 +202,9 @@ final class ExpertService: Sendable {
   // MARK: Control
 
   func cancel(coordinator: UInt64, request: UInt64) {
-    decoder.cancel(request: requestID(coordinator: coordinator, request: request))
+    let request = requestID(coordinator: coordinator, request: request)
+    state.withLock { if $0.deadlines[request] != nil { $0.cancelled.insert(request) } }
+    decoder.cancel(request: request)
   }
 
   func release(coordinator: UInt64, sequence: UInt64) {

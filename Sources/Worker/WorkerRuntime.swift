@@ -18,7 +18,7 @@ internal import Wire
 /// orphaned.
 public final class WorkerRuntime: Sendable {
   /// Name and version of this software as workers give it to coordinators.
-  public static let software = "fusionroute/0.1"
+  public static let software = "fusionroute/\(Software.version)"
   /// Positions whose logits one step may ask for.
   static let maximumPositions = 16
 

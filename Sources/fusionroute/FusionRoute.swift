@@ -11,9 +11,11 @@ struct FusionRoute: AsyncParsableCommand {
       Exit codes: 0 success, 64 wrong usage, 65 bad input (a file, key or prompt), 69 something is unavailable \
       (a port in use, no worker, too little memory), 70 internal error, 130 interrupted.
       """,
-    version: "0.1.0",
+    version: Software.version,
     subcommands: [
-      DemoCommand.self, RunCommand.self, WorkersCommand.self, WorkerCommand.self, KeysCommand.self, InspectCommand.self,
+      DemoCommand.self, RunCommand.self, UpCommand.self, CoordinatorCommand.self, GenerateCommand.self,
+      StatusCommand.self, ReplayCommand.self, WorkersCommand.self,
+      WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MakeModelCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])

@@ -180,12 +180,16 @@ struct ScorerTests {
     let sum = Foundation.log(fused.reduce(0) { $0 + Foundation.exp($1) })
     let result = try LogProbabilities(
       router: LogitsRow(router), complementScale: 0.5, expert: LogitsRow(expert), chosen: 7, top: 5, vocabulary: v)
-    #expect(abs(Double(result.chosen) - (fused[7] - sum)) < 1e-5)
+    #expect(result.chosen.token == 7 && abs(Double(result.chosen.logProbability) - (fused[7] - sum)) < 1e-5)
+    for entry in result.top + [result.chosen] {
+      #expect(entry.routerLogit == router[Int(entry.token)] && entry.expertLogit == expert[Int(entry.token)])
+    }
     let best = fused.indices.sorted { fused[$0] > fused[$1] }.prefix(5)
     #expect(result.top.map(\.token) == best.map { Token($0) })
     for (entry, v) in zip(result.top, best) { #expect(abs(Double(entry.logProbability) - (fused[v] - sum)) < 1e-5) }
     let alone = try LogProbabilities(
       router: nil, complementScale: 1, expert: LogitsRow([0, 0]), chosen: 1, top: 0, vocabulary: 2)
-    #expect(abs(Double(alone.chosen) + Foundation.log(2)) < 1e-6 && alone.top.isEmpty)
+    #expect(abs(Double(alone.chosen.logProbability) + Foundation.log(2)) < 1e-6 && alone.top.isEmpty)
+    #expect(alone.chosen.routerLogit == nil && alone.chosen.expertLogit == 0)
   }
 }

@@ -518,7 +518,7 @@ struct  Fusionroute__V1__Score
   protobuf_c_boolean has_full_rows;
   protobuf_c_boolean full_rows;
   /*
-   * from receipt
+   * from receipt, and anew from each reply
    */
   uint32_t deadline_ms;
 };

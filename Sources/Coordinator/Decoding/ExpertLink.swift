@@ -103,20 +103,15 @@ actor ExpertLink {
     if let replica, pool.serves(replica) { return replica }
     if let replica { leave(replica, reason: "it no longer takes steps") }
     let deadline = MonotonicClock.now + (hasWaitedInVain ? 0 : settings.expertWait.nanoseconds)
-    while true {
-      try Task.checkCancellation()
-      if let (id, offer) = pool.place(expert, sequence: sequence, fingerprint: fingerprint, excluding: excluded) {
-        replica = id
-        fingerprint = offer.modelFingerprint
-        hasWaitedInVain = false
-        return id
-      }
-      guard MonotonicClock.now < deadline else {
-        hasWaitedInVain = true
-        throw Unavailable(expert: expert, reason: "no replica came within \(settings.expertWait)")
-      }
-      await pool.waitForChange(until: deadline)
+    let placed = try await pool.placeWaiting(
+      expert, sequence: sequence, fingerprint: fingerprint, excluding: excluded, until: deadline)
+    hasWaitedInVain = placed == nil
+    guard let (id, offer) = placed else {
+      throw Unavailable(expert: expert, reason: "no replica came within \(settings.expertWait)")
     }
+    replica = id
+    fingerprint = offer.modelFingerprint
+    return id
   }
 
   private func leave(_ replica: ReplicaID, reason: String) {

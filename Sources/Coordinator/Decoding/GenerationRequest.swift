@@ -31,6 +31,9 @@ public enum ExpertLossPolicy: String, Sendable, CaseIterable, Codable {
 }
 
 public struct GenerationRequest: Sendable {
+  /// Most alternatives that may be asked for: what waits for a slow reader stays bounded.
+  public static let maximumAlternatives = 32
+
   /// Prompt token ids; at least one.
   public var prompt: [Token]
   /// New tokens at most.
@@ -44,8 +47,8 @@ public struct GenerationRequest: Sendable {
   /// Which of several answers to one prompt this is; part of the noise's key.
   public var choice: Int
   public var onExpertLoss: ExpertLossPolicy
-  /// How many of the most probable tokens each token is told with; nil: no log-probabilities at all. They are those of
-  /// softmax(c·r + e), before temperature, bias, penalties and constraint.
+  /// How many of the most probable tokens each token is told with, at most ``maximumAlternatives``; nil: no
+  /// log-probabilities at all. They are those of softmax(c·r + e), before temperature, bias, penalties and constraint.
   public var alternatives: Int?
   /// Which tokens may come next, given those before; nil: all.
   public var constraint: (any TokenConstraint)?
@@ -121,6 +124,13 @@ public struct TokenAlternative: Sendable, Equatable {
     self.logProbability = logProbability
     self.routerLogit = routerLogit
     self.expertLogit = expertLogit
+  }
+}
+
+extension TokenAlternative {
+  init(_ entry: LogProbabilities.Entry, routerLogit: Float?) {
+    self.init(
+      id: entry.token, logProbability: entry.logProbability, routerLogit: routerLogit, expertLogit: entry.expertLogit)
   }
 }
 

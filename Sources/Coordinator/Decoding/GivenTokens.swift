@@ -10,8 +10,14 @@ public struct TokenScore: Sendable, Equatable {
   public var logProbability: Float
   /// The mode's most likely token, lowest id on ties.
   public var argmax: Token
-  /// The expert the router selects there; nil in mode `router`.
+  /// The expert the router selects there, in mode `expert:NAME` that one; nil in mode `router`.
   public var expert: String?
+  /// r and e of the token; nil for a model that was not asked. In mode `expert:NAME` e is told within the rounding of
+  /// one addition in float32, unless it is among the alternatives.
+  public var routerLogit: Float?
+  public var expertLogit: Float?
+  /// The most probable tokens, by descending probability, then ascending id; may or may not hold this one.
+  public var alternatives: [TokenAlternative]
 }
 
 extension CoordinatorRuntime {
@@ -20,31 +26,72 @@ extension CoordinatorRuntime {
 
   /// Scores `tokens[first...]` given what stands before each: log softmax of c·r + e, of e or of r, by mode.
   ///
-  /// - Parameter first: at least 1, since the first token has nothing before it.
-  public func score(_ tokens: [Token], first: Int, mode: DecodingMode) async throws -> [TokenScore] {
+  /// Takes a slot as an answer does, and waits for it. Cancelling the caller's task stops the work.
+  ///
+  /// - Parameters:
+  ///   - first: at least 1, since the first token has nothing before it.
+  ///   - alternatives: most probable tokens to tell at each position, at most
+  ///     ``GenerationRequest/maximumAlternatives``.
+  ///   - client: whom the request belongs to; see ``GenerationRequest/client``.
+  ///   - deadline: from now.
+  /// - Throws: ``FusionRouteError``, as ``generate(_:)`` does.
+  public func score(
+    _ tokens: [Token], first: Int, mode: DecodingMode, alternatives: Int = 0, client: String = "",
+    deadline: Duration? = nil, trace: TraceContext? = nil
+  ) async throws -> [TokenScore] {
+    let arrival = ContinuousClock.now
+    let id = nextSequence()
+    let task = tasks.start(id) { [self] in
+      try await observed {
+        try validate(tokens, first: first, mode: mode, alternatives: alternatives)
+        return try await withDeadline(deadline, since: arrival) {
+          try await self.withSlot(id, client: client, cost: tokens.count) { _ in
+            let run = ScoringRun(
+              tokens: tokens, first: first, mode: mode, alternatives: alternatives, id: id,
+              vocabulary: self.router.vocabulary.size)
+            if case .expert(let name) = mode { return try await self.scoreExpert(name, run) }
+            return try await self.scoreFused(run)
+          }
+        }
+      }
+    }
+    return try await withTaskCancellationHandler {
+      try await task.value
+    } onCancel: {
+      task.cancel()
+    }
+  }
+
+  private func validate(_ tokens: [Token], first: Int, mode: DecodingMode, alternatives: Int) throws {
     try validate(GenerationRequest(prompt: Array(tokens.dropLast()), maximumTokens: 1, mode: mode))
+    try Self.validate(alternatives: alternatives)
     guard first >= 1, first < tokens.count else {
       throw FusionRouteError.badInput("the first scored position is \(first): it must be within 1 ..< \(tokens.count)")
     }
     if let last = tokens.last, last < 0 || Int(last) >= router.vocabulary.size {
       throw FusionRouteError.badInput("token \(last) is outside the vocabulary of \(router.vocabulary.size) tokens")
     }
-    if case .expert(let name) = mode { return try await scoreExpert(name, tokens, first: first) }
-    let id = nextSequence()
+  }
+
+  private func scoreFused(_ run: ScoringRun) async throws -> [TokenScore] {
     let links = Dictionary(
-      uniqueKeysWithValues: SequenceDecoder.involved(mode, of: experts).map { expert in
-        (expert, ExpertLink(expert: expert, sequence: id, pool: pool, settings: settings.link, logger: logger))
+      uniqueKeysWithValues: SequenceDecoder.involved(run.mode, of: experts).map { expert in
+        (expert, ExpertLink(expert: expert, sequence: run.id, pool: pool, settings: settings.link, logger: logger))
       })
     do {
       var scores: [TokenScore] = []
-      for start in stride(from: first - 1, to: tokens.count - 1, by: Self.scoringBlock) {
-        let block = start..<min(start + Self.scoringBlock, tokens.count - 1)
-        scores += try await scoreBlock(block, of: tokens, mode: mode, sequence: id, links: links)
+      for start in stride(from: run.first - 1, to: run.tokens.count - 1, by: Self.scoringBlock) {
+        try Task.checkCancellation()
+        let block = start..<min(start + Self.scoringBlock, run.tokens.count - 1)
+        scores += try await scoreBlock(block, of: run, links: links)
       }
-      await end(links, sequence: id)
+      await end(links, sequence: run.id)
       return scores
     } catch {
-      await end(links, sequence: id)
+      await end(links, sequence: run.id)
+      if let lost = error as? ExpertLink.Unavailable {
+        throw FusionRouteError.unavailable("expert \"\(lost.expert)\" cannot answer: \(lost.reason)")
+      }
       throw error
     }
   }
@@ -56,11 +103,12 @@ extension CoordinatorRuntime {
 
   /// Scores one block of positions: the router's rows at once, then of each expert the rows where it is selected.
   private func scoreBlock(
-    _ block: Range<Int>, of tokens: [Token], mode: DecodingMode, sequence: UInt64, links: [String: ExpertLink]
+    _ block: Range<Int>, of run: ScoringRun, links: [String: ExpertLink]
   ) async throws -> [TokenScore] {
     let rows = RowCollection()
+    let mode = run.mode
     _ = try await host.submit(
-      sequence: sequence, tokens: Array(tokens[..<block.upperBound]), wanted: Array(block), hidden: mode != .router
+      sequence: run.id, tokens: Array(run.tokens[..<block.upperBound]), wanted: Array(block), hidden: mode != .router
     ) { rows.put($0) }
     var selected: [Int: String] = [:]
     if mode != .router {
@@ -70,18 +118,9 @@ extension CoordinatorRuntime {
         selected[position] = experts[index]
       }
     }
-    var expertRows: [Int: LogitsRow] = [:]
-    let chain = TokenChain(tokens[..<block.upperBound])
-    for (expert, link) in links {
-      let positions = block.filter { selected[$0] == expert }
-      guard let last = positions.last else { continue }
-      var prefix = chain
-      prefix.truncate(to: last + 1)
-      let (result, _) = try await link.step(prefix, wants: positions.map { Step.Want(position: $0, fullRow: true) })
-      for (position, row) in zip(positions, result.rows) {
-        if case .full(let full) = row { expertRows[position] = full }
-      }
-    }
+    let expertRows = try await self.expertRows(
+      at: Dictionary(grouping: selected.keys.sorted(), by: { selected[$0] ?? "" }),
+      of: TokenChain(run.tokens[..<block.upperBound]), links: links)
     return try block.map { position in
       guard let router = rows[position]?.logits, mode == .router || expertRows[position] != nil else {
         throw FusionRouteError.internal("a model left out position \(position)")
@@ -89,40 +128,99 @@ extension CoordinatorRuntime {
       let scores = try LogProbabilities(
         router: mode == .noComplement ? nil : router,
         complementScale: mode == .fusion ? host.head.complementScale : 1, expert: expertRows[position],
-        chosen: tokens[position + 1], top: 1, vocabulary: self.router.vocabulary.size)
+        chosen: run.tokens[position + 1], top: max(1, run.alternatives), vocabulary: self.router.vocabulary.size)
       return TokenScore(
-        logProbability: scores.chosen, argmax: scores.top.first?.token ?? 0, expert: selected[position])
+        logProbability: scores.chosen.logProbability, argmax: scores.top.first?.token ?? 0,
+        expert: selected[position], routerLogit: router[scores.chosen.token], expertLogit: scores.chosen.expertLogit,
+        alternatives: scores.top.prefix(run.alternatives).map { TokenAlternative($0, routerLogit: router[$0.token]) })
+    }
+  }
+
+  /// Full rows by position; the experts compute theirs at the same time.
+  private func expertRows(
+    at positions: [String: [Int]], of chain: TokenChain, links: [String: ExpertLink]
+  ) async throws -> [Int: LogitsRow] {
+    try await withThrowingTaskGroup(of: [(Int, StepResult.Row)].self) { group in
+      for (expert, positions) in positions {
+        guard let link = links[expert], let last = positions.last else { continue }
+        group.addTask {
+          var prefix = chain
+          prefix.truncate(to: last + 1)
+          let (result, _) = try await link.step(prefix, wants: positions.map { Step.Want(position: $0, fullRow: true) })
+          return Array(zip(positions, result.rows))
+        }
+      }
+      return try await group.reduce(into: [:]) { rows, part in
+        for (position, row) in part { if case .full(let full) = row { rows[position] = full } }
+      }
     }
   }
 
   /// One expert's own scores, computed by its worker; nothing but the results travels.
-  private func scoreExpert(_ expert: String, _ tokens: [Token], first: Int) async throws -> [TokenScore] {
+  private func scoreExpert(_ expert: String, _ run: ScoringRun) async throws -> [TokenScore] {
     var scores: [TokenScore] = []
     var excluded: Set<ReplicaID> = []
-    let id = nextSequence()
-    while scores.count < tokens.count - first {
+    var reason = "it has no replica"
+    while scores.count < run.tokens.count - run.first {
       try Task.checkCancellation()
-      guard let (replica, _) = pool.place(expert, sequence: id, fingerprint: nil, excluding: excluded),
-        excluded.insert(replica).inserted
-      else { throw FusionRouteError.unavailable("expert \"\(expert)\" has no replica that could score") }
-      defer { pool.release(id, at: replica) }
+      let placed = try await pool.placeWaiting(
+        expert, sequence: run.id, excluding: excluded, until: MonotonicClock.now + configuration.expertWait.nanoseconds)
+      guard let replica = placed?.id else {
+        throw FusionRouteError.unavailable("expert \"\(expert)\" cannot score: \(reason)")
+      }
+      defer { pool.release(run.id, at: replica) }
+      guard excluded.insert(replica).inserted else {
+        throw FusionRouteError.unavailable("expert \"\(expert)\" cannot score: \(reason)")
+      }
       do {
         let parts = pool.score(
-          tokens, first: first + scores.count, topK: 0, fullRows: false, replica: replica,
+          run.tokens, first: run.first + scores.count, topK: run.width, fullRows: false, replica: replica,
           timeout: configuration.stepTimeout)
         for try await part in parts {
           guard case .scores(let reply, let payload) = part else { continue }
-          scores += zip(reply.logProbabilities, reply.argmaxes).map {
-            TokenScore(logProbability: $0, argmax: $1, expert: expert)
-          }
+          scores += try run.scores(of: reply, after: scores.count, expert: expert)
           pool.credit(payload, replica: replica)
         }
       } catch let error as FusionRouteError where error.code == .unavailable {
         // Lost in the middle: another replica goes on from where this one stopped.
-        continue
+        reason = error.message
       }
     }
     return scores
+  }
+}
+
+/// One scoring request.
+private struct ScoringRun: Sendable {
+  let tokens: [Token]
+  let first: Int
+  let mode: DecodingMode
+  let alternatives: Int
+  let id: UInt64
+  let vocabulary: Int
+
+  /// Largest logits to ask a worker for; at least one, since with them comes the normaliser.
+  var width: Int { min(max(1, alternatives), vocabulary) }
+
+  /// What a worker's reply says, which must go on where the last one ended.
+  func scores(of reply: ScoreReply, after count: Int, expert: String) throws -> [TokenScore] {
+    let width = reply.topK
+    guard reply.first == first + count, width == self.width,
+      count + reply.logProbabilities.count <= tokens.count - first
+    else { throw FusionRouteError.unavailable("its worker's reply does not fit what was asked") }
+    return reply.logProbabilities.indices.map { index in
+      let sum = reply.logSumExps[index]
+      let top = (index * width..<(index + 1) * width).map { entry in
+        TokenAlternative(
+          id: reply.topIDs[entry], logProbability: reply.topLogits[entry] - sum, expertLogit: reply.topLogits[entry])
+      }
+      let token = tokens[first + count + index]
+      let logProbability = reply.logProbabilities[index]
+      return TokenScore(
+        logProbability: logProbability, argmax: reply.argmaxes[index], expert: expert, routerLogit: nil,
+        expertLogit: top.first { $0.id == token }?.expertLogit ?? logProbability + sum,
+        alternatives: Array(top.prefix(alternatives)))
+    }
   }
 }
 

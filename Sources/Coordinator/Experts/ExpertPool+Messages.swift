@@ -42,7 +42,10 @@ extension ExpertPool: ServerHandler {
         state.registry.heartbeat(
           from: replica, progress: beat.progress ?? 0,
           batchBudget: UInt64(beat.batchBudgetMilliseconds ?? 0) * 1_000_000,
-          draining: beat.draining, now: now)
+          draining: beat.draining,
+          report: Replica.Report(
+            queued: beat.queued ?? 0, residentSequences: beat.residentSequences ?? 0, kvTokens: beat.kvTokens ?? 0,
+            evaluatedTokens: beat.evaluatedTokens ?? 0), now: now)
         return before == .serving && state.registry.replicas[replica]?.state == .draining
       }
       if drains { changed() }
@@ -55,7 +58,7 @@ extension ExpertPool: ServerHandler {
         missing.request, from: replica, with: .missing(HeldPrefix(length: missing.haveLength, hash: missing.haveHash)))
     case .failure(let failure):
       end(failure.request, from: replica, with: .failure(failure.code, message: failure.message))
-    case .scoreReply(let reply): receive(reply, from: replica, payload: payload)
+    case .scoreReply(let reply): receive(reply, from: replica, payload: payload, now: now)
     case .goodbye(let goodbye): lose(replica, reason: "it said goodbye: \(goodbye.reason)")
     default: logger.warning("a worker sent a message of the coordinator's", metadata: ["replica": "\(replica)"])
     }
@@ -220,13 +223,7 @@ extension ExpertPool: ServerHandler {
   }
 
   private func receive(_ chunk: RowChunk, from replica: ReplicaID, at peer: PeerID, payload: Int, now: UInt64) {
-    let score = state.withLock { state -> AsyncThrowingStream<ScorePart, any Error>.Continuation? in
-      guard let call = state.calls[chunk.request], call.replica == replica, case .score(let stream) = call.kind else {
-        return nil
-      }
-      return stream
-    }
-    if let score {
+    if let score = scoring(chunk.request, from: replica, now: now) {
       score.yield(.chunk(chunk, payload: payload))
       return
     }
@@ -234,16 +231,24 @@ extension ExpertPool: ServerHandler {
     advance(chunk.request, from: replica, now: now) { try $0.accept(chunk) }
   }
 
-  private func receive(_ reply: ScoreReply, from replica: ReplicaID, payload: Int) {
-    let stream = state.withLock { state -> AsyncThrowingStream<ScorePart, any Error>.Continuation? in
-      guard let call = state.calls[reply.request], call.replica == replica, case .score(let stream) = call.kind else {
-        return nil
-      }
-      return stream
-    }
-    guard let stream else { return }
+  private func receive(_ reply: ScoreReply, from replica: ReplicaID, payload: Int, now: UInt64) {
+    guard let stream = scoring(reply.request, from: replica, now: now) else { return }
     stream.yield(.scores(reply, payload: payload))
     if reply.last, take(reply.request) != nil { stream.finish() }
+  }
+
+  /// The consumer of a scoring request under way, whose time starts anew: its worker gets on.
+  private func scoring(
+    _ request: UInt64, from replica: ReplicaID, now: UInt64
+  ) -> AsyncThrowingStream<ScorePart, any Error>.Continuation? {
+    state.withLock { state in
+      guard var call = state.calls[request], call.replica == replica, case .score(let stream) = call.kind else {
+        return nil
+      }
+      call.deadline = now + call.timeout
+      state.calls[request] = call
+      return stream
+    }
   }
 
   // MARK: Life

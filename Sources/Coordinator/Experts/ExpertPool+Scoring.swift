@@ -10,6 +10,8 @@ enum ScorePart: Sendable {
 
 extension ExpertPool {
   /// Asks a replica to score tokens. The stream is fed under byte credits: a worker that is ahead of its consumer waits.
+  ///
+  /// - Parameter timeout: until the first part, and from each to the next.
   func score(
     _ tokens: [Token], first: Int, topK: Int, fullRows: Bool, replica: ReplicaID, timeout: Duration
   ) -> AsyncThrowingStream<ScorePart, any Error> {
@@ -19,8 +21,7 @@ extension ExpertPool {
         guard !state.closed, let peer = state.registry.peer(of: replica) else { return nil }
         let request = state.nextRequest
         state.nextRequest += 1
-        state.calls[request] = Call(
-          kind: .score(continuation), replica: replica, sent: now, deadline: now + timeout.nanoseconds)
+        state.calls[request] = Call(kind: .score(continuation), replica: replica, now: now, timeout: timeout)
         state.registry.callStarted(replica, now: now)
         return (request, peer)
       }

@@ -18,7 +18,16 @@ final class ExpertPool: Sendable {
     var kind: Kind
     let replica: ReplicaID
     let sent: UInt64
-    let deadline: UInt64
+    let timeout: UInt64
+    var deadline: UInt64
+
+    init(kind: Kind, replica: ReplicaID, now: UInt64, timeout: Duration) {
+      self.kind = kind
+      self.replica = replica
+      self.timeout = timeout.nanoseconds
+      sent = now
+      deadline = now + self.timeout
+    }
   }
 
   struct State {
@@ -98,7 +107,7 @@ final class ExpertPool: Sendable {
       guard !state.closed, !Task.isCancelled, let peer = state.registry.peer(of: replica) else { return nil }
       let now = MonotonicClock.now
       state.calls[request] = Call(
-        kind: .step(assembly, continuation), replica: replica, sent: now, deadline: now + timeout.nanoseconds)
+        kind: .step(assembly, continuation), replica: replica, now: now, timeout: timeout)
       state.registry.callStarted(replica, now: now)
       return peer
     }
@@ -162,6 +171,21 @@ final class ExpertPool: Sendable {
       else { return nil }
       state.registry.assign(sequence, to: id)
       return (id, replica.offer)
+    }
+  }
+
+  /// The same, waiting for one until `deadline` (nanoseconds) while there is none.
+  func placeWaiting(
+    _ expert: String, sequence: UInt64, fingerprint: SHA256Digest? = nil, excluding: Set<ReplicaID>,
+    until deadline: UInt64
+  ) async throws -> (id: ReplicaID, offer: ReplicaOffer)? {
+    while true {
+      try Task.checkCancellation()
+      if let placed = place(expert, sequence: sequence, fingerprint: fingerprint, excluding: excluding) {
+        return placed
+      }
+      guard MonotonicClock.now < deadline else { return nil }
+      await waitForChange(until: deadline)
     }
   }
 

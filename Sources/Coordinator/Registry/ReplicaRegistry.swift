@@ -71,6 +71,23 @@ public struct Replica: Sendable {
   public internal(set) var progress: UInt64 = 0
   public internal(set) var progressChanged: UInt64
   public internal(set) var batchBudget: UInt64 = 0
+  /// As of the last heartbeat.
+  public internal(set) var report = Report()
+
+  /// What a worker says of its decoder in a heartbeat.
+  public struct Report: Sendable, Equatable {
+    public var queued = 0
+    public var residentSequences = 0
+    public var kvTokens: UInt64 = 0
+    public var evaluatedTokens: UInt64 = 0
+
+    public init(queued: Int = 0, residentSequences: Int = 0, kvTokens: UInt64 = 0, evaluatedTokens: UInt64 = 0) {
+      self.queued = queued
+      self.residentSequences = residentSequences
+      self.kvTokens = kvTokens
+      self.evaluatedTokens = evaluatedTokens
+    }
+  }
 
   /// Share of its slots that is taken, for least-loaded placement.
   var load: Double { Double(assigned.count) / Double(max(1, offer.slots)) }
@@ -237,12 +254,15 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
 
   public mutating func sawFrame(from id: ReplicaID, now: UInt64) { replicas[id]?.lastFrame = now }
 
-  public mutating func heartbeat(from id: ReplicaID, progress: UInt64, batchBudget: UInt64, draining: Bool, now: UInt64)
-  {
+  public mutating func heartbeat(
+    from id: ReplicaID, progress: UInt64, batchBudget: UInt64, draining: Bool, report: Replica.Report = .init(),
+    now: UInt64
+  ) {
     guard var replica = replicas[id] else { return }
     replica.lastFrame = now
     if replica.progress != progress { (replica.progress, replica.progressChanged) = (progress, now) }
     replica.batchBudget = batchBudget
+    replica.report = report
     if draining, replica.state == .serving { replica.state = .draining }
     replicas[id] = replica
   }

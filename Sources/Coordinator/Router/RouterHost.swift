@@ -10,6 +10,7 @@ struct RouterOutput: Sendable {
   /// w = W h, [experts]; empty when the mode does not route.
   let weights: [Float]
   let evaluatedTokens: Int
+  let reusedTokens: Int
   let queueNanoseconds: UInt64
   let computeNanoseconds: UInt64
 }
@@ -45,7 +46,8 @@ final class RouterHost: Sendable {
     }
     return RouterOutput(
       logits: row.logits, weights: weights, evaluatedTokens: summary.evaluatedTokens,
-      queueNanoseconds: summary.queueNanoseconds, computeNanoseconds: summary.computeNanoseconds)
+      reusedTokens: summary.reusedTokens, queueNanoseconds: summary.queueNanoseconds,
+      computeNanoseconds: summary.computeNanoseconds)
   }
 
   /// Runs the decoder over `tokens`, handing over the rows of `wanted` positions on its thread.
@@ -59,6 +61,8 @@ final class RouterHost: Sendable {
           DecodeRequest(
             id: id, sequence: sequence, tokens: tokens, wanted: wanted, wantsHidden: hidden, deliver: deliver,
             completion: { continuation.resume(with: $0) }))
+        // A cancellation that came before the request was known there went by unheard.
+        if Task.isCancelled { decoder.cancel(request: id) }
       }
     } onCancel: {
       decoder.cancel(request: id)

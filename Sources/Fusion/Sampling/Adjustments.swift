@@ -1,9 +1,11 @@
 internal import Core
 
-/// What is added to the scores of single tokens: logit bias, then presence and frequency penalties.
+/// What is added to the scores of single tokens: logit bias, then presence and frequency penalties; banned tokens get −∞.
 struct Adjustments {
   private let bias: [Token: Float]
   private let penalties: [Token: Float]
+  /// Ascending: a grammar may ban nearly the whole vocabulary.
+  private let banned: [Token]
 
   /// Throws `FusionRouteError.badInput` for a token outside the vocabulary.
   init(_ parameters: SamplingParameters, history: History, banned: [Token], vocabulary: Int) throws {
@@ -12,12 +14,9 @@ struct Adjustments {
         throw FusionRouteError.badInput("\(what) has token \(token), outside the vocabulary of \(vocabulary)")
       }
     }
-    var bias = parameters.logitBias
-    for token in banned {
-      try check(token, "the list of banned tokens")
-      bias[token] = -.infinity
-    }
-    self.bias = bias
+    self.banned = zip(banned, banned.dropFirst()).allSatisfy(<) ? banned : Set(banned).sorted()
+    for end in [self.banned.first, self.banned.last] { if let end { try check(end, "the list of banned tokens") } }
+    bias = parameters.logitBias
     var penalties: [Token: Float] = [:]
     if parameters.presencePenalty != 0 || parameters.frequencyPenalty != 0 {
       for (token, count) in history.counts {
@@ -31,17 +30,27 @@ struct Adjustments {
     }
   }
 
-  func bias(of token: Token) -> Float? { bias[token] }
+  func bias(of token: Token) -> Float? { isBanned(token) ? -.infinity : bias[token] }
   func penalty(of token: Token) -> Float? { penalties[token] }
 
   func apply(to row: UnsafeMutableBufferPointer<Float>) {
     for (token, value) in bias { row[Int(token)] += value }
     for (token, value) in penalties { row[Int(token)] -= value }
+    for token in banned { row[Int(token)] = -.infinity }
+  }
+
+  private func isBanned(_ token: Token) -> Bool {
+    var (low, high) = (0, banned.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if banned[middle] < token { low = middle + 1 } else { high = middle }
+    }
+    return low < banned.count && banned[low] == token
   }
 
   /// `row` itself if there is nothing to add.
   func applied(to row: LogitsRow, vocabulary: Int) -> LogitsRow {
-    if bias.isEmpty && penalties.isEmpty { return row }
+    if bias.isEmpty && penalties.isEmpty && banned.isEmpty { return row }
     return LogitsRow(count: vocabulary) { out in
       _ = out.update(from: row.buffer.prefix(vocabulary))
       apply(to: out)

@@ -40,6 +40,9 @@ public struct SamplingParameters: Sendable, Equatable {
     self.logitBias = logitBias
   }
 
+  /// Whether top-k, top-p or min-p leave tokens out: then the set that is drawn from depends on every token's score.
+  public var isFiltered: Bool { temperature > 0 && (topK > 0 || topP < 1 || minP > 0) }
+
   /// Largest temperature accepted.
   public static let maximumTemperature: Float = 100
   /// Largest absolute presence or frequency penalty accepted.

@@ -2,12 +2,20 @@ public import Core
 
 /// Log-probabilities of softmax(c·r + e), or of the one row there is: without temperature, bias and penalties.
 public struct LogProbabilities: Sendable, Equatable {
-  /// Of the token that was asked for.
-  public var chosen: Float
+  /// A token with its probability and what it comes from.
+  public struct Entry: Sendable, Equatable {
+    public var token: Token
+    /// Natural logarithm.
+    public var logProbability: Float
+    /// r and e of the token; nil for a row that was not given.
+    public var routerLogit: Float?
+    public var expertLogit: Float?
+  }
+
+  /// The token that was asked for.
+  public var chosen: Entry
   /// The most probable tokens, by descending probability, then ascending id.
-  public var top: [(token: Token, logProbability: Float)] { zip(topIDs, topValues).map { ($0, $1) } }
-  private var topIDs: [Token]
-  private var topValues: [Float]
+  public var top: [Entry]
 
   /// - Parameters:
   ///   - router: r, nil where the expert alone decides.
@@ -30,8 +38,12 @@ public struct LogProbabilities: Sendable, Equatable {
     guard let best = kernels.topK(fused.buffer, count) else { throw fused.buffer.fault(in: "the fused row") }
     let sum = kernels.logSumExp(fused.buffer)
     guard sum.isFinite else { throw StepScorer.nothingLeft }
-    chosen = Float(Double(fused[token]) - sum)
-    topIDs = best.ids
-    topValues = best.values.map { Float(Double($0) - sum) }
+    func entry(_ token: Token) -> Entry {
+      Entry(
+        token: token, logProbability: Float(Double(fused[token]) - sum), routerLogit: router?[token],
+        expertLogit: expert?[token])
+    }
+    chosen = entry(token)
+    top = best.ids.map(entry)
   }
 }

@@ -31,7 +31,9 @@ extension DecoderCore {
     let others = active.count > 1 || monotonicNanoseconds() - lastStep < Self.stepMemoryNanoseconds
     let milliseconds = configuration.prefillMilliseconds * (others ? 1 : Self.idleFactor)
     let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk
-    var width = min(max(timed, Self.smallestChunk), context.batchLimit)
+    // llama.cpp's kernels take tokens in blocks: a chunk a little wider than a whole number of them costs one more.
+    let whole = timed / Self.smallestChunk * Self.smallestChunk
+    var width = min(max(whole, Self.smallestChunk), context.batchLimit)
     // No small remainder, which would cost a call of its own.
     if entry.remaining <= width + width / 4 { width = min(entry.remaining, context.batchLimit) }
     width = min(width, entry.remaining)

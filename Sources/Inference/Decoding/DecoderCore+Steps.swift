@@ -9,23 +9,33 @@ extension DecoderCore {
     return entry.remaining
   }
 
-  /// Evaluates all waiting steps, in rounds of runs over consecutive slots with equally many tokens each.
+  /// Evaluates every step that waits now, in runs over consecutive slots with equally many tokens each. Steps that come
+  /// meanwhile join the runs where they fit; they are not waited for.
   func runSteps() {
-    var ready = Set(active.filter { stepWidth($0) != nil }.map(\.serial))
-    while !ready.isEmpty {
-      let entries = active.filter { ready.contains($0.serial) }
+    var due = Set(active.filter { stepWidth($0) != nil }.map(\.serial))
+    while !due.isEmpty {
+      let entries = active.filter { stepWidth($0) != nil }
       let bySlot = Dictionary(uniqueKeysWithValues: entries.map { ($0.slot, $0.serial) })
+      let limit = min(context.batchLimit, context.outputLimit)
       let runs = StepPlanner.runs(
-        bySlot.keys.sorted(), maximumRun: min(context.batchLimit, context.outputLimit),
+        bySlot.keys.sorted(), maximumRun: min(limit, groupLimit()),
         fillable: { !self.model.information.isRecurrent && self.table.tokenCount(of: $0) > 0 },
         cost: { self.costs.milliseconds(sequences: $0) })
-      // Who has waited longest goes first.
-      for run in runs.sorted(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) {
-        // After a failure or a cancellation, look at the requests anew.
-        guard decode(run: run, bySlot) else { return }
-      }
-      ready.formIntersection(active.map(\.serial))
+      // Who has waited longest goes first, so that what is due now is done after at most as many runs.
+      guard let run = runs.min(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) else { return }
+      // After a failure or a cancellation, look at the requests anew.
+      guard decode(run: run, bySlot) else { return }
+      due.formIntersection(active.map(\.serial))
+      guard !due.isEmpty, absorb(mailbox.take(wait: false)) else { return }
+      due.formIntersection(active.map(\.serial))
     }
+  }
+
+  /// Most sequences in one run, see ``StepCosts/groupSize(of:)``.
+  func groupLimit() -> Int {
+    let stepping = Set(active.filter { stepWidth($0) != nil }.map(\.request.sequence))
+    let others = gathering.expected(besides: stepping, now: monotonicNanoseconds())
+    return costs.groupSize(of: stepping.count + others)
   }
 
   private func oldest(in run: ClosedRange<Int>, _ bySlot: [Int: UInt64]) -> UInt64 {

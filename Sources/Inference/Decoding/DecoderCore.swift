@@ -74,9 +74,7 @@ final class DecoderCore {
   }
 
   func run() {
-    while let messages = mailbox.take(wait: active.isEmpty && waiting.isEmpty) {
-      for message in messages { handle(message) }
-      placeWaiting()
+    while absorb(mailbox.take(wait: active.isEmpty && waiting.isEmpty)) {
       gather()
       publish()
       runSteps()
@@ -85,20 +83,27 @@ final class DecoderCore {
     shutDown()
   }
 
+  /// Takes messages in and finds places for requests; false once the decoder is to stop.
+  func absorb(_ messages: [DecoderMailbox.Message]?) -> Bool {
+    guard let messages else { return false }
+    for message in messages { handle(message) }
+    placeWaiting()
+    return true
+  }
+
   /// Waits a moment for steps that are likely to come, so that they are decoded with those that are here.
   private func gather() {
     let ready = active.count { stepWidth($0) != nil }
     guard ready > 0 else { return }
     let start = monotonicNanoseconds()
-    let expected = gathering.expected(besides: Set(active.map(\.request.sequence)), now: start)
+    let others = gathering.expected(besides: Set(active.map(\.request.sequence)), now: start)
+    let expected = min(others, groupLimit() - ready)
     let wait = gathering.wait(
       ready: ready, expected: expected, cost: { self.costs.milliseconds(sequences: $0) })
     guard wait > 0 else { return }
     var now = start
-    while active.count < ready + expected, now < start + wait {
-      guard let messages = mailbox.take(nanoseconds: start + wait - now) else { return }
-      for message in messages { handle(message) }
-      placeWaiting()
+    while active.count(where: { stepWidth($0) != nil }) < ready + expected, now < start + wait {
+      guard absorb(mailbox.take(nanoseconds: start + wait - now)) else { return }
       now = monotonicNanoseconds()
     }
     gathering.record(gathered: active.count { stepWidth($0) != nil } > ready)

@@ -1,0 +1,4 @@
+/// This software.
+public enum Software {
+  public static let version = "0.1.0"
+}
