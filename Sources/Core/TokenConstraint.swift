@@ -1,5 +1,3 @@
-public import Core
-
 /// Which tokens may come next; a value that grows with the accepted tokens.
 ///
 /// The decoder first takes the best token of all and asks ``allows(_:)`` for it alone: if it is allowed it is also the
