@@ -8,6 +8,7 @@ no queue, which must refuse what comes second. Prints a line for each check; exi
 
 import argparse
 import asyncio
+import json
 import math
 import sys
 import time
@@ -120,6 +121,14 @@ def completions(client):
     )
 
 
+LIST = {
+    "type": "object",
+    "properties": {"items": {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1, "maxItems": 3}},
+    "required": ["items"],
+    "additionalProperties": False,
+}
+
+
 class Answer(BaseModel):
     name: str
     count: int
@@ -128,18 +137,30 @@ class Answer(BaseModel):
 
 def structured(client):
     options = dict(model=MODEL, messages=[{"role": "user", "content": "a name, a count and whether you are happy, as JSON"}])
-    parsed = client.chat.completions.parse(**options, response_format=Answer, temperature=0, max_tokens=200)
-    choice = parsed.choices[0]
-    # A random model may count for ever; what ends is valid.
-    check(
-        "an answer of a schema is parsed",
-        choice.finish_reason == "length" or isinstance(choice.message.parsed, Answer),
-        choice.message.content,
-    )
-    any_object = client.chat.completions.create(
-        **options, response_format={"type": "json_object"}, temperature=0, max_tokens=16
-    )
-    check("an object begins as one", any_object.choices[0].message.content.lstrip().startswith("{"))
+    parsed = 0
+    for seed in range(10):
+        try:
+            answer = client.chat.completions.parse(**options, response_format=Answer, seed=seed, max_tokens=300)
+        except openai.LengthFinishReasonError:
+            # A random model may go on for ever.
+            continue
+        check("an answer of a schema is parsed", isinstance(answer.choices[0].message.parsed, Answer))
+        parsed += 1
+    check("most answers end", parsed >= 5, parsed)
+    options["response_format"] = {"type": "json_object"}
+    whole = client.chat.completions.create(**options, seed=1, max_tokens=16).choices[0].message.content
+    check("an object begins as one", whole.lstrip().startswith("{"), whole)
+    options["response_format"] = {"type": "json_schema", "json_schema": {"name": "list", "schema": LIST, "strict": True}}
+    stream = client.chat.completions.create(**options, seed=2, max_tokens=300, stream=True)
+    text, reason = "", None
+    for chunk in stream:
+        text += chunk.choices[0].delta.content or ""
+        reason = chunk.choices[0].finish_reason or reason
+    value = json.loads(text) if reason == "stop" else None
+    check("a schema holds in streams", reason == "length" or set(value) == {"items"} and 1 <= len(value["items"]) <= 3, text)
+    options["response_format"]["json_schema"]["schema"] = {"type": "object", "patternProperties": {"(?=a)a": {}}}
+    error = raises(openai.BadRequestError, lambda: client.chat.completions.create(**options))
+    check("what a grammar cannot say is refused by name", error.param == "response_format.json_schema.schema", repr(error))
 
 
 def errors(client, url):

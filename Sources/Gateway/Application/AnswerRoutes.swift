@@ -1,5 +1,6 @@
 internal import Coordinator
 internal import Core
+internal import Fusion
 internal import HTTPTypes
 internal import Hummingbird
 internal import Inference
@@ -16,7 +17,7 @@ struct AnswerRoutes: Sendable {
         body.fields, body: body.bytes, experts: environment.experts, vocabulary: coordinator.router.vocabulary.size)
       let router = coordinator.router
       try check(chat.messages.reduce(0) { $0 + $1.content.utf8.count }, of: "messages", model: chat.options.model)
-      let tokens = try await tokenizing("messages") { try router.promptTokens(chat: chat.messages) }
+      let tokens = try await offloading("messages") { try router.promptTokens(chat: chat.messages) }
       return (chat.options, .chat, false, [AnswerPlan.Prompt(tokens: tokens)])
     }
   }
@@ -29,7 +30,7 @@ struct AnswerRoutes: Sendable {
         try check(text.utf8.count, of: "prompt", model: completion.options.model)
       }
       let texts = environment.texts
-      let prompts = try await tokenizing("prompt") { try completion.prompts.map { try Self.prompt($0, texts: texts) } }
+      let prompts = try await offloading("prompt") { try completion.prompts.map { try Self.prompt($0, texts: texts) } }
       return (completion.options, .completion, completion.echoes, prompts)
     }
   }
@@ -51,7 +52,8 @@ struct AnswerRoutes: Sendable {
     options: AnswerOptions, form: AnswerPlan.Form, echoes: Bool, prompts: [AnswerPlan.Prompt]
   )
 
-  private func tokenizing<R: Sendable>(_ param: String, _ work: @escaping @Sendable () throws -> R) async throws -> R {
+  /// Work that a field causes, and whose errors are about it.
+  private func offloading<R: Sendable>(_ param: String, _ work: @escaping @Sendable () throws -> R) async throws -> R {
     do {
       return try await environment.offloading(work)
     } catch {
@@ -87,12 +89,23 @@ struct AnswerRoutes: Sendable {
       template: AnswerPlan.Template(
         defaultMaximumTokens: environment.configuration.defaultMaximumTokens,
         onExpertLoss: environment.configuration.onExpertLoss, client: context.client(user: decoded.options.user),
-        deadline: try deadline(request), trace: context.trace, constraint: nil))
+        deadline: try deadline(request), trace: context.trace, constraint: try await constraint(decoded.options.format))
+    )
     try check(plan)
     let run = AnswerRun(
       plan, environment: environment, context: context, route: route, body: environment.log == nil ? [] : body.bytes,
       share: body.share, monitor: try await context.monitor())
     return plan.options.streams ? try await stream(run) : try await whole(run)
+  }
+
+  private func constraint(_ format: ResponseFormat) async throws -> (any TokenConstraint)? {
+    let router = coordinator.router
+    switch format {
+    case .text: return nil
+    case .jsonObject: return try await environment.offloading { try Grammar.json(model: router).makeConstraint() }
+    case .jsonSchema(let schema, let path):
+      return try await offloading(path) { try Grammar.jsonSchema(schema, model: router).makeConstraint() }
+    }
   }
 
   private func whole(_ run: AnswerRun) async throws -> Response {

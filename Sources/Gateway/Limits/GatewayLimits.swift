@@ -1,4 +1,4 @@
-/// Bounds that no configuration changes. Those of one request's JSON are ``JSONParser``'s.
+/// Bounds that no configuration changes. Those of one request's JSON are `JSONParser`'s.
 enum GatewayLimits {
   // MARK: One request
 
