@@ -39,6 +39,11 @@ let package = Package(
     .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
     .package(url: "https://github.com/swift-server/async-http-client", exact: "1.37.0"),
+    // Under Hummingbird; the gateway's own channel handlers speak to them.
+    .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-extras", exact: "1.35.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
   ],
   targets: [
     // System libraries.
@@ -97,7 +102,14 @@ let package = Package(
       dependencies: [
         "Core", "Fusion", "Inference", "Coordinator",
         .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HummingbirdTLS", package: "hummingbird"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
@@ -117,6 +129,12 @@ let package = Package(
       linkerSettings: llamaLibraries + [
         .linkedLibrary("llama"), .linkedLibrary("ggml"), .linkedLibrary("ggml-base"), .linkedLibrary("ggml-cpu"),
       ]),
+    .target(
+      name: "TestSupport",
+      dependencies: [
+        "Core", "Fusion", "Inference", "ModelFiles", "Worker", "Coordinator",
+        .product(name: "Logging", package: "swift-log"),
+      ], path: "Tests/TestSupport", swiftSettings: strict),
     tests("CoreTests", of: ["Core"]),
     tests("FusionTests", of: ["Fusion", "Core"]),
     tests("WireTests", of: ["Wire", "Core"]),
@@ -129,9 +147,11 @@ let package = Package(
     tests(
       "GatewayTests",
       of: [
-        "Gateway", "Core", "Fusion", "Coordinator", "Inference", "ModelFiles",
-        .product(name: "HummingbirdTesting", package: "hummingbird"),
+        "Gateway", "Core", "Fusion", "Coordinator", "Inference", "ModelFiles", "TestSupport", "llama-oracle",
+        "fusionroute",
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ]),
     tests(
       "CommandTests", of: ["fusionroute", "Core", "Fusion", "Coordinator", "Launch", "ModelFiles", "Inference"]),
@@ -140,7 +160,7 @@ let package = Package(
       of: [
         "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch",
         "fusionroute",
-        "llama-oracle",
+        "llama-oracle", "TestSupport",
       ]),
   ],
   swiftLanguageModes: [.v6],

@@ -1,5 +1,5 @@
 internal import Core
-internal import Fusion
+public import Fusion
 internal import Logging
 
 extension CoordinatorRuntime {
@@ -49,7 +49,7 @@ extension CoordinatorRuntime {
   }
 
   /// Tokens a sequence may have in a mode: the least context of the models it may meet.
-  private func contextLimit(for mode: DecodingMode) -> Int {
+  public func contextLimit(for mode: DecodingMode) -> Int {
     let experts = Set(SequenceDecoder.involved(mode, of: host.head.experts))
     let least = pool.state.withLock { state in
       state.registry.replicas.values.filter { experts.contains($0.offer.expert) }.map(\.offer.context).min()

@@ -1,18 +1,24 @@
 import Core
 import Foundation
 import Inference
-import ModelFiles
+package import ModelFiles
 
 /// A router, its head and experts on disk, all of one vocabulary.
-struct TestModels: Sendable {
-  var router: String
-  var head: String
+package struct TestModels: Sendable {
+  package var router: String
+  package var head: String
   /// In the head's order.
-  var experts: [(name: String, path: String)]
+  package var experts: [(name: String, path: String)]
+
+  package init(router: String, head: String, experts: [(name: String, path: String)]) {
+    self.router = router
+    self.head = head
+    self.experts = experts
+  }
 
   /// Generated models: experts are perturbations of one another, so that they agree often but not always, and the head
   /// is calibrated so that all of them are selected.
-  static func make(
+  package static func make(
     in scratch: Scratch, recipe: ModelRecipe = ModelRecipe(), experts count: Int = 3, strength: Float = 0.3,
     complementScale: Float = 1
   ) throws -> TestModels {
@@ -34,7 +40,7 @@ struct TestModels: Sendable {
   }
 
   /// Hidden states of a model along random tokens.
-  static func hiddenStates(of path: String, tokens count: Int = 128) throws -> [[Float]] {
+  package static func hiddenStates(of path: String, tokens count: Int = 128) throws -> [[Float]] {
     let model = try Model.load(path: path)
     let decoder = try BatchingDecoder(
       model: model, configuration: DecoderConfiguration(slots: 1, contextPerSequence: 256, hiddenStates: true))
@@ -53,14 +59,14 @@ struct TestModels: Sendable {
 }
 
 /// A value behind a lock, for callbacks.
-final class LockedBox<Value>: @unchecked Sendable {
+package final class LockedBox<Value>: @unchecked Sendable {
   // Unchecked: every access holds the lock.
   private let lock = NSLock()
   private var value: Value
 
-  init(_ value: Value) { self.value = value }
+  package init(_ value: Value) { self.value = value }
 
-  func withValue<R>(_ body: (inout Value) throws -> R) rethrows -> R {
+  package func withValue<R>(_ body: (inout Value) throws -> R) rethrows -> R {
     lock.lock()
     defer { lock.unlock() }
     return try body(&value)

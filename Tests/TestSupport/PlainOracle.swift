@@ -1,16 +1,16 @@
-import Core
-import Foundation
+package import Core
+package import Foundation
 
 /// Rows of logits from plain llama.cpp calls, one token at a time, in a process of its own that shares no code with the
 /// runtime.
-struct PlainOracle {
+package struct PlainOracle {
   /// [position][vocabulary] logits after each of `tokens`.
-  static func rows(model: String, tokens: [Token]) throws -> [[Float]] {
+  package static func rows(model: String, tokens: [Token]) throws -> [[Float]] {
     try rows(arguments: [model], tokens: tokens)
   }
 
   /// The same, and [position][width]: what the output matrix multiplies.
-  static func rowsAndHidden(model: String, tokens: [Token]) throws -> (rows: [[Float]], hidden: [[Float]]) {
+  package static func rowsAndHidden(model: String, tokens: [Token]) throws -> (rows: [[Float]], hidden: [[Float]]) {
     let file = FileManager.default.temporaryDirectory.appendingPathComponent(
       "fr-hidden-\(UInt64.random(in: 0...(.max)))")
     defer { try? FileManager.default.removeItem(at: file) }
@@ -39,8 +39,8 @@ struct PlainOracle {
 }
 
 /// A child process with its input, run to its end.
-enum TestProcess {
-  static func run(
+package enum TestProcess {
+  package static func run(
     _ executable: URL, _ arguments: [String], input: Data = Data(), environment: [String: String] = [:]
   ) throws -> (status: Int32, output: Data, errors: String) {
     // Files, not pipes: neither side can wait for the other.
@@ -64,8 +64,8 @@ enum TestProcess {
 }
 
 /// Where the build put its executables.
-enum TestBinaries {
-  static func url(_ name: String) -> URL {
+package enum TestBinaries {
+  package static func url(_ name: String) -> URL {
     let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
     let folder = (bundle ?? URL(fileURLWithPath: CommandLine.arguments[0])).deletingLastPathComponent()
     return folder.appendingPathComponent(name)

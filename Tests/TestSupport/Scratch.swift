@@ -1,11 +1,11 @@
 import Core
-import Foundation
+package import Foundation
 
 /// A directory of its own for a test, removed at the end.
-final class Scratch: Sendable {
-  let url: URL
+package final class Scratch: Sendable {
+  package let url: URL
 
-  init(_ name: String = "test") throws {
+  package init(_ name: String = "test") throws {
     // Short, since socket paths must be.
     url = FileManager.default.temporaryDirectory.appendingPathComponent(
       "fr-\(name)-\(UInt32.random(in: 0...UInt32.max))")
@@ -14,5 +14,5 @@ final class Scratch: Sendable {
 
   deinit { try? FileManager.default.removeItem(at: url) }
 
-  func path(_ name: String) -> String { url.appendingPathComponent(name).path }
+  package func path(_ name: String) -> String { url.appendingPathComponent(name).path }
 }

@@ -1,20 +1,20 @@
-import Coordinator
+package import Coordinator
 import Core
 import Foundation
 import Fusion
 import Inference
-import Logging
-import Worker
+package import Logging
+package import Worker
 
 /// A coordinator and its workers in this process, talking over a real socket.
-final class InProcessCluster: Sendable {
-  let coordinator: CoordinatorRuntime
-  let endpoint: String
-  let scratch: Scratch
+package final class InProcessCluster: Sendable {
+  package let coordinator: CoordinatorRuntime
+  package let endpoint: String
+  package let scratch: Scratch
   private let workers = LockedBox<[(name: String, runtime: WorkerRuntime, task: Task<Void, any Error>)]>([])
   private let logger: Logger
 
-  init(
+  package init(
     _ models: TestModels, scratch: Scratch, context: Int = 512, slots: Int = 4, logLevel: Logger.Level = .error,
     configure: (inout CoordinatorConfiguration) -> Void = { _ in }
   ) throws {
@@ -33,12 +33,12 @@ final class InProcessCluster: Sendable {
     self.slots = slots
   }
 
-  let context: Int
-  let slots: Int
+  package let context: Int
+  package let slots: Int
 
   /// Starts one replica of an expert.
   @discardableResult
-  func startWorker(
+  package func startWorker(
     _ name: String, model: String, configure: (inout WorkerConfiguration) -> Void = { _ in }
   ) throws -> WorkerRuntime {
     var configuration = WorkerConfiguration(expert: name, model: model, coordinators: [endpoint])
@@ -51,18 +51,18 @@ final class InProcessCluster: Sendable {
     return runtime
   }
 
-  func startAll(_ models: TestModels, replicas: Int = 1) async throws {
+  package func startAll(_ models: TestModels, replicas: Int = 1) async throws {
     for (name, path) in models.experts {
       for _ in 0..<replicas { try startWorker(name, model: path) }
     }
     try await coordinator.waitUntilReady(timeout: .seconds(60))
   }
 
-  func drain(_ name: String) {
+  package func drain(_ name: String) {
     workers.withValue { $0.first { $0.name == name } }?.runtime.drain()
   }
 
-  func stop() async {
+  package func stop() async {
     await coordinator.shutdown()
     for worker in workers.withValue({ $0 }) {
       worker.runtime.drain()
@@ -71,7 +71,9 @@ final class InProcessCluster: Sendable {
   }
 
   /// The whole answer to one request.
-  func answer(_ request: GenerationRequest) async throws -> (tokens: [GeneratedToken], summary: GenerationSummary) {
+  package func answer(_ request: GenerationRequest) async throws -> (
+    tokens: [GeneratedToken], summary: GenerationSummary
+  ) {
     var tokens: [GeneratedToken] = []
     var summary: GenerationSummary?
     for try await event in coordinator.generate(request) {
@@ -86,7 +88,7 @@ final class InProcessCluster: Sendable {
 }
 
 /// Runs `body` with a running cluster and stops it whatever happens.
-func withCluster<R>(
+package func withCluster<R>(
   _ models: TestModels, scratch: Scratch, context: Int = 512, slots: Int = 4, replicas: Int = 1,
   logLevel: Logger.Level = .error, configure: (inout CoordinatorConfiguration) -> Void = { _ in },
   _ body: (InProcessCluster) async throws -> R

@@ -1,0 +1,55 @@
+internal import Coordinator
+internal import Core
+internal import Logging
+internal import NIOPosix
+
+/// What all requests of a server share.
+final class GatewayEnvironment: Sendable {
+  let configuration: GatewayConfiguration
+  let coordinator: CoordinatorRuntime
+  let logger: Logger
+  let policy: HostPolicy
+  /// nil: everybody may.
+  let keys: APIKeys?
+  let metrics = GatewayMetrics()
+  let gate = DrainGate()
+  let bodies = BodyBudget(limit: GatewayLimits.bodies)
+  let connections: ConnectionCount
+  let log: RequestLog?
+  let texts: TokenTexts
+  /// Unix time in seconds.
+  let started = UnixTime.now.seconds
+
+  /// Throws `badInput` for files that cannot be used.
+  init(configuration: GatewayConfiguration, coordinator: CoordinatorRuntime, logger: Logger) throws {
+    self.configuration = configuration
+    self.coordinator = coordinator
+    self.logger = logger
+    policy = HostPolicy(configuration)
+    keys = try configuration.apiKeys.map { try APIKeys(path: $0, logger: logger) }
+    let descriptors = DescriptorLimit.raise()
+    let limit = DescriptorLimit.connections(
+      wanted: configuration.maximumConnections, descriptors: descriptors, reserved: GatewayLimits.reservedDescriptors)
+    if limit < configuration.maximumConnections {
+      logger.warning(
+        "fewer connections than configured: the limit of open files is too low",
+        metadata: ["connections": "\(limit)", "files": "\(descriptors)"])
+    }
+    connections = ConnectionCount(limit: limit)
+    log = try configuration.requestLog.map { try RequestLog(path: $0, logger: logger) }
+    texts = TokenTexts(vocabulary: coordinator.router.vocabulary)
+  }
+
+  /// Experts that requests may name, those of the head first.
+  var experts: [String] { coordinator.status().experts.map(\.name) }
+
+  /// Runs what takes long on a thread of its own pool: a text of some megabytes takes the tokeniser seconds.
+  func offloading<R: Sendable>(_ work: @escaping @Sendable () throws -> R) async throws -> R {
+    try await NIOThreadPool.singleton.runIfActive(work)
+  }
+
+  /// An error as clients may see it.
+  func told(_ error: any Error, param: String? = nil) -> GatewayError {
+    GatewayError(error, param: param, retryAfter: coordinator.retryAfter, hiding: [coordinator.router.path])
+  }
+}
