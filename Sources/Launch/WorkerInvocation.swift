@@ -9,10 +9,11 @@ public struct WorkerInvocation: Sendable, Equatable {
   /// Keys directory and the name of the worker's key in it.
   public var keys: (directory: String, name: String)?
   public var logLevel: String
+  public var logFormat: String
 
   public init(
     expert: ClusterFile.Expert, coordinators: [String], hostName: String, cluster: ClusterFile,
-    keyName: String?, logLevel: String
+    keyName: String?, logLevel: String, logFormat: String
   ) {
     self.expert = expert
     self.coordinators = coordinators
@@ -21,6 +22,7 @@ public struct WorkerInvocation: Sendable, Equatable {
     supervision = cluster.supervision
     keys = cluster.keys.flatMap { directory in keyName.map { (directory, $0) } }
     self.logLevel = logLevel
+    self.logFormat = logFormat
   }
 
   /// Arguments for `fusionroute`; the process ends when its stdin does.
@@ -34,7 +36,8 @@ public struct WorkerInvocation: Sendable, Equatable {
       "--slots", "\(engine.slots)", "--kv", engine.kv.rawValue, "--host-name", hostName,
       "--orphan-after", Quantity.text(supervision.orphanAfter),
       // Less than the grace that the supervisor gives, so that a draining worker says goodbye before it is killed.
-      "--drain-time", Quantity.text(supervision.grace * 0.8), "--log-level", logLevel, "--exit-with-stdin",
+      "--drain-time", Quantity.text(supervision.grace * 0.8), "--log-level", logLevel, "--log-format",
+      logFormat, "--exit-with-stdin",
     ]
     if !reproducible { arguments.append("--no-reproducible") }
     if let keys { arguments += ["--keys", keys.directory, "--key", keys.name] }

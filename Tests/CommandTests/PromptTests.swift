@@ -127,7 +127,7 @@ import Testing
     cluster.keys = "/keys"
     let invocation = WorkerInvocation(
       expert: cluster.experts[0], coordinators: ["ipc:///a", "tcp://127.0.0.1:1"], hostName: "h1", cluster: cluster,
-      keyName: "h1", logLevel: "debug")
+      keyName: "h1", logLevel: "debug", logFormat: "json")
     #expect(invocation.arguments.first == "worker")
     let worker = try WorkerCommand.parse(Array(invocation.arguments.dropFirst()))
     #expect(worker.expert == "math" && worker.model == "/m m.gguf" && worker.lora == "/l.gguf")
@@ -136,7 +136,7 @@ import Testing
     #expect(worker.coordinator == ["ipc:///a", "tcp://127.0.0.1:1"])
     #expect(worker.orphanAfter.duration == .milliseconds(1500) && worker.drainTime.duration == .seconds(8))
     #expect(worker.keys == "/keys" && worker.key == "h1" && worker.exitWithStdin)
-    #expect(worker.output.logLevel?.level == .debug)
+    #expect(worker.output.logLevel?.level == .debug && worker.output.logFormat == .json)
   }
 
   @Test(arguments: [

@@ -12,17 +12,10 @@ import Testing
 
   init() throws { models = try ToyModels.shared.get() }
 
-  /// So that answers do not end before their maximum.
-  func withoutEnd() throws -> [String] {
-    let vocabulary = try Model.load(path: models.path("router.gguf")).vocabulary
-    return (0..<Token(vocabulary.size)).filter { vocabulary.isEndOfGeneration($0) }
-      .flatMap { ["--logit-bias", "\($0)=-inf"] }
-  }
-
   @Test func jsonKeepsTheContract() async throws {
     let file = try models.cluster("contract")
     let result = try await Product.run(
-      ["run", "-c", file, "--prompt", "Hello there", "--max-tokens", "24", "--format", "json"] + withoutEnd())
+      ["run", "-c", file, "--prompt", "Hello there", "--max-tokens", "24", "--format", "json"] + models.withoutEnd())
     #expect(result.code == 0 && result.errors.isEmpty, "\(result.errors)")
     let order = ["prompt_tokens", "tokens", "text", "finish_reason", "usage", "timing"].map { "\"\($0)\":" }
     let places = order.map { result.output.range(of: $0)?.lowerBound }
@@ -41,7 +34,7 @@ import Testing
     #expect(answer.prompt_tokens == (model.vocabulary.addsBeginningOfSequence ? [beginning] : []) + bare)
     // As text, the same answer and a line feed, and nothing else.
     let text = try await Product.run(
-      ["run", "-c", file, "--prompt", "Hello there", "--max-tokens", "24"] + withoutEnd())
+      ["run", "-c", file, "--prompt", "Hello there", "--max-tokens", "24"] + models.withoutEnd())
     #expect(text.output == answer.text + "\n" && text.errors.isEmpty)
     #expect(!FileManager.default.fileExists(atPath: models.path("contract.sock")))
   }

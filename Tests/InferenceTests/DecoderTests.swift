@@ -289,14 +289,27 @@ import Testing
     let decoder = try BatchingDecoder(
       model: model, configuration: .init(slots: 1, contextPerSequence: 4096, prefillMilliseconds: 2))
     let tokens = randomTokens(4000, vocabulary: model.vocabulary.size, seed: 91)
-    let long = Task { try await decoder.decode(sequence: 1, tokens, id: 1001) }
-    let queued = Task { try await decoder.decode(sequence: 2, tokens, id: 1002) }
-    while decoder.statistics.evaluatedTokens == 0 { try await Task.sleep(for: .milliseconds(1)) }
-    decoder.cancel(request: 1002)
-    decoder.cancel(request: 1001)
-    decoder.cancel(request: 77)
-    await #expect(throws: FusionRouteError.self) { _ = try await long.value }
-    await #expect(throws: FusionRouteError.self) { _ = try await queued.value }
+    // Cancelled at the first row, on the decoder's own thread: neither too early nor too late on any machine.
+    let bothQueued = DispatchSemaphore(value: 0)
+    let (results, continuation) = AsyncStream<Result<DecodeSummary, FusionRouteError>>.makeStream()
+    decoder.submit(
+      DecodeRequest(
+        id: 1001, sequence: 1, tokens: tokens, wanted: [0],
+        deliver: { _ in
+          bothQueued.wait()
+          for id: UInt64 in [1002, 1001, 77] { decoder.cancel(request: id) }
+        }, completion: { continuation.yield($0) }))
+    decoder.submit(
+      DecodeRequest(
+        id: 1002, sequence: 2, tokens: tokens, wanted: [0], deliver: { _ in },
+        completion: { continuation.yield($0) }))
+    bothQueued.signal()
+    var cancelled = 0
+    for await result in results.prefix(2) {
+      #expect(throws: FusionRouteError.self) { _ = try result.get() }
+      cancelled += 1
+    }
+    #expect(cancelled == 2)
     #expect(decoder.statistics.evaluatedTokens < 4000)
     // The state is sound afterwards.
     let short = Array(tokens[..<50])

@@ -196,7 +196,10 @@ import Testing
     ("endless grace", least + "gateway: { shutdown_grace: forever }\n", ["\"forever\""]),
     ("origin without scheme", least + "gateway: { allowed_origins: app.example }\n", ["app.example", "https://HOST"]),
     ("origin with path", least + "gateway: { allowed_origins: [\"https://a.example/x\"] }\n", ["https://a.example/x"]),
-    ("every origin", least + "gateway: { allowed_origins: \"*\" }\n", ["\"allowed_origins\" is \"*\""]),
+    (
+      "a pattern of origins", least + "gateway: { allowed_origins: \"https://*.example\" }\n",
+      ["\"allowed_origins\" is \"https://*.example\""]
+    ),
     ("two logs in one file", least + "gateway: { request_log: a.log, trace: ./a.log }\n", ["the same file"]),
     ("a list for the section", least + "gateway: [api_keys]\n", ["cluster.yaml:7:", "mapping"]),
   ]
@@ -217,9 +220,11 @@ import Testing
           tls_certificate: chain.pem
           tls_key: /etc/ssl/key.pem
           allowed_origins: [https://App.example:443, "http://[::1]:3000"]
+          allowed_hosts: ai.example
           max_body: 1MiB
           max_connections: 10
           queue_limit: 0
+          client_queue_limit: 3
           request_deadline: 2min
           default_max_tokens: 16
           shutdown_grace: 0s
@@ -231,9 +236,11 @@ import Testing
     gateway.certificate = "/srv/cluster/chain.pem"
     gateway.privateKey = "/etc/ssl/key.pem"
     gateway.allowedOrigins = ["https://app.example", "http://[::1]:3000"]
+    gateway.allowedHosts = ["ai.example"]
     gateway.maximumBody = 1 << 20
     gateway.maximumConnections = 10
     gateway.queueLimit = 0
+    gateway.clientQueueLimit = 3
     gateway.requestDeadline = .seconds(120)
     gateway.defaultMaximumTokens = 16
     gateway.shutdownGrace = .zero

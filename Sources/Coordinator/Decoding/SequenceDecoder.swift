@@ -143,7 +143,7 @@ final class SequenceDecoder {
     if request.mode.usesRouter { router.release(id) }
   }
 
-  /// Lets experts read the prompt, its last token left out, since its logits come with the first step.
+  /// Lets experts read the prompt and keep the row after it: whichever is selected first has its answer ready.
   private func warm() async {
     let warms =
       switch request.warm {
@@ -151,10 +151,8 @@ final class SequenceDecoder {
       case .selected: false
       case .auto: settings.warmsAtArrival
       }
-    guard warms, chain.count > 1, request.maximumTokens > 0 else { return }
-    var prompt = chain
-    prompt.truncate(to: chain.count - 1)
-    for link in links.values { await link.prepare(prompt, trace: trace) }
+    guard warms, request.maximumTokens > 0 else { return }
+    for link in links.values { await link.prepare(chain, keepingRowAt: chain.count - 1, trace: trace) }
   }
 
   // MARK: Bookkeeping

@@ -7,7 +7,7 @@ struct TokenRoutes: Sendable {
   let environment: GatewayEnvironment
 
   private enum Source: Sendable {
-    case text(String, special: Bool)
+    case text(String, addSpecial: Bool, parseSpecial: Bool)
     case chat([ChatMessage])
   }
 
@@ -21,8 +21,8 @@ struct TokenRoutes: Sendable {
     do {
       tokens = try await environment.offloading {
         switch source {
-        case .text(let text, let special):
-          try router.vocabulary.tokenize(text, addSpecial: special, parseSpecial: true)
+        case .text(let text, let addSpecial, let parseSpecial):
+          try router.vocabulary.tokenize(text, addSpecial: addSpecial, parseSpecial: parseSpecial)
         case .chat(let messages): try router.promptTokens(chat: messages)
         }
       }
@@ -48,10 +48,12 @@ struct TokenRoutes: Sendable {
   /// llama.cpp's `content` adds no special tokens by itself, vLLM's `prompt` does.
   private static func source(_ fields: FieldReader) throws -> Source {
     if let text = try fields.string("content") {
-      return .text(text, special: try fields.bool("add_special") ?? false)
+      return .text(
+        text, addSpecial: try fields.bool("add_special") ?? false,
+        parseSpecial: try fields.bool("parse_special") ?? true)
     }
     if let text = try fields.string("prompt") {
-      return .text(text, special: try fields.bool("add_special_tokens") ?? true)
+      return .text(text, addSpecial: try fields.bool("add_special_tokens") ?? true, parseSpecial: true)
     }
     guard fields["messages"] != nil else {
       throw GatewayError.invalid("content", "content is missing: give content, prompt or messages")

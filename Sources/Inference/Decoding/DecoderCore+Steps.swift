@@ -9,23 +9,35 @@ extension DecoderCore {
     return entry.remaining
   }
 
-  /// Evaluates all waiting steps, in rounds of runs over consecutive slots with equally many tokens each.
+  /// Evaluates every step that waits now, in runs over consecutive slots with equally many tokens each. Steps that come
+  /// meanwhile join the runs where they fit; they are not waited for.
   func runSteps() {
-    var ready = Set(active.filter { stepWidth($0) != nil }.map(\.serial))
-    while !ready.isEmpty {
-      let entries = active.filter { ready.contains($0.serial) }
+    var due = Set(active.filter { stepWidth($0) != nil }.map(\.serial))
+    while !due.isEmpty {
+      let entries = active.filter { stepWidth($0) != nil }
       let bySlot = Dictionary(uniqueKeysWithValues: entries.map { ($0.slot, $0.serial) })
+      let limit = min(context.batchLimit, context.outputLimit)
+      // Where all have several tokens left, a bridge would have to be decoded again for each of them.
+      let hasSingles = entries.contains { $0.remaining == 1 }
       let runs = StepPlanner.runs(
-        bySlot.keys.sorted(), maximumRun: min(context.batchLimit, context.outputLimit),
-        fillable: { !self.model.information.isRecurrent && self.table.tokenCount(of: $0) > 0 },
+        bySlot.keys.sorted(), maximumRun: min(limit, groupLimit()),
+        fillable: { hasSingles && !self.model.information.isRecurrent && self.table.tokenCount(of: $0) > 0 },
         cost: { self.costs.milliseconds(sequences: $0) })
-      // Who has waited longest goes first.
-      for run in runs.sorted(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) {
-        // After a failure or a cancellation, look at the requests anew.
-        guard decode(run: run, bySlot) else { return }
-      }
-      ready.formIntersection(active.map(\.serial))
+      // Who has waited longest goes first, so that what is due now is done after at most as many runs.
+      guard let run = runs.min(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) else { return }
+      // After a failure or a cancellation, look at the requests anew.
+      guard decode(run: run, bySlot) else { return }
+      due.formIntersection(active.map(\.serial))
+      guard !due.isEmpty, absorb(mailbox.take(wait: false)) else { return }
+      due.formIntersection(active.map(\.serial))
     }
+  }
+
+  /// Most sequences in one run, see ``StepCosts/groupSize(of:)``.
+  func groupLimit() -> Int {
+    let stepping = Set(active.filter { stepWidth($0) != nil }.map(\.request.sequence))
+    let others = gathering.expected(besides: stepping, now: monotonicNanoseconds())
+    return costs.groupSize(of: stepping.count + others)
   }
 
   private func oldest(in run: ClosedRange<Int>, _ bySlot: [Int: UInt64]) -> UInt64 {
@@ -64,6 +76,7 @@ extension DecoderCore {
         context.add(token, position: position, slot: slot, output: false)
       }
     }
+    for member in members { noteWait(of: active[member.index]) }
     let expected = costs.milliseconds(sequences: run.count) * Double(width)
     let (outcome, nanoseconds) = compute(expectedMilliseconds: expected, members: members.map(\.index))
     if width == 1, case .done = outcome {
@@ -73,6 +86,13 @@ extension DecoderCore {
     for member in members { gathering.stepped(active[member.index].request.sequence, now: lastStep) }
     settle(outcome, members: members, width: width, nanoseconds: nanoseconds, holes: holes)
     if case .done = outcome { return true } else { return false }
+  }
+
+  /// Chunks of others that ended between a step's submission and its own computation.
+  private func noteWait(of entry: Active) {
+    guard entry.firstCompute == nil, !entry.lackedRoom else { return }
+    let chunks = monitor.prefillChunks.load(ordering: .relaxed) - entry.submitted.prefillChunks
+    _ = monitor.longestStepWait.max(chunks, ordering: .relaxed)
   }
 
   // MARK: - Shared with prefill
@@ -174,5 +194,5 @@ extension DecoderCore {
     return true
   }
 
-  private func serialOfService() -> UInt64 { monitor.batches.load(ordering: .relaxed) }
+  func serialOfService() -> UInt64 { monitor.batches.load(ordering: .relaxed) }
 }

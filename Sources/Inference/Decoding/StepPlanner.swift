@@ -3,6 +3,8 @@ struct StepCosts {
   /// Before anything is measured: each further sequence costs this share of the first. CPUs are near it, GPUs far below.
   private static let assumedShare = 0.7
   private static let smoothing = 0.2
+  /// Two groups may take so much longer than one, together.
+  private static let splitAllowance = 1.3
 
   private var measured: [Int: Double] = [:]
   private let share: Double
@@ -38,6 +40,17 @@ struct StepCosts {
     case (nil, let high?): return measured[high]! * shape(k) / shape(high)
     case (nil, nil): return shape(k)
     }
+  }
+
+  /// How many of so many stepping sequences go together in one call.
+  ///
+  /// Router and expert take turns with each sequence: in one large group, one of the two would always wait for the
+  /// other. In two groups both are busy, which pays wherever two calls of half the size take hardly longer than one.
+  func groupSize(of sequences: Int) -> Int {
+    let half = (sequences + 1) / 2
+    guard sequences >= 2, 2 * milliseconds(sequences: half) <= Self.splitAllowance * milliseconds(sequences: sequences)
+    else { return max(1, sequences) }
+    return half
   }
 
   private func shape(_ k: Int) -> Double { 1 + share * Double(k - 1) }

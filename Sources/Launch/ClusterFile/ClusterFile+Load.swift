@@ -169,9 +169,11 @@ private struct Builder {
     gateway.certificate = try section.text("tls_certificate").map(absolute)
     gateway.privateKey = try section.text("tls_key").map(absolute)
     gateway.allowedOrigins = try section.origins("allowed_origins")
+    gateway.allowedHosts = try section.names("allowed_hosts")
     gateway.maximumBody = try section.bytes("max_body") ?? gateway.maximumBody
     gateway.maximumConnections = try section.integer("max_connections")
     gateway.queueLimit = try section.integer("queue_limit")
+    gateway.clientQueueLimit = try section.integer("client_queue_limit")
     gateway.requestDeadline = try section.positiveDuration("request_deadline")
     gateway.defaultMaximumTokens = try section.integer("default_max_tokens")
     gateway.shutdownGrace = try section.duration("shutdown_grace")

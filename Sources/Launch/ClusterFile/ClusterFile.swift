@@ -129,13 +129,16 @@ public struct ClusterFile: Sendable, Equatable {
     /// Absolute paths of PEM files; both or neither.
     public var certificate: String?
     public var privateKey: String?
-    /// Origins whose pages may call from a browser, as browsers write them: `https://HOST[:PORT]`.
+    /// Origins whose pages may call from a browser, as browsers write them: `https://HOST[:PORT]`, or `*`.
     public var allowedOrigins: [String] = []
+    /// Further names that requests may call this machine while it listens on loopback.
+    public var allowedHosts: [String] = []
     /// Bytes of a request body.
     public var maximumBody = 8 << 20
     public var maximumConnections = 4096
-    /// Requests that may wait for a slot.
+    /// Requests that may wait for a slot, and how many of them may be one client's.
     public var queueLimit = 1024
+    public var clientQueueLimit = 512
     /// Nil: a request that names no deadline has none.
     public var requestDeadline: Duration?
     /// New tokens of a request that names no maximum.

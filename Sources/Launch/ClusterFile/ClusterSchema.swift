@@ -88,7 +88,11 @@ public enum ClusterSchema {
     Setting("tls_key", .file, .absent("plain HTTP"), "The certificate's private key (PEM); needs `tls_certificate`."),
     Setting(
       "allowed_origins", .origins, .absent("none but the page itself"),
-      "Web pages of these origins may call the API from a browser (CORS)."),
+      "Web pages of these origins may call the API from a browser (CORS); `*` is every page."),
+    Setting(
+      "allowed_hosts", .names, .absent("names of loopback"),
+      "Names that a proxy in front may pass on in `Host` while the service listens on loopback only. Other names are "
+        + "refused there, since a stranger's page can give its own name this machine's address."),
     Setting("max_body", .bytes, .value("8MiB"), "The largest request body."),
     Setting(
       "max_connections", .integer(1...1_000_000), .value("4096"),
@@ -96,6 +100,9 @@ public enum ClusterSchema {
     Setting(
       "queue_limit", .integer(0...1_000_000), .value("1024"),
       "Requests that may wait for a slot; further ones are answered with 429 and `Retry-After`."),
+    Setting(
+      "client_queue_limit", .integer(0...1_000_000), .value("512"),
+      "How many of them may be one client's: one API key's."),
     Setting(
       "request_deadline", .duration, .absent("none"),
       "How long a request may take, from its arrival to its last token."),

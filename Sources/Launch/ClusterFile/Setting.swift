@@ -20,7 +20,7 @@ public struct Setting: Sendable {
     case socketAddress
     /// One name or a list of names.
     case names
-    /// One origin of web pages or a list of them: `https://HOST[:PORT]`.
+    /// One origin of web pages or a list of them: `https://HOST[:PORT]` or `*`.
     case origins
     /// A mapping with these keys.
     case section([Setting])
@@ -74,7 +74,7 @@ extension Setting.Kind {
     case .endpoint: "`tcp://HOST:PORT` or `ipc://PATH`"
     case .socketAddress: "`HOST:PORT`"
     case .names: "a name or a list of names"
-    case .origins: "`https://HOST[:PORT]`, one or a list"
+    case .origins: "`https://HOST[:PORT]` or `*`, one or a list"
     case .section: "section"
     case .named: "sections by name"
     case .list: "list of sections"

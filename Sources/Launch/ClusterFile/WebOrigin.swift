@@ -1,7 +1,8 @@
 /// Origins of web pages (RFC 6454), as browsers send them in `Origin`.
 enum WebOrigin {
-  /// `https://host[:port]` in lower case, without a port that is the scheme's own; nil if the text is no such origin.
+  /// `https://host[:port]` in lower case, without a port that is the scheme's own, or `*`; nil if the text is neither.
   static func normalized(_ text: String) -> String? {
+    if text == "*" { return text }
     let lower = text.lowercased()
     guard let (scheme, own) = [("http", 80), ("https", 443)].first(where: { lower.hasPrefix($0.0 + "://") }) else {
       return nil

@@ -1,23 +1,23 @@
-internal import Coordinator
 internal import Core
 
 /// All that came of one prompt.
 struct Answer: Sendable {
   var promptTokens: [Token] = []
-  var tokens: [GeneratedToken] = []
-  /// The text so far; the summary's own at the end.
+  var tokens: [AnswerToken] = []
   var text = ""
-  var summary: GenerationSummary?
+  var summary: AnswerSummary?
   var error: FusionRouteError?
 
-  mutating func add(_ event: GenerationEvent) {
+  mutating func add(_ event: AnswerEvent) {
     switch event {
+    case .prompt(let tokens):
+      promptTokens = tokens
     case .token(let token):
       tokens.append(token)
       text += token.text
     case .finished(let summary):
       self.summary = summary
-      text = summary.text
+      text += summary.trailingText
     }
   }
 
@@ -27,7 +27,7 @@ struct Answer: Sendable {
       ("prompt_tokens", .array(promptTokens.map { .integer(Int($0)) })),
       ("tokens", .array(tokens.map(Self.token))),
       ("text", .text(text)),
-      ("finish_reason", .text(error == nil ? summary?.finishReason.rawValue ?? "error" : "error")),
+      ("finish_reason", .text(error == nil ? summary?.finishReason ?? "error" : "error")),
       ("usage", usage), ("timing", timing),
     ]
     if let certification = summary?.certification {
@@ -52,7 +52,7 @@ struct Answer: Sendable {
     return .object(members)
   }
 
-  private static func token(_ token: GeneratedToken) -> JSONText {
+  private static func token(_ token: AnswerToken) -> JSONText {
     var members: [(String, JSONText)] = [
       ("id", .integer(Int(token.id))), ("text", .text(token.text)),
       ("expert", token.expert.map { .text($0) } ?? .null), ("logit", .float(token.logit)),
@@ -77,17 +77,16 @@ struct Answer: Sendable {
     guard let summary else { return .object([]) }
     let decode = summary.decode.seconds
     let speed = decode > 0 ? Double(max(0, summary.generatedTokens - 1)) / decode : 0
-    let split = summary.latency
-    func microseconds(_ nanoseconds: UInt64) -> JSONText { .number(Double(nanoseconds) / 1000) }
+    let split = summary.split
     return .object([
       ("prefill_ms", .number(summary.prefill.milliseconds)), ("decode_ms", .number(summary.decode.milliseconds)),
       ("tokens_per_second", .number(speed)),
       (
         "split_us",
         .object([
-          ("router_queue", microseconds(split.routerQueue)), ("router_compute", microseconds(split.routerCompute)),
-          ("wire", microseconds(split.wire)), ("expert_queue", microseconds(split.expertQueue)),
-          ("expert_compute", microseconds(split.expertCompute)), ("merge", microseconds(split.merge)),
+          ("router_queue", .number(split.routerQueue)), ("router_compute", .number(split.routerCompute)),
+          ("wire", .number(split.wire)), ("expert_queue", .number(split.expertQueue)),
+          ("expert_compute", .number(split.expertCompute)), ("merge", .number(split.merge)),
         ])
       ),
     ])

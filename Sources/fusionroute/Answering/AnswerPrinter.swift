@@ -1,4 +1,3 @@
-internal import Coordinator
 internal import Core
 internal import Foundation
 
@@ -28,8 +27,8 @@ struct AnswerPrinter {
   }
 
   /// Begins the answer to `prompt`; nil where there is none to show.
-  mutating func begin(_ prompt: Prompt?, tokens: [Token]) throws {
-    answer = Answer(promptTokens: tokens)
+  mutating func begin(_ prompt: Prompt?) throws {
+    answer = Answer()
     painter = TokenPainter(style: style, experts: experts)
     endsLine = true
     guard kind == .text, showsPrompts, let prompt else { return }
@@ -42,10 +41,11 @@ struct AnswerPrinter {
     try write(style.paint("\(style.unicode ? "❯" : ">") \(TokenPainter.printable(text))", .strong) + "\n")
   }
 
-  mutating func add(_ event: GenerationEvent) throws {
+  mutating func add(_ event: AnswerEvent) throws {
     answer.add(event)
     guard kind == .text else { return }
     switch event {
+    case .prompt: break
     case .token(let token): try write(answer: token.text, expert: token.expert)
     case .finished(let summary): try write(answer: summary.trailingText, expert: answer.tokens.last?.expert)
     }

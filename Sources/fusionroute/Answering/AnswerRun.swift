@@ -1,40 +1,33 @@
-internal import Coordinator
 internal import Core
 internal import Foundation
-internal import Launch
-internal import Logging
 
-/// Answers prompts with a cluster: several at once, shown in order.
+/// Has prompts answered: several at once, shown in order.
 struct AnswerRun: Sendable {
-  var cluster: ClusterFile
   var options: GenerationOptions
   /// Whether the legend and the closing summary are shown.
   var showsSummary: Bool
   /// Whether each answer is headed by its prompt.
   var showsPrompts: Bool
-  var logger: Logger
 
-  private typealias Events = AsyncThrowingStream<GenerationEvent, any Error>
+  private typealias Events = AsyncThrowingStream<AnswerEvent, any Error>
 
   /// One prompt's events, as its task produces them.
   private struct Job: Sendable {
     var prompt: Prompt?
-    var promptTokens: [Token]
     var events: Events
   }
 
   /// Returns when all prompts are answered. Throws the error with the highest exit code, after all have had their turn.
-  func answer(_ source: PromptSource, with session: ClusterSession) async throws {
-    let coordinator = session.coordinator
+  func answer(_ source: PromptSource, with answerer: some Answerer) async throws {
     let style = Style(.standardOutput)
     let errorStyle = Style(.standardError)
-    if showsSummary { note(Summary.legend(experts: coordinator.experts, style: errorStyle)) }
+    if showsSummary { note(Summary.legend(experts: answerer.experts, style: errorStyle)) }
     var printer = AnswerPrinter(
-      kind: options.format == .json ? .json : .text, style: style, experts: coordinator.experts,
+      kind: options.format == .json ? .json : .text, style: style, experts: answerer.experts,
       showsPrompts: showsPrompts)
     var worst: FusionRouteError?
     let (jobs, queue) = AsyncStream<Job>.makeStream()
-    let limiter = Limiter(cluster.router.engine.slots)
+    let limiter = Limiter(answerer.parallelism)
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask {
         defer { queue.finish() }
@@ -42,7 +35,7 @@ struct AnswerRun: Sendable {
           for await item in source.items() {
             await limiter.enter()
             if Task.isCancelled { break }
-            let (job, work) = prepare(item, coordinator: coordinator)
+            let (job, work) = prepare(item, answerer: answerer)
             queue.yield(job)
             decoding.addTask {
               await work()
@@ -58,46 +51,38 @@ struct AnswerRun: Sendable {
       }
     }
     if showsSummary, printer.totals.answers > 0 {
-      note("\n" + Summary.table(printer.totals, experts: coordinator.experts, style: errorStyle))
+      note("\n" + Summary.table(printer.totals, experts: answerer.experts, style: errorStyle))
     }
     if Task.isCancelled { throw FusionRouteError.interrupted("interrupted") }
     if let worst { throw Reported(error: worst) }
   }
 
-  /// A prompt's job and the work that decodes it; its events collect until they are shown.
+  /// A prompt's job and the work that answers it; its events collect until they are shown.
   private func prepare(
-    _ item: PromptSource.Item, coordinator: CoordinatorRuntime
+    _ item: PromptSource.Item, answerer: some Answerer
   ) -> (job: Job, work: @Sendable () async -> Void) {
     let (events, continuation) = Events.makeStream()
-    var job = Job(prompt: nil, promptTokens: [], events: events)
-    do {
-      let prompt = try item.get()
-      job.prompt = prompt
-      let request = try prompt.request(
-        options: options, fanout: FanoutPolicy(rawValue: cluster.decoding.fanout.rawValue) ?? .selected,
-        warm: WarmPolicy(rawValue: cluster.decoding.warm.rawValue) ?? .auto,
-        onExpertLoss: ExpertLossPolicy(rawValue: cluster.onExpertLoss.rawValue) ?? .fail, model: coordinator.router)
-      job.promptTokens = request.prompt
-      return (
-        job,
-        {
-          do {
-            for try await event in coordinator.generate(request) { continuation.yield(event) }
-            continuation.finish()
-          } catch {
-            continuation.finish(throwing: error)
-          }
-        }
-      )
-    } catch {
+    let prompt: Prompt
+    do { prompt = try item.get() } catch {
       continuation.finish(throwing: error)
-      return (job, {})
+      return (Job(prompt: nil, events: events), {})
     }
+    return (
+      Job(prompt: prompt, events: events),
+      {
+        do {
+          try await answerer.answer(prompt, options: options) { continuation.yield($0) }
+          continuation.finish()
+        } catch {
+          continuation.finish(throwing: error)
+        }
+      }
+    )
   }
 
   /// Shows a job to its end; returns the error that ended it, if one did.
   private func show(_ job: Job, printer: inout AnswerPrinter) async throws -> FusionRouteError? {
-    try printer.begin(job.prompt, tokens: job.promptTokens)
+    try printer.begin(job.prompt)
     var failure: FusionRouteError?
     do {
       for try await event in job.events { try printer.add(event) }

@@ -48,25 +48,7 @@ enum PromptSource: Sendable {
 
   /// Calls `line` with each line, without its line feed. Lines over the limit are cut one byte above it.
   static func readLines(from descriptor: Int32, line: ([UInt8]) -> Void) {
-    var buffer = [UInt8](repeating: 0, count: 65_536)
-    var pending: [UInt8] = []
-    while true {
-      let count = read(descriptor, &buffer, buffer.count)
-      if count < 0 && errno == EINTR { continue }
-      guard count > 0 else { break }
-      var rest = buffer[..<count]
-      while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
-        append(rest[..<end], to: &pending)
-        line(pending)
-        pending.removeAll(keepingCapacity: true)
-        rest = rest[(end + 1)...]
-      }
-      append(rest, to: &pending)
-    }
-    if !pending.isEmpty { line(pending) }
-  }
-
-  private static func append(_ bytes: ArraySlice<UInt8>, to pending: inout [UInt8]) {
-    pending += bytes.prefix(max(0, Prompt.maximumLineBytes + 1 - pending.count))
+    var reader = LineReader(descriptor)
+    while let next = reader.next() { line(next) }
   }
 }

@@ -6,7 +6,7 @@ internal import Launch
 struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure the runtime against what it is built on.",
-    subcommands: [BenchDecodeCommand.self])
+    subcommands: [BenchDecodeCommand.self, BenchServeCommand.self])
 }
 
 struct BenchDecodeCommand: AsyncParsableCommand {
@@ -41,15 +41,14 @@ struct BenchDecodeCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let logger = output.bootstrap(default: .error)
-    let level = output.level(default: .error)
+    let log = output.bootstrap(default: .error)
     let progress = Progress(isQuiet: !Style(.standardError).isTerminal)
     let file =
       if let cluster { try ClusterFile.load(path: cluster) } else {
         try await DemoModels.prepare(model: DemoModels.cachedModel(), progress: progress).cluster()
       }
     try await withInterruption { [self] in
-      try await ClusterSession.with(file, attach: false, logger: logger, logLevel: level, progress: progress) {
+      try await ClusterSession.with(file, workers: .all, log: log, progress: progress) {
         session in
         let benchmark = try DecodeBenchmark(session: session, prompt: prompt, tokens: tokens)
         let report = try await progress.showing("measuring \(rounds) rounds") {

@@ -51,8 +51,7 @@ struct DemoCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let logger = output.bootstrap(default: .warning)
-    let level = output.level(default: .warning)
+    let log = output.bootstrap(default: .warning)
     // The same options as `run` has, so that both go one way.
     var arguments = [
       "--max-tokens", "\(maxTokens)", "--temperature", "\(temperature)", "--seed", "\(seed)", "--format",
@@ -72,10 +71,10 @@ struct DemoCommand: AsyncParsableCommand {
       if text { Self.say(files.notice) }
       let cluster = files.cluster()
       let answers = AnswerRun(
-        cluster: cluster, options: options, showsSummary: text, showsPrompts: text, logger: logger)
-      try await ClusterSession.with(cluster, attach: false, logger: logger, logLevel: level, progress: progress) {
+        options: options, showsSummary: text, showsPrompts: text)
+      try await ClusterSession.with(cluster, workers: .all, log: log, progress: progress) {
         session in
-        try await answers.answer(.given(prompts), with: session)
+        try await answers.answer(.given(prompts), with: LocalAnswerer(session))
       }
     }
   }

@@ -40,22 +40,21 @@ struct RunCommand: AsyncParsableCommand {
   @OptionGroup(title: "Output") var output: OutputOptions
 
   func run() async throws {
-    let logger = output.bootstrap(default: .warning)
-    let level = output.level(default: .warning)
+    let log = output.bootstrap(default: .warning)
     let file = try ClusterFile.load(path: cluster)
     let isInteractive = prompt.isEmpty && isatty(STDIN_FILENO) == 1
     let terminal = Style(.standardError).isTerminal
     let progress = Progress(isQuiet: !terminal)
     let answers = AnswerRun(
-      cluster: file, options: generation, showsSummary: summary ?? (terminal && generation.format == .text),
-      showsPrompts: generation.format == .text && Style(.standardOutput).isTerminal && prompt.count > 1, logger: logger)
+      options: generation, showsSummary: summary ?? (terminal && generation.format == .text),
+      showsPrompts: generation.format == .text && Style(.standardOutput).isTerminal && prompt.count > 1)
     try await withInterruption { [self] in
-      try await ClusterSession.with(file, attach: attach, logger: logger, logLevel: level, progress: progress) {
+      try await ClusterSession.with(file, workers: attach ? .elsewhere : .all, log: log, progress: progress) {
         session in
         if isInteractive {
           try? FileHandle.standardError.write(contentsOf: Data("Ready: one prompt a line, Ctrl-D to end.\n".utf8))
         }
-        try await answers.answer(prompt.isEmpty ? .standardInput : .given(prompt), with: session)
+        try await answers.answer(prompt.isEmpty ? .standardInput : .given(prompt), with: LocalAnswerer(session))
       }
     }
   }

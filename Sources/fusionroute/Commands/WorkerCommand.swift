@@ -3,7 +3,6 @@ internal import Core
 internal import Foundation
 internal import Inference
 internal import Launch
-internal import Logging
 internal import Messaging
 internal import Worker
 
@@ -92,7 +91,7 @@ struct WorkerCommand: AsyncParsableCommand {
   func run() async throws {
     // First of all, so that nothing that takes long outlives the parent.
     if exitWithStdin { ParentWatch.exitWhenStdinEnds() }
-    let logger = output.bootstrap(default: .info)
+    let logger = output.bootstrap(default: .info, isSupervised: exitWithStdin).logger
     var configuration = WorkerConfiguration(expert: expert, model: model, coordinators: coordinator)
     configuration.adapters = lora.map { [AdapterFile(path: $0, scale: loraScale)] } ?? []
     configuration.gpuLayers = gpuLayers

@@ -2,7 +2,6 @@ internal import ArgumentParser
 internal import Core
 internal import Foundation
 internal import Launch
-internal import Logging
 internal import Synchronization
 
 struct WorkersCommand: AsyncParsableCommand {
@@ -41,7 +40,7 @@ struct WorkersCommand: AsyncParsableCommand {
 
   func run() async throws {
     if exitWithStdin { ParentWatch.exitWhenStdinEnds() }
-    let logger = output.bootstrap(default: .info)
+    let log = output.bootstrap(default: .info, isSupervised: exitWithStdin)
     var file = try ClusterFile.load(path: cluster)
     if let keys { file.keys = URL(fileURLWithPath: keys).standardizedFileURL.path }
     let replicas = try replicas(of: file)
@@ -54,7 +53,7 @@ struct WorkersCommand: AsyncParsableCommand {
         "\(cluster) does not say where the coordinator listens: set \"listen.workers\", or use `fusionroute run`, which "
           + "starts the workers itself")
     }
-    try await supervise(replicas, of: file, dialling: endpoint.description, logger: logger)
+    try await supervise(replicas, of: file, dialling: endpoint.description, log: log)
   }
 
   private func replicas(of file: ClusterFile) throws -> [Placement.Replica] {
@@ -79,9 +78,9 @@ struct WorkersCommand: AsyncParsableCommand {
   }
 
   private func supervise(
-    _ replicas: [Placement.Replica], of file: ClusterFile, dialling endpoint: String, logger: Logger
+    _ replicas: [Placement.Replica], of file: ClusterFile, dialling endpoint: String, log settings: LogSettings
   ) async throws {
-    let log = WorkerLog(logger: logger, style: Style(.standardError), phase: .running)
+    let log = WorkerLog(settings, phase: .running)
     let (given, continuation) = AsyncStream<FusionRouteError>.makeStream()
     let left = Mutex(replicas.count)
     let supervision = file.supervision
@@ -105,7 +104,7 @@ struct WorkersCommand: AsyncParsableCommand {
         let command = WorkerInvocation(
           expert: expert, coordinators: [endpoint], hostName: host ?? ProcessInfo.processInfo.hostName, cluster: file,
           keyName: key ?? WorkerKeys.name(in: file.keys, preferring: host),
-          logLevel: output.level(default: .info).rawValue)
+          logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
         try supervisor.start(.init(name: "\(replica.expert).\(replica.index)", arguments: command.arguments))
       }
       try await waitForEnd(given)

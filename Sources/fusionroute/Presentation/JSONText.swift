@@ -25,6 +25,8 @@ indirect enum JSONText {
     }
   }
 
+  var utf8: [UInt8] { Array(rendered.utf8) }
+
   /// A quoted JSON string.
   static func string(_ text: String) -> String {
     var result = "\""

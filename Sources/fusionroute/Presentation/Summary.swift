@@ -1,4 +1,3 @@
-internal import Coordinator
 internal import Foundation
 
 /// Totals over the answers of one run, and how they are shown.
@@ -12,7 +11,7 @@ struct RunTotals: Sendable, Equatable {
   /// Tokens after the first of each answer: those that `decode` was spent on.
   var followingTokens = 0
 
-  mutating func add(_ summary: GenerationSummary) {
+  mutating func add(_ summary: AnswerSummary) {
     answers += 1
     promptTokens += summary.promptTokens
     generatedTokens += summary.generatedTokens

@@ -22,8 +22,10 @@ struct DemoModels: Sendable {
   var notice: String
 
   /// A cluster of these files on this machine.
-  func cluster() -> ClusterFile {
-    func engine(_ model: String) -> ClusterFile.Engine { .init(model: model, context: 2048, slots: 1) }
+  ///
+  /// - Parameter slots: answers at once.
+  func cluster(slots: Int = 1) -> ClusterFile {
+    func engine(_ model: String) -> ClusterFile.Engine { .init(model: model, context: 2048, slots: slots) }
     return ClusterFile(
       source: "the demo", router: .init(engine: engine(router), head: head),
       experts: experts.map { .init(name: $0.name, engine: engine($0.path)) })

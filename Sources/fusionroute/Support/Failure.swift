@@ -2,9 +2,18 @@ internal import ArgumentParser
 internal import Core
 internal import Foundation
 internal import Launch
+internal import Logging
+internal import Synchronization
 
 /// Turns errors into one sentence on stderr and the right exit code.
 enum Failure {
+  // Set once while the command line is read, before any other thread reports.
+  private static let chosen = Mutex(LogFormat.text)
+  static var format: LogFormat {
+    get { chosen.withLock { $0 } }
+    set { chosen.withLock { $0 = newValue } }
+  }
+
   /// Ends the process.
   static func exit(_ error: any Error) -> Never {
     if let reported = error as? Reported { Foundation.exit(reported.error.code.exitCode) }
@@ -16,12 +25,21 @@ enum Failure {
     FusionRoute.exit(withError: error)
   }
 
-  /// `error: SENTENCE` on stderr, the form that a supervising process looks for.
+  /// `error: SENTENCE` on stderr, the form that a supervising process looks for; a log line where logs are for machines.
   static func report(_ error: FusionRouteError) {
     let style = Style(.standardError)
+    let sentence = singleLine("\(error)")
     // Who pressed Ctrl-C made no mistake.
-    let prefix = error.code == .interrupted ? "" : style.paint(ProcessSupervisor.errorPrefix, .failure)
-    let text = prefix + singleLine("\(error)") + "\n"
+    let isMistake = error.code != .interrupted
+    let text =
+      switch format {
+      case .text: (isMistake ? style.paint(ProcessSupervisor.errorPrefix, .failure) : "") + sentence + "\n"
+      case .journal, .json:
+        LogLine(
+          time: Date(), level: isMistake ? .error : .notice, label: "fusionroute", message: sentence,
+          metadata: ["code": "\(error.code.rawValue)"]
+        ).rendered(format, style: style)
+      }
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
   }
 

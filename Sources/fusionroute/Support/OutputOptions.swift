@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Foundation
 internal import Launch
 internal import Logging
 
@@ -13,17 +14,31 @@ struct OutputOptions: ParsableArguments {
     help: ArgumentHelp("Colours: auto (on a terminal, unless NO_COLOR is set), always or never.", valueName: "when"))
   var color: ColorChoice = .auto
 
+  @Option(
+    help: ArgumentHelp(
+      "What log lines look like: text, json (one object a line) or journal (for journald). Default: journal where "
+        + "stderr is journald's, else text.", valueName: "format"))
+  var logFormat: LogFormat?
+
   /// Sets up logging for the process; call once.
-  func bootstrap(default level: Logger.Level) -> Logger {
+  ///
+  /// - Parameter isSupervised: a supervisor reads the sentence that this process ends with.
+  func bootstrap(default level: Logger.Level, isSupervised: Bool = false) -> LogSettings {
     Style.choice = color
     let level = logLevel?.level ?? level
+    let format = logFormat ?? .automatic(environment: ProcessInfo.processInfo.environment)
     let style = Style(.standardError)
-    LoggingSystem.bootstrap { _ in StderrLogHandler(level: level, style: style) }
-    return Logger(label: "fusionroute")
+    LoggingSystem.bootstrap { StderrLogHandler(label: $0, level: level, format: format, style: style) }
+    if !isSupervised { Failure.format = format }
+    return LogSettings(level: level, format: format, logger: Logger(label: "fusionroute"))
   }
+}
 
-  /// The level as a worker is told it.
-  func level(default level: Logger.Level) -> Logger.Level { logLevel?.level ?? level }
+/// How this process logs, and so its children.
+struct LogSettings: Sendable {
+  var level: Logger.Level
+  var format: LogFormat
+  var logger: Logger
 }
 
 struct LogLevel: ExpressibleByArgument {

@@ -1,0 +1,79 @@
+internal import Coordinator
+internal import Core
+internal import Fusion
+
+/// What happens while a prompt is answered, by a coordinator in this process or over HTTP.
+enum AnswerEvent: Sendable {
+  /// The prompt as the model reads it; comes first.
+  case prompt([Token])
+  case token(AnswerToken)
+  case finished(AnswerSummary)
+}
+
+/// A token of an answer.
+struct AnswerToken: Sendable, Equatable {
+  var id: Token
+  var text: String
+  /// Nil in mode `router`.
+  var expert: String?
+  /// The chosen token's score in its mode: c·r + e, e or r.
+  var logit: Float
+  var drafted = false
+  /// Another expert than the router's choice decided, since that one was lost.
+  var degraded = false
+}
+
+/// What is known of an answer at its end.
+struct AnswerSummary: Sendable, Equatable {
+  /// Where the time went, in microseconds, summed over the tokens.
+  struct Split: Sendable, Equatable {
+    var routerQueue = 0.0
+    var routerCompute = 0.0
+    var wire = 0.0
+    var expertQueue = 0.0
+    var expertCompute = 0.0
+    var merge = 0.0
+  }
+
+  /// Text behind the last token's.
+  var trailingText = ""
+  var finishReason: String
+  var promptTokens: Int
+  var generatedTokens: Int
+  /// Tokens each expert decided.
+  var tokensPerExpert: [String: Int] = [:]
+  /// Tokens that went through each model, by expert, and "router".
+  var evaluatedTokens: [String: Int] = [:]
+  /// Until the first token, and from there to the last.
+  var prefill = Duration.zero
+  var decode = Duration.zero
+  var split = Split()
+  /// Nil where it is not told.
+  var certification: CertificationStatistics?
+  var failovers = 0
+}
+
+extension AnswerToken {
+  init(_ token: GeneratedToken) {
+    self.init(
+      id: token.id, text: token.text, expert: token.expert, logit: token.logit, drafted: token.drafted,
+      degraded: token.degraded)
+  }
+}
+
+extension AnswerSummary {
+  init(_ summary: GenerationSummary) {
+    let latency = summary.latency
+    func microseconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds) / 1000 }
+    self.init(
+      trailingText: summary.trailingText, finishReason: summary.finishReason.rawValue,
+      promptTokens: summary.promptTokens, generatedTokens: summary.generatedTokens,
+      tokensPerExpert: summary.tokensPerExpert, evaluatedTokens: summary.evaluatedTokens, prefill: summary.prefill,
+      decode: summary.decode,
+      split: Split(
+        routerQueue: microseconds(latency.routerQueue), routerCompute: microseconds(latency.routerCompute),
+        wire: microseconds(latency.wire), expertQueue: microseconds(latency.expertQueue),
+        expertCompute: microseconds(latency.expertCompute), merge: microseconds(latency.merge)),
+      certification: summary.certification, failovers: summary.failovers)
+  }
+}

@@ -1,0 +1,153 @@
+internal import AsyncHTTPClient
+internal import Core
+internal import Foundation
+
+/// A FusionRoute service, reached over HTTP.
+struct ServiceClient: Sendable {
+  /// How long a busy service is waited for, in all, before a request is given up.
+  static let maximumWait = Duration.seconds(60)
+  /// Silence after which a service counts as gone; it sends something every 15 s while it works on a stream.
+  private static let silence = 90
+  private static let connectTime = 10
+  private static let maximumErrorBytes = 1 << 20
+  private static let maximumAnswerBytes = 256 << 20
+
+  let url: ServiceURL
+  private let key: String?
+  private let http: HTTPClient
+  /// Told when a busy service is waited for.
+  private let waiting: @Sendable (Duration) -> Void
+
+  /// Runs `body` with a client whose connections are closed afterwards.
+  static func with<R: Sendable>(
+    _ options: ServiceOptions, waiting: @escaping @Sendable (Duration) -> Void = { _ in },
+    _ body: (ServiceClient) async throws -> R
+  ) async throws -> R {
+    let key = try options.key()
+    var configuration = HTTPClient.Configuration(
+      timeout: .init(connect: .seconds(Int64(connectTime)), read: .seconds(Int64(silence))))
+    configuration.connectionPool.retryConnectionEstablishment = false
+    if let file = options.caFile {
+      guard FileManager.default.isReadableFile(atPath: file) else {
+        throw FusionRouteError.badInput("the file of --ca-file cannot be read: \(file)")
+      }
+      var tls = configuration.tlsConfiguration ?? .makeClientConfiguration()
+      tls.trustRoots = .file(file)
+      configuration.tlsConfiguration = tls
+    }
+    let http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    let client = ServiceClient(url: options.url, key: key, http: http, waiting: waiting)
+    let result: Result<R, any Error>
+    do { result = .success(try await body(client)) } catch { result = .failure(error) }
+    // What cannot be closed in order is closed by the end of the process.
+    try? await http.shutdown()
+    return try result.get()
+  }
+
+  /// The answer to a GET.
+  func get(_ path: String) async throws -> [UInt8] {
+    try await whole(request(path))
+  }
+
+  /// The answer to a POST of JSON.
+  func post(_ path: String, _ body: [UInt8]) async throws -> [UInt8] {
+    try await whole(posting(path, body))
+  }
+
+  /// The answer to a GET, read as JSON with snake_case keys.
+  func get<T: Decodable>(_ path: String, as type: T.Type) async throws -> T {
+    try decode(try await get(path), as: type)
+  }
+
+  func decode<T: Decodable>(_ bytes: [UInt8], as type: T.Type) throws -> T {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    do { return try decoder.decode(type, from: Data(bytes)) } catch {
+      throw FusionRouteError.unavailable(
+        "\(url) answers what this program does not understand: is it a FusionRoute "
+          + "service of this version?", cause: error)
+    }
+  }
+
+  /// The events of the answer to a POST, as they come.
+  ///
+  /// Throws `unavailable` if the stream ends before `[DONE]`.
+  func stream(_ path: String, _ body: [UInt8], event: (EventStreamParser.Event) throws -> Void) async throws {
+    var request = posting(path, body)
+    request.headers.add(name: "accept", value: "text/event-stream")
+    let response: HTTPClientResponse
+    do { response = try await execute(request) } catch { throw ServiceError.connection(error, url: url) }
+    var parser = EventStreamParser()
+    var isDone = false
+    do {
+      for try await part in response.body {
+        for next in try parser.add(part.readableBytesView) where !isDone {
+          isDone = next.data == "[DONE]"
+          if isDone { continue }
+          if let error = ServiceError.inStream(next.data, url: url) { throw error }
+          try event(next)
+        }
+      }
+    } catch {
+      if isDone { return }
+      throw ServiceError.brokenOff(error, url: url)
+    }
+    try Task.checkCancellation()
+    guard isDone else { throw ServiceError.brokenOff(nil, url: url) }
+  }
+
+  // MARK: Requests
+
+  private func request(_ path: String) -> HTTPClientRequest {
+    var request = HTTPClientRequest(url: url.route(path))
+    request.headers.add(name: "user-agent", value: "fusionroute/\(FusionRoute.configuration.version)")
+    if let key { request.headers.add(name: "authorization", value: "Bearer \(key)") }
+    return request
+  }
+
+  private func posting(_ path: String, _ body: [UInt8]) -> HTTPClientRequest {
+    var request = request(path)
+    request.method = .POST
+    request.headers.add(name: "content-type", value: "application/json")
+    request.body = .bytes(body)
+    return request
+  }
+
+  private func whole(_ request: HTTPClientRequest) async throws -> [UInt8] {
+    do {
+      let response = try await execute(request)
+      return Array(try await response.body.collect(upTo: Self.maximumAnswerBytes).readableBytesView)
+    } catch {
+      throw ServiceError.connection(error, url: url)
+    }
+  }
+
+  /// A response with a status of success. A busy service is asked again when it says, for a while.
+  private func execute(_ request: HTTPClientRequest) async throws -> HTTPClientResponse {
+    let start = ContinuousClock.now
+    while true {
+      let response = try await http.execute(request, deadline: .distantFuture)
+      if (200..<300).contains(response.status.code) { return response }
+      let body = Array(try await response.body.collect(upTo: Self.maximumErrorBytes).readableBytesView)
+      let error = ServiceError.answered(Int(response.status.code), body: body, url: url, hasKey: key != nil)
+      guard response.status.code == 429,
+        let wait = RetryAfter.wait(
+          response.headers.first(name: "retry-after"), spent: ContinuousClock.now - start, limit: Self.maximumWait)
+      else { throw error }
+      waiting(wait)
+      try await Task.sleep(for: wait)
+    }
+  }
+}
+
+/// When to try again (RFC 9110, 10.2.3).
+enum RetryAfter {
+  /// How long to wait before the next try; nil if that would be longer in all than `limit`, or no number of seconds.
+  static func wait(_ header: String?, spent: Duration, limit: Duration) -> Duration? {
+    guard let seconds = header.flatMap({ Int($0.filter { $0 != " " }) }), seconds >= 0, seconds <= 86_400 else {
+      return nil
+    }
+    let wait = Duration.seconds(max(1, seconds))
+    return spent + wait <= limit ? wait : nil
+  }
+}

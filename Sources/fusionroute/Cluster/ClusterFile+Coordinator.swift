@@ -1,0 +1,29 @@
+internal import Coordinator
+internal import Foundation
+internal import Launch
+internal import Messaging
+
+extension ClusterFile {
+  /// What the coordinator of this cluster is started with.
+  func coordinatorConfiguration(binding endpoint: Launch.Endpoint) throws -> CoordinatorConfiguration {
+    let engine = router.engine
+    var configuration = CoordinatorConfiguration(
+      routerModel: engine.model, routerHead: router.head, endpoints: [endpoint.description])
+    configuration.routerAdapters = engine.adapters
+    configuration.experts = experts.map(\.name)
+    configuration.gpuLayers = engine.gpuLayers
+    configuration.threads = engine.threads
+    configuration.context = engine.context
+    configuration.slots = engine.slots
+    configuration.kvType = engine.kvType
+    configuration.security = try keys.map { try ServerSecurity.load(keysDirectory: $0) }
+    configuration.topK = decoding.topK
+    configuration.reproducible = decoding.reproducible
+    configuration.auditRate = decoding.auditRate
+    configuration.expertWait = expertWait
+    configuration.warmsAtArrival = expertsHaveOwnCores(cores: ProcessInfo.processInfo.activeProcessorCount)
+    configuration.queueLimit = gateway.queueLimit
+    configuration.clientQueueLimit = gateway.clientQueueLimit
+    return configuration
+  }
+}

@@ -1,0 +1,104 @@
+internal import Core
+internal import Foundation
+internal import Gateway
+internal import Launch
+internal import Logging
+internal import ServiceLifecycle
+internal import Synchronization
+
+/// `up` and `coordinator`: a cluster that is served over HTTP until a signal comes.
+struct Daemon: Sendable {
+  /// How much longer than the gateway's own grace everything may take to end in order.
+  private static let closing = Duration.seconds(15)
+
+  let cluster: ClusterFile
+  let workers: ClusterSession.Workers
+  let log: LogSettings
+  /// Called with the port once connections are accepted.
+  let serving: @Sendable (Int) -> Void
+
+  /// SIGTERM and Ctrl-C end it in order: answers under way may finish, then workers stop. A second signal ends it at
+  /// once.
+  ///
+  /// Throws `interrupted` after Ctrl-C, and what keeps the cluster from starting.
+  func run() async throws {
+    try cluster.checkFiles(for: [.gateway])
+    let configuration = try cluster.gatewayConfiguration()
+    try PortProbe.check(host: configuration.host, port: configuration.port)
+    if configuration.apiKeys != nil, configuration.certificate == nil, !configuration.isLoopback {
+      log.logger.warning(
+        "API keys and answers travel unencrypted: set gateway.tls_certificate, or put a proxy in front")
+    }
+    let control = Control()
+    let task = Task { try await serve(configuration, control) }
+    let trap = try SignalTrap { signal, count in
+      // Children notice by their stdin that this process is gone.
+      if count > 1 { _exit(FusionRouteError.Code.interrupted.exitCode) }
+      log.logger.notice("shutting down", metadata: ["signal": "\(signal)"])
+      control.end(by: signal) { task.cancel() }
+    }
+    defer { trap.cancel() }
+    let result = await task.result
+    guard let signal = control.signal else { return try result.get() }
+    if signal == SIGINT { throw FusionRouteError.interrupted("interrupted") }
+    log.logger.notice("ended")
+  }
+
+  private func serve(_ configuration: GatewayConfiguration, _ control: Control) async throws {
+    log.logger.info("loading the router", metadata: ["model": "\(cluster.router.engine.model)"])
+    try await ClusterSession.withStarted(cluster, workers: workers, log: log, progress: Progress(isQuiet: true)) {
+      session in
+      try Task.checkCancellation()
+      let gateway = GatewayServer(
+        configuration: configuration, coordinator: session.coordinator, logger: log.logger)
+      var quiet = log.logger
+      quiet.logLevel = max(quiet.logLevel, .warning)
+      // Ended from the last to the first: those that speak to clients before those that answer.
+      let services: [any Service] = [ClusterService(session: session, logger: log.logger), gateway]
+      var settings = ServiceGroupConfiguration(
+        services: services.map {
+          .init(
+            service: $0, successTerminationBehavior: .gracefullyShutdownGroup,
+            failureTerminationBehavior: .gracefullyShutdownGroup)
+        }, logger: quiet)
+      settings.maximumGracefulShutdownDuration = configuration.shutdownGrace + Self.closing
+      let group = ServiceGroup(configuration: settings)
+      let announcement = Task {
+        if let port = try? await gateway.waitUntilServing() { serving(port) }
+      }
+      defer { announcement.cancel() }
+      control.begin(group)
+      try await group.run()
+    }
+  }
+}
+
+/// Brings signals to the services, or to what is done before there are any.
+private final class Control: Sendable {
+  private struct State {
+    var signal: Int32?
+    var group: ServiceGroup?
+  }
+
+  private let state = Mutex(State())
+
+  /// The first signal that came.
+  var signal: Int32? { state.withLock { $0.signal } }
+
+  func begin(_ group: ServiceGroup) {
+    let isEnding = state.withLock { state in
+      state.group = group
+      return state.signal != nil
+    }
+    if isEnding { Task { await group.triggerGracefulShutdown() } }
+  }
+
+  /// - Parameter early: called if the services do not run yet.
+  func end(by signal: Int32, early: () -> Void) {
+    let group = state.withLock { state in
+      state.signal = signal
+      return state.group
+    }
+    if let group { Task { await group.triggerGracefulShutdown() } } else { early() }
+  }
+}

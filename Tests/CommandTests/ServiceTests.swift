@@ -1,0 +1,169 @@
+import Core
+import Foundation
+import Inference
+import Testing
+
+@testable import fusionroute
+
+/// `up` and `coordinator` as they begin and end.
+@Suite(.serialized) struct ServiceLifeTests {
+  let models: ToyModels
+
+  init() throws { models = try ToyModels.shared.get() }
+
+  static let http = "gateway: { shutdown_grace: 20s }"
+
+  private func cluster(_ name: String, more: String = "", http: String = "127.0.0.1:*") throws -> String {
+    try models.cluster(name, more: "listen: { workers: \"ipc://\(name).sock\", http: \"\(http)\" }\n" + more)
+  }
+
+  private func expectNoWorkers(_ name: String) async throws {
+    for _ in 0..<300 where !Product.workers(dialling: "\(name).sock").isEmpty {
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    #expect(Product.workers(dialling: "\(name).sock").isEmpty)
+  }
+
+  @Test func upServesAndEndsInOrder() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("up")])
+    try await service.waitUntilReady()
+    #expect(service.process.outputSoFar == "page  \(service.url)/\nAPI   \(service.url)/v1\n")
+    #expect(try await service.fetch("/health").status == 200)
+    #expect(try await service.fetch("/ready").status == 200)
+    let answer = try await service.fetch(
+      "/v1/chat/completions", json: #"{"messages":[{"role":"user","content":"Hello"}],"max_tokens":5}"#)
+    #expect(answer.status == 200 && answer.body.contains("\"content\":"), "\(answer)")
+    let result = try await service.stop()
+    #expect(result.code == 0 && !result.errors.contains("error"), "\(result.errors)")
+    #expect(Product.workers(dialling: "up.sock").isEmpty)
+    #expect(!FileManager.default.fileExists(atPath: models.path("up.sock")))
+  }
+
+  /// An answer under way at SIGTERM goes on to its end.
+  @Test func streamsFinishWithinTheGrace() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("grace", more: Self.http)])
+    try await service.waitUntilReady()
+    let arguments = ["--max-tokens", "800"] + (try models.withoutEnd())
+    let client = try Product.Running(["generate", "--url", service.url, "--prompt", "Tell me"] + arguments)
+    try await client.wait("the first text") { !client.outputSoFar.isEmpty }
+    let result = try await service.stop()
+    let answer = try await client.result()
+    #expect(answer.code == 0 && result.code == 0, "\(answer.errors) \(result.errors)")
+    let alone = try await Product.run(["run", "-c", try models.cluster("grace2"), "--prompt", "Tell me"] + arguments)
+    #expect(answer.output == alone.output)
+  }
+
+  @Test func aSecondSignalEndsItAtOnce() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("twice", more: Self.http)])
+    try await service.waitUntilReady()
+    let client = try Product.Running(
+      ["generate", "--url", service.url, "--prompt", "Tell me", "--max-tokens", "4000"] + (try models.withoutEnd()))
+    try await client.wait("the first text") { !client.outputSoFar.isEmpty }
+    service.process.send(SIGINT)
+    try await service.process.wait("the first signal") { service.process.errorsSoFar.contains("shutting down") }
+    service.process.send(SIGINT)
+    #expect(try await service.process.result().code == 130)
+    let answer = try await client.result()
+    #expect(answer.code == 69 && answer.errors.contains("broke the answer off"), "\(answer.errors)")
+    try await expectNoWorkers("twice")
+  }
+
+  @Test func nothingOutlivesAKilledUp() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("upkilled")])
+    try await service.waitUntilReady()
+    #expect(Product.workers(dialling: "upkilled.sock").count == 3)
+    service.process.send(SIGKILL)
+    _ = try await service.process.result()
+    try await expectNoWorkers("upkilled")
+  }
+
+  /// Before any model is loaded, in one sentence.
+  @Test func aPortInUse() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("first")])
+    let address = service.url.dropFirst("http://".count)
+    for command in ["up", "coordinator"] {
+      let second = try await Product.run([command, "-c", try cluster("second", http: String(address))])
+      #expect(second.code == 69 && second.output.isEmpty)
+      #expect(
+        second.errors == "error: the HTTP service cannot listen on \(address): Address already in use; is another "
+          + "program using the port?\n")
+    }
+    _ = try await service.stop()
+  }
+
+  @Test func aModelThatDoesNotLoad() async throws {
+    let whole = try Data(contentsOf: URL(fileURLWithPath: models.path("ant.gguf")))
+    try whole.prefix(whole.count / 2).write(to: URL(fileURLWithPath: models.path("half.gguf")))
+    let file = try models.cluster(
+      "half", expert: "half.gguf", more: "listen: { workers: \"ipc://half.sock\", http: \"127.0.0.1:*\" }")
+    let result = try await Product.run(["up", "-c", file])
+    let last = result.errors.split(separator: "\n").last ?? ""
+    #expect(result.code == 65 && last.hasPrefix("error: ") && last.contains("half.gguf"), "\(result.errors)")
+    try await expectNoWorkers("half")
+  }
+
+  /// The coordinator waits for nobody, and says whom it lacks.
+  @Test func coordinatorAndWorkers() async throws {
+    let file = try cluster("apart")
+    let service = try await RunningService.start(["coordinator", "-c", file])
+    #expect(service.process.outputSoFar.isEmpty)
+    let before = try await service.fetch("/ready")
+    #expect(before.status == 503)
+    for name in ToyModels.experts { #expect(before.body.contains(name), "\(before.body)") }
+    #expect(try await service.fetch("/health").status == 200)
+    let workers = try Product.Running(["workers", "-c", file])
+    try await service.waitUntilReady()
+    #expect(try await service.fetch("/ready").status == 200)
+    let answer = try await Product.run(["generate", "--url", service.url, "--prompt", "Hello", "--max-tokens", "4"])
+    #expect(answer.code == 0 && !answer.output.isEmpty, "\(answer.errors)")
+    workers.send(SIGTERM)
+    #expect(try await workers.result().code == 0)
+    #expect(try await service.fetch("/ready").status == 503)
+    #expect(try await service.stop().code == 0)
+  }
+
+  @Test func badClusterFiles() async throws {
+    let open = try await Product.run(["up", "-c", try cluster("open", http: "0.0.0.0:8080")])
+    #expect(open.code == 65 && open.errors.contains("gateway.api_keys"), "\(open.errors)")
+    let listen = try await Product.run(["up", "-c", try cluster("open2"), "--listen", "0.0.0.0:0"])
+    #expect(listen.code == 65 && listen.errors.contains("API keys"), "\(listen.errors)")
+    let missing = try await Product.run(["up", "-c", try cluster("nokeys", more: "gateway: { api_keys: none }")])
+    #expect(missing.code == 65 && missing.errors.contains("the file of API keys does not exist"), "\(missing.errors)")
+    let endpoint = try await Product.run(
+      ["coordinator", "-c", try models.cluster("nowhere", more: "listen: { http: \"127.0.0.1:*\" }")])
+    #expect(endpoint.code == 65 && endpoint.errors.contains("listen.workers"), "\(endpoint.errors)")
+    #expect(try await Product.run(["up", "--listen", "nonsense"]).code == 64)
+    #expect(try await Product.run(["up", "-c", "x", "--generated"]).code == 64)
+  }
+
+  /// Every line on stderr, the workers' too, is an object.
+  @Test func logsForMachines() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("jsonlog"), "--log-format", "json"])
+    try await service.waitUntilReady()
+    _ = try await service.fetch("/v1/completions", json: #"{"prompt":"Hello","max_tokens":3}"#)
+    let result = try await service.stop()
+    #expect(result.code == 0)
+    let lines = result.errors.split(separator: "\n")
+    let objects = try lines.map {
+      try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any], "\($0)")
+    }
+    for object in objects {
+      for key in ["ts", "level", "label", "message"] { #expect(object[key] is String, "\(object)") }
+    }
+    #expect(Set(objects.compactMap { $0["worker"] as? String }).isSuperset(of: ["ant.0", "bee.0", "cat.0"]))
+    #expect(objects.contains { $0["worker"] != nil && $0["message"] as? String == "registered" })
+    // What ends it is an object too.
+    let failed = try await Product.run(["up", "-c", "/no/such.yaml", "--log-format", "json"])
+    let error = try JSONSerialization.jsonObject(with: Data(failed.errors.utf8)) as? [String: String]
+    #expect(failed.code == 65 && error?["level"] == "error" && error?["code"] == "bad-input", "\(failed.errors)")
+  }
+}
+
+extension ToyModels {
+  /// So that answers do not end before their maximum.
+  func withoutEnd() throws -> [String] {
+    let vocabulary = try Model.load(path: path("router.gguf")).vocabulary
+    return (0..<Token(vocabulary.size)).filter { vocabulary.isEndOfGeneration($0) }
+      .flatMap { ["--logit-bias", "\($0)=-inf"] }
+  }
+}
