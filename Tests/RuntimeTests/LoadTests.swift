@@ -106,7 +106,7 @@ extension ProcessSuites {
       try await Self.settled(coordinator)
       let after = try [getpid(), workers[0].pid, workers[1].pid].map(Self.resident)
       print("resident before and after 400 answers: \(before), \(after)")
-      for (before, after) in zip(before, after) { #expect(after < before + 48 << 20) }
+      for (before, after) in zip(before, after) { #expect(after < before + 16 << 20) }
       #expect(coordinator.status().requests.finished == UInt64(4 * count))
       await cluster.stop()
       for worker in workers {
