@@ -1,5 +1,5 @@
-/// A strict reader of JSON (RFC 8259) with bounds on depth and number of values, so that no text of a stranger costs more
-/// than a small multiple of its size, or a deep stack.
+/// A strict reader of JSON (RFC 8259) with bounds on depth and number of values, so that no text of a stranger costs
+/// more than a small multiple of its size, or a deep stack.
 public struct JSONParser {
   /// Arrays and objects inside one another.
   public static let maximumDepth = 128
@@ -66,7 +66,7 @@ public struct JSONParser {
     case UInt8(ascii: "t"): return try literal("true", .bool(true))
     case UInt8(ascii: "f"): return try literal("false", .bool(false))
     case UInt8(ascii: "n"): return try literal("null", .null)
-    case UInt8(ascii: "-"), .some(UInt8(ascii: "0")...UInt8(ascii: "9")): return try number()
+    case let byte? where byte == UInt8(ascii: "-") || Self.isDigit(byte): return try number()
     case UInt8(ascii: "N"), UInt8(ascii: "I"): throw failure("NaN and Infinity are not JSON")
     case nil: throw failure("the text ends where a value should come")
     default: throw failure("a value should come here")
@@ -119,9 +119,11 @@ public struct JSONParser {
 
   // MARK: Numbers
 
+  private static func isDigit(_ byte: UInt8) -> Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) }
+
   private mutating func digits() -> Int {
     let start = position
-    while let byte = current, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) { position += 1 }
+    while let byte = current, Self.isDigit(byte) { position += 1 }
     return position - start
   }
 

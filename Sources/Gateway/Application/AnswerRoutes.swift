@@ -17,7 +17,7 @@ struct AnswerRoutes: Sendable {
         body.fields, body: body.bytes, experts: environment.experts, vocabulary: coordinator.router.vocabulary.size)
       let router = coordinator.router
       try check(chat.messages.reduce(0) { $0 + $1.content.utf8.count }, of: "messages", model: chat.options.model)
-      let tokens = try await offloading("messages") { try router.promptTokens(chat: chat.messages) }
+      let tokens = try await preparing("messages") { try router.promptTokens(chat: chat.messages) }
       return (chat.options, .chat, false, [AnswerPlan.Prompt(tokens: tokens)])
     }
   }
@@ -30,7 +30,7 @@ struct AnswerRoutes: Sendable {
         try check(text.utf8.count, of: "prompt", model: completion.options.model)
       }
       let texts = environment.texts
-      let prompts = try await offloading("prompt") { try completion.prompts.map { try Self.prompt($0, texts: texts) } }
+      let prompts = try await preparing("prompt") { try completion.prompts.map { try Self.prompt($0, texts: texts) } }
       return (completion.options, .completion, completion.echoes, prompts)
     }
   }
@@ -53,7 +53,7 @@ struct AnswerRoutes: Sendable {
   )
 
   /// Work that a field causes, and whose errors are about it.
-  private func offloading<R: Sendable>(_ param: String, _ work: @escaping @Sendable () throws -> R) async throws -> R {
+  private func preparing<R: Sendable>(_ param: String, _ work: @escaping @Sendable () throws -> R) async throws -> R {
     do {
       return try await environment.offloading(work)
     } catch {
@@ -104,7 +104,7 @@ struct AnswerRoutes: Sendable {
     case .text: return nil
     case .jsonObject: return try await environment.offloading { try Grammar.json(model: router).makeConstraint() }
     case .jsonSchema(let schema, let path):
-      return try await offloading(path) { try Grammar.jsonSchema(schema, model: router).makeConstraint() }
+      return try await preparing(path) { try Grammar.jsonSchema(schema, model: router).makeConstraint() }
     }
   }
 

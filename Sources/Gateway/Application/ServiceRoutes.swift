@@ -1,5 +1,6 @@
 internal import Core
 internal import Coordinator
+internal import Core
 internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
