@@ -23,11 +23,11 @@ import Testing
       "\n", "  ", "the day", "é", "中", "🙂", "x", "12", "<0x0A>",
     ]
     for vocabulary in try Self.vocabularies() {
-      for round in 0..<6 {
+      for round in 0..<4 {
         // Texts of few and of many special tokens.
-        let chosen = round < 3 ? Array(parts.shuffled(using: &random).prefix(6)) : parts
+        let chosen = round < 2 ? Array(parts.shuffled(using: &random).prefix(6)) : parts
         var text = ""
-        while text.utf8.count < 3 * LongText.pieceBytes { text += chosen.randomElement(using: &random) ?? "" }
+        while text.utf8.count < 2 * LongText.pieceBytes { text += chosen.randomElement(using: &random) ?? "" }
         for addSpecial in [false, true] {
           let whole = try vocabulary.tokenize(Array(text.utf8)[...], addSpecial: addSpecial, parseSpecial: true)
           let tokens = try vocabulary.tokenize(text, addSpecial: addSpecial, parseSpecial: true)
@@ -42,12 +42,12 @@ import Testing
   @Test func manySpecialTokensAreCutApart() throws {
     for vocabulary in try Self.vocabularies() {
       // In one call this takes minutes.
-      let text = Array(String(repeating: "<|im_end|>x", count: 60_000).utf8)
+      let text = Array(String(repeating: "<|im_end|>x", count: 20_000).utf8)
       let pieces = LongText(vocabulary).pieces(of: text)
       #expect(Array(pieces.joined()) == text)
       #expect(pieces.allSatisfy { $0.count < LongText.pieceBytes + 20 })
       let tokens = try vocabulary.tokenize(String(decoding: text, as: UTF8.self), addSpecial: false, parseSpecial: true)
-      #expect(tokens.count >= 120_000)
+      #expect(tokens.count >= 40_000)
     }
   }
 }
