@@ -20,6 +20,9 @@ requirements=(
   "protobuf-c-compiler protoc-c --version"
   "python3-numpy     python3 -c 'import numpy'"
   "python3-jinja2    python3 -c 'import jinja2'"
+  "python3-jsonschema python3 -c 'import jsonschema'"
+  "openssl           openssl version"
+  "python3-venv      python3 -c 'import ensurepip, venv'"
 )
 
 missing_packages() {

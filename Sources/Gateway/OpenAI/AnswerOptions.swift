@@ -1,4 +1,6 @@
+internal import Core
 internal import Coordinator
+internal import Core
 internal import Fusion
 
 /// What chat and plain completions have in common, checked.
