@@ -122,6 +122,24 @@ import Testing
     #expect(try await service.stop().code == 0)
   }
 
+  /// What dashboard and alerts ask for is what a service tells.
+  @Test func metricsOfTheDashboard() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("metrics")])
+    let metrics = try await service.fetch("/metrics").body
+    let known = Set(metrics.matches(of: /# TYPE ([a-z_]+) /).map { String($0.1) })
+    let deploy = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Deploy")
+    for file in ["grafana/fusionroute.json", "prometheus/alerts.yml"] {
+      let text = try String(contentsOf: deploy.appendingPathComponent(file), encoding: .utf8)
+      let asked = Set(
+        text.matches(of: /\b((?:fusionroute|process)_[a-z_]+)\b/)
+          .map { String($0.1).replacing(/_bucket$/, with: "") })
+      #expect(asked.count > 2 && asked.subtracting(known).isEmpty, "\(file): \(asked.subtracting(known))")
+    }
+    let dashboard = try Data(contentsOf: deploy.appendingPathComponent("grafana/fusionroute.json"))
+    #expect(throws: Never.self) { try JSONSerialization.jsonObject(with: dashboard) }
+    _ = try await service.stop()
+  }
+
   @Test func badClusterFiles() async throws {
     let open = try await Product.run(["up", "-c", try cluster("open", http: "0.0.0.0:8080")])
     #expect(open.code == 65 && open.errors.contains("gateway.api_keys"), "\(open.errors)")
