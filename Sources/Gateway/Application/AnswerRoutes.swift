@@ -48,7 +48,10 @@ struct AnswerRoutes: Sendable {
     case .text(let text):
       let tokens = try texts.vocabulary.tokenize(text, addSpecial: true, parseSpecial: true)
       let begins = texts.vocabulary.addsBeginningOfSequence && tokens.first == texts.vocabulary.beginningOfSequence
-      return AnswerPlan.Prompt(tokens: tokens, text: text, hiddenTokens: begins ? 1 : 0)
+      let visible = begins ? tokens.dropFirst() : tokens[...]
+      let space = UInt8(ascii: " ")
+      let hidesSpace = visible.first.map { texts.bytes($0).first == space } == true && text.utf8.first != space
+      return AnswerPlan.Prompt(tokens: tokens, text: text, hiddenTokens: begins ? 1 : 0, hidesSpace: hidesSpace)
     }
   }
 

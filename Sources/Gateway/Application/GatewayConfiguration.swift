@@ -28,8 +28,9 @@ public struct GatewayConfiguration: Sendable {
   public var requestDeadline: Duration?
   /// A stream that has no event for so long gets a comment line, so that proxies keep it open.
   public var keepAlive: Duration = .seconds(15)
-  /// How long a connection may be without a request, or with a head or body that does not end.
-  public var readTimeout: Duration = .seconds(60)
+  /// How long a client may keep a connection waiting: without a request, with a head or body that does not end, or with
+  /// an answer that it does not read.
+  public var clientTimeout: Duration = .seconds(60)
   /// How long streams may go on after shutdown was asked for.
   public var shutdownGrace: Duration = .seconds(30)
   /// Where requests are written for `fusionroute replay`; nil: nowhere.
@@ -47,8 +48,8 @@ public struct GatewayConfiguration: Sendable {
   func validate() throws {
     guard isLoopback || apiKeys != nil else {
       throw FusionRouteError.badInput(
-        "the HTTP service would be open to everybody who reaches \(host): name a file of API keys (`fusionroute keys api "
-          + "add` makes it), or listen on 127.0.0.1")
+        "the HTTP service would be open to everybody who reaches \(host): name a file of API keys (`fusionroute keys "
+          + "api add` makes it), or listen on 127.0.0.1")
     }
     guard (certificate == nil) == (privateKey == nil) else {
       throw FusionRouteError.badInput("TLS needs both a certificate and a private key; only one is given")

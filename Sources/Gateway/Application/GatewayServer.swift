@@ -84,13 +84,13 @@ public struct GatewayServer: Service {
       try configuration.privateKey.map { try TLSFiles.configuration(certificate: certificate, privateKey: $0) }
     }
     let connections = environment.connections
-    let timeout = configuration.readTimeout
+    let timeout = configuration.clientTimeout
     let maximumBody = configuration.maximumBody
     let server = HTTPServerBuilder { responder in
       let http = HTTP1Channel(
         responder: responder,
         configuration: .init(
-          additionalChannelHandlers: [ConnectionHandler(bodyTime: timeout, maximumBody: maximumBody)],
+          additionalChannelHandlers: [ConnectionHandler(timeout: timeout, maximumBody: maximumBody)],
           idleTimeout: TimeAmount(timeout),
           httpDecoderConfiguration: .init(
             maxHeaderFieldSize: GatewayLimits.headerField, maxHeaderListSize: GatewayLimits.headers,

@@ -3,9 +3,9 @@ internal import NIOCore
 internal import NIOHTTP1
 internal import NIOHTTPTypes
 
-/// What Hummingbird leaves open between the parser of one connection's requests and their handlers: it answers malformed
-/// requests in OpenAI's shape, `Expect: 100-continue`, bodies and readers that stall, closes where a response says so,
-/// and notices that the client has gone while its answer is computed.
+/// What Hummingbird leaves open between the parser of one connection's requests and their handlers: it answers
+/// malformed requests in OpenAI's shape, `Expect: 100-continue`, bodies and readers that stall, closes where a response
+/// says so, and notices that the client has gone while its answer is computed.
 final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPRequestPart
   typealias InboundOut = HTTPRequestPart
@@ -22,7 +22,8 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   }
 
   let monitor = ConnectionMonitor()
-  private let bodyTime: TimeAmount
+  /// Within which a body must end, and an answer's bytes be read.
+  private let timeout: TimeAmount
   private let maximumBody: Int
   private var reading = Reading.head
   /// Requests whose response has not ended.
@@ -31,8 +32,8 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private var bodyTimer: Scheduled<Void>?
   private var writeTimer: Scheduled<Void>?
 
-  init(bodyTime: Duration, maximumBody: Int) {
-    self.bodyTime = TimeAmount(bodyTime)
+  init(timeout: Duration, maximumBody: Int) {
+    self.timeout = TimeAmount(timeout)
     self.maximumBody = maximumBody
   }
 
@@ -44,7 +45,7 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
     case .head(let request):
       open += 1
       reading = .body
-      bodyTimer = context.eventLoop.assumeIsolated().scheduleTask(in: bodyTime) { [self] in
+      bodyTimer = context.eventLoop.assumeIsolated().scheduleTask(in: timeout) { [self] in
         bodyTimer = nil
         context.fireErrorCaught(BodyTimeout())
       }
@@ -120,6 +121,8 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private func linger(_ context: ChannelHandlerContext) {
     bodyTimer?.cancel()
     bodyTimer = nil
+    // Tells the client that nothing more comes; when it ends, too, so do we.
+    context.close(mode: .output, promise: nil)
     context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(GatewayLimits.linger)) {
       context.close(promise: nil)
     }
@@ -129,7 +132,7 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
     writeTimer?.cancel()
     writeTimer = nil
     if !context.channel.isWritable {
-      writeTimer = context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(GatewayLimits.stalledWrite)) {
+      writeTimer = context.eventLoop.assumeIsolated().scheduleTask(in: timeout) {
         context.close(promise: nil)
       }
     }
@@ -139,7 +142,10 @@ final class ConnectionHandler: ChannelDuplexHandler, RemovableChannelHandler {
   // MARK: The client's end
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    if let event = event as? ChannelEvent, event == .inputClosed { monitor.gone() }
+    if let event = event as? ChannelEvent, event == .inputClosed {
+      monitor.gone()
+      if reading == .dropping { context.close(promise: nil) }
+    }
     context.fireUserInboundEventTriggered(event)
   }
 

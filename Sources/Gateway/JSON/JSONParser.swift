@@ -1,5 +1,5 @@
-/// A strict reader of JSON (RFC 8259) with bounds on depth and number of values, so that no text of a stranger costs more
-/// than a small multiple of its size, or a deep stack.
+/// A strict reader of JSON (RFC 8259) with bounds on depth and number of values, so that no text of a stranger costs
+/// more than a small multiple of its size, or a deep stack.
 struct JSONParser {
   /// Arrays and objects inside one another.
   static let maximumDepth = 128

@@ -20,12 +20,6 @@ enum GatewayLimits {
   static let headerField = 16 << 10
   static let headers = 64 << 10
   static let headerCount = 100
-  /// A connection without a request, or with a head that does not end, is closed after so long.
-  static let idle: Duration = .seconds(60)
-  /// How long a request's body may take from its head to its end.
-  static let bodyTime: Duration = .seconds(60)
-  /// How long a client may leave an answer's bytes unread.
-  static let stalledWrite: Duration = .seconds(60)
   /// How long what a refused client still sends is read and dropped, so that it finds the refusal.
   static let linger: Duration = .seconds(2)
   /// Connections waiting to be accepted.

@@ -16,6 +16,8 @@ struct AnswerPlan: Sendable {
     var text = ""
     /// Tokens at the start that are no part of ``text``: a beginning of sequence that the tokeniser added.
     var hiddenTokens = 0
+    /// Whether the first visible token begins with a space that the tokeniser added.
+    var hidesSpace = false
   }
 
   let form: Form

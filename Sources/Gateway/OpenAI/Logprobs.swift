@@ -65,6 +65,7 @@ struct CompletionLogprobs {
   mutating func entries(_ prompt: AnswerPlan.Prompt, scores: [TokenScore]) -> [Entry] {
     prompt.tokens.enumerated().map { index, token in
       let score = index > 0 && index <= scores.count ? scores[index - 1] : nil
+      if index == prompt.hiddenTokens + 1, prompt.hidesSpace { characters -= 1 }
       return entry(
         token, score?.logProbability, score?.alternatives ?? [],
         bytes: index < prompt.hiddenTokens ? [] : texts.bytes(token))

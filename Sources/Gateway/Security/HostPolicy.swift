@@ -11,8 +11,8 @@ enum LoopbackName {
 
 /// Which web pages may reach the service through somebody's browser.
 ///
-/// A page of a stranger can send requests to a service on loopback, and by rebinding its own name to 127.0.0.1 can even read
-/// the answers. Its requests betray themselves by their `Origin`, after rebinding by their `Host`.
+/// A page of a stranger can send requests to a service on loopback, and by rebinding its own name to 127.0.0.1 can even
+/// read the answers. Its requests betray themselves by their `Origin`, after rebinding by their `Host`.
 struct HostPolicy: Sendable {
   /// Whether `Host` must be a loopback name or one of `allowedHosts`.
   let checksHost: Bool

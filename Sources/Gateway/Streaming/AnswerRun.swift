@@ -4,8 +4,8 @@ internal import Hummingbird
 
 /// One request under way, from its first token to what is written down of it at its end.
 ///
-/// Letting go of it, at whatever point, frees all it holds: generations, memory, its place among those that a shutdown waits
-/// for.
+/// Letting go of it, at whatever point, frees all it holds: generations, memory, its place among those that a shutdown
+/// waits for.
 struct AnswerRun: Sendable {
   private let stream: AnswerStream
   private let pass: Result<DrainGate.Pass, any Error>
@@ -91,8 +91,8 @@ struct AnswerRun: Sendable {
 
   // MARK: Streams
 
-  /// Writes server-sent events until the answer ends: well, with an event that says why it could not, or, when the client
-  /// has gone, with an error.
+  /// Writes server-sent events until the answer ends: well, with an event that says why it could not, or, when the
+  /// client has gone, with an error.
   mutating func stream(first: AnswerStream.Event, to writer: inout any ResponseBodyWriter) async throws {
     do {
       try await write(assembly.opening().map { renderer.chunk($0) }, to: &writer)

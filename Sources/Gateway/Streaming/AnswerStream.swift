@@ -18,8 +18,8 @@ final class AnswerStream: Sendable {
     case idle
   }
 
-  /// To be read by one reader at a time. Bounded by the tokens of a context: nothing here waits for a slow client, since
-  /// a slot of the cluster is dearer than some kilobytes.
+  /// To be read by one reader at a time. Bounded by the tokens of a context: nothing here waits for a slow client,
+  /// since a slot of the cluster is dearer than some kilobytes.
   let events: AsyncStream<Event>
   private let continuation: AsyncStream<Event>.Continuation
   private let task: Task<Void, Never>
