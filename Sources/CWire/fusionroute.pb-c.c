@@ -2109,7 +2109,7 @@ const ProtobufCMessageDescriptor fusionroute__v1__goodbye__descriptor =
   (ProtobufCMessageInit) fusionroute__v1__goodbye__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fusionroute__v1__step__field_descriptors[9] =
+static const ProtobufCFieldDescriptor fusionroute__v1__step__field_descriptors[11] =
 {
   {
     "request",
@@ -2219,6 +2219,30 @@ static const ProtobufCFieldDescriptor fusionroute__v1__step__field_descriptors[9
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "request_id",
+    10,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Fusionroute__V1__Step, has_request_id),
+    offsetof(Fusionroute__V1__Step, request_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "trace_parent",
+    11,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Fusionroute__V1__Step, has_trace_parent),
+    offsetof(Fusionroute__V1__Step, trace_parent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fusionroute__v1__step__field_indices_by_name[] = {
   6,   /* field[6] = append */
@@ -2228,13 +2252,15 @@ static const unsigned fusionroute__v1__step__field_indices_by_name[] = {
   8,   /* field[8] = deadline_ms */
   3,   /* field[3] = epoch */
   0,   /* field[0] = request */
+  9,   /* field[9] = request_id */
   2,   /* field[2] = sequence */
+  10,   /* field[10] = trace_parent */
   7,   /* field[7] = wants */
 };
 static const ProtobufCIntRange fusionroute__v1__step__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 11 }
 };
 const ProtobufCMessageDescriptor fusionroute__v1__step__descriptor =
 {
@@ -2244,7 +2270,7 @@ const ProtobufCMessageDescriptor fusionroute__v1__step__descriptor =
   "Fusionroute__V1__Step",
   "fusionroute.v1",
   sizeof(Fusionroute__V1__Step),
-  9,
+  11,
   fusionroute__v1__step__field_descriptors,
   fusionroute__v1__step__field_indices_by_name,
   1,  fusionroute__v1__step__number_ranges,
@@ -2792,7 +2818,7 @@ const ProtobufCMessageDescriptor fusionroute__v1__row_chunk__descriptor =
   (ProtobufCMessageInit) fusionroute__v1__row_chunk__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fusionroute__v1__score__field_descriptors[7] =
+static const ProtobufCFieldDescriptor fusionroute__v1__score__field_descriptors[9] =
 {
   {
     "request",
@@ -2878,6 +2904,30 @@ static const ProtobufCFieldDescriptor fusionroute__v1__score__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "request_id",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Fusionroute__V1__Score, has_request_id),
+    offsetof(Fusionroute__V1__Score, request_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "trace_parent",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Fusionroute__V1__Score, has_trace_parent),
+    offsetof(Fusionroute__V1__Score, trace_parent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fusionroute__v1__score__field_indices_by_name[] = {
   1,   /* field[1] = coordinator */
@@ -2885,13 +2935,15 @@ static const unsigned fusionroute__v1__score__field_indices_by_name[] = {
   3,   /* field[3] = first */
   5,   /* field[5] = full_rows */
   0,   /* field[0] = request */
+  7,   /* field[7] = request_id */
   2,   /* field[2] = tokens */
   4,   /* field[4] = top_k */
+  8,   /* field[8] = trace_parent */
 };
 static const ProtobufCIntRange fusionroute__v1__score__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor fusionroute__v1__score__descriptor =
 {
@@ -2901,7 +2953,7 @@ const ProtobufCMessageDescriptor fusionroute__v1__score__descriptor =
   "Fusionroute__V1__Score",
   "fusionroute.v1",
   sizeof(Fusionroute__V1__Score),
-  7,
+  9,
   fusionroute__v1__score__field_descriptors,
   fusionroute__v1__score__field_indices_by_name,
   1,  fusionroute__v1__score__number_ranges,

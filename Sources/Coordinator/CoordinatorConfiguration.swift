@@ -1,3 +1,4 @@
+public import Core
 public import Inference
 public import Messaging
 
@@ -38,6 +39,8 @@ public struct CoordinatorConfiguration: Sendable {
   public var queueLimit: Int
   /// How many of them may be one client's; nil: half.
   public var clientQueueLimit: Int?
+  /// Takes the spans of sampled requests; nil: nobody does.
+  public var traceSink: (any TraceSink)?
 
   public init(routerModel: String, routerHead: String, endpoints: [String]) {
     self.routerModel = routerModel
@@ -62,5 +65,6 @@ public struct CoordinatorConfiguration: Sendable {
     warmsAtArrival = false
     queueLimit = 1024
     clientQueueLimit = nil
+    traceSink = nil
   }
 }

@@ -1,5 +1,6 @@
 internal import Core
 public import Fusion
+internal import Logging
 
 extension CoordinatorRuntime {
   // MARK: Checks
@@ -22,12 +23,21 @@ extension CoordinatorRuntime {
     }
     try request.sampling.validated(vocabularySize: vocabulary)
     _ = try StopMatcher(request.stop)
+    if let trace = request.trace { try Self.validate(trace) }
     if let alternatives = request.alternatives { try Self.validate(alternatives: alternatives) }
     let limit = contextLimit(for: request.mode)
     guard request.prompt.count <= limit else {
       throw FusionRouteError.badInput(
         "the prompt has \(request.prompt.count) tokens and the context holds \(limit): shorten it, or raise `context` in "
           + "the cluster file")
+    }
+  }
+
+  static func validate(_ trace: TraceContext) throws {
+    guard trace.isValid else {
+      throw FusionRouteError.badInput(
+        "the request's id or trace context breaks its rules: an id has at most \(TraceContext.requestIDLimit) letters, "
+          + "digits, - and _")
     }
   }
 
@@ -59,15 +69,17 @@ extension CoordinatorRuntime {
   ///   `.deadlineExceeded`, `.unavailable` when an expert is lost or the coordinator stops.
   public func generate(_ request: GenerationRequest) -> AsyncThrowingStream<GenerationEvent, any Error> {
     let arrival = ContinuousClock.now
+    let spans = RequestTrace(request.trace, sink: configuration.traceSink)
     return AsyncThrowingStream { continuation in
       let id = nextSequence()
       let task = tasks.start(id) { [self] in
         do {
-          try await observed {
+          try await observed(spans, request.attributes) { attributes in
             try validate(request)
-            try await withDeadline(request.deadline, since: arrival) {
-              try await self.decode(request, id: id, arrival: arrival) { continuation.yield($0) }
+            let summary = try await withDeadline(request.deadline, since: arrival) {
+              try await self.decode(request, id: id, arrival: arrival, spans: spans) { continuation.yield($0) }
             }
+            attributes.merge(summary.attributes) { $1 }
           }
           continuation.finish()
         } catch {
@@ -79,11 +91,13 @@ extension CoordinatorRuntime {
   }
 
   private func decode(
-    _ request: GenerationRequest, id: UInt64, arrival: ContinuousClock.Instant, emit: @escaping SequenceDecoder.Emit
-  ) async throws {
-    try await withSlot(id, client: request.client, cost: request.prompt.count) { used in
+    _ request: GenerationRequest, id: UInt64, arrival: ContinuousClock.Instant, spans: RequestTrace?,
+    emit: @escaping SequenceDecoder.Emit
+  ) async throws -> GenerationSummary {
+    try await withSlot(id, client: request.client, cost: request.prompt.count, spans: spans) { used in
       let decoder = try SequenceDecoder(
-        id: id, request: request, router: host, pool: pool, settings: settings, logger: logger
+        id: id, request: request, router: host, pool: pool, settings: settings, logger: logger.naming(request.trace),
+        spans: spans
       ) { [meter] event in
         if case .token = event { meter.generated(now: MonotonicClock.now) }
         emit(event)
@@ -93,6 +107,7 @@ extension CoordinatorRuntime {
         used = decoder.summary.generatedTokens
       }
       try await decoder.run(contextLimit: contextLimit(for: request.mode), queued: ContinuousClock.now - arrival)
+      return decoder.summary
     }
   }
 
@@ -104,10 +119,14 @@ extension CoordinatorRuntime {
   ///   - cost: the request's tokens as far as they are known.
   ///   - body: is told whereto it writes the tokens that came on top.
   func withSlot<R>(
-    _ id: UInt64, client: String, cost: Int, _ body: (_ used: inout Int) async throws -> R
+    _ id: UInt64, client: String, cost: Int, spans: RequestTrace?, _ body: (_ used: inout Int) async throws -> R
   ) async throws -> R {
     capacityChanged()
-    try await admission.admit(id, client: client, cost: cost)
+    let waits = spans?.begin()
+    do {
+      defer { if let waits { spans?.end(waits, "queue") } }
+      try await admission.admit(id, client: client, cost: cost)
+    }
     let began = MonotonicClock.now
     var used = 0
     defer {
@@ -117,23 +136,25 @@ extension CoordinatorRuntime {
     return try await body(&used)
   }
 
-  /// Counts how `work` ends; what a shutdown cancels ends with an error that says so.
-  func observed<R>(_ work: () async throws -> R) async throws -> R {
+  /// Counts and traces how `work` ends; what a shutdown cancels ends with an error that says so.
+  func observed<R>(
+    _ spans: RequestTrace?, _ attributes: [String: TraceValue],
+    _ work: (_ attributes: inout [String: TraceValue]) async throws -> R
+  ) async throws -> R {
+    var attributes = attributes
     do {
-      let result = try await work()
+      let result = try await work(&attributes)
       meter.ended(.finished)
+      spans?.end(attributes)
       return result
     } catch {
       let isCancelled = error is CancellationError || (error as? FusionRouteError)?.code == .interrupted
-      if isCancelled {
-        meter.ended(.cancelled)
-      } else if let error = error as? FusionRouteError, error.code == .overloaded {
-        meter.ended(.refused)
-      } else {
-        meter.ended(.failed)
-      }
-      guard isCancelled, tasks.isClosed else { throw error }
-      throw FusionRouteError.unavailable("the coordinator is shutting down")
+      let isRefused = (error as? FusionRouteError)?.code == .overloaded
+      meter.ended(isCancelled ? .cancelled : isRefused ? .refused : .failed)
+      let told =
+        isCancelled && tasks.isClosed ? FusionRouteError.unavailable("the coordinator is shutting down") : error
+      spans?.end(attributes.merging(["error": .string("\(told)")]) { $1 })
+      throw told
     }
   }
 
@@ -142,5 +163,34 @@ extension CoordinatorRuntime {
   public var retryAfter: Duration {
     let counts = admission.counts
     return meter.retryAfter(waiting: counts.waiting, slots: counts.limit)
+  }
+}
+
+extension GenerationRequest {
+  /// What its span says of it.
+  fileprivate var attributes: [String: TraceValue] {
+    [
+      "mode": .string(mode.description), "prompt_tokens": .integer(prompt.count),
+      "max_tokens": .integer(maximumTokens),
+    ]
+  }
+}
+
+extension GenerationSummary {
+  fileprivate var attributes: [String: TraceValue] {
+    [
+      "generated_tokens": .integer(generatedTokens), "cached_tokens": .integer(cachedTokens),
+      "finish_reason": .string(finishReason.rawValue), "failovers": .integer(failovers),
+    ]
+  }
+}
+
+extension Logger {
+  /// With the request's id on every line.
+  func naming(_ trace: TraceContext?) -> Logger {
+    guard let trace else { return self }
+    var logger = self
+    logger[metadataKey: "request_id"] = "\(trace.requestID)"
+    return logger
   }
 }

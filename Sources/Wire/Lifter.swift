@@ -20,7 +20,7 @@ struct Lifter {
     case .stepReply: .stepReply(try stepReply(try body(envelope.step_reply), &payload))
     case .prefixMissing: .prefixMissing(try prefixMissing(try body(envelope.prefix_missing)))
     case .rowChunk: .rowChunk(try rowChunk(try body(envelope.row_chunk), &payload))
-    case .score: .score(score(try body(envelope.score)))
+    case .score: .score(try score(try body(envelope.score)))
     case .scoreReply: .scoreReply(try scoreReply(try body(envelope.score_reply), &payload))
     case .failure: .failure(try failure(try body(envelope.failure)))
     case .credit: .credit(Credit(bytes: Int(clamping: try body(envelope.credit).bytes)))
@@ -135,7 +135,29 @@ extension Lifter {
           fullRow: want.has_full_row != 0 && want.full_row != 0,
           logSumExp: want.has_log_sum_exp != 0 && want.log_sum_exp != 0)
       },
-      deadlineMilliseconds: Int(c.deadline_ms))
+      deadlineMilliseconds: Int(c.deadline_ms),
+      trace: try trace(
+        c.has_request_id != 0 ? c.request_id : nil, c.has_trace_parent != 0 ? c.trace_parent : nil))
+  }
+
+  /// Both fields or none: an id without a trace, or the other way round, is nothing that we send.
+  private func trace(
+    _ request: ProtobufCBinaryData?, _ parent: ProtobufCBinaryData?
+  ) throws(WireError) -> TraceContext? {
+    guard let request, let parent else {
+      guard request == nil, parent == nil else {
+        throw WireError(.field, "\(kind.name).request_id and trace_parent do not come together.")
+      }
+      return nil
+    }
+    let context = TraceContext(
+      requestID: try name(request, "request_id"), traceparent: try name(parent, "trace_parent"))
+    guard let context else {
+      throw WireError(
+        .field,
+        "\(kind.name).request_id is not a name of letters, digits, - and _, or its trace_parent is none of the W3C's.")
+    }
+    return context
   }
 
   private func stepReply(
@@ -175,11 +197,13 @@ extension Lifter {
       total: Int(c.total), values: try payload.numbers(Int(c.count)))
   }
 
-  private func score(_ c: Fusionroute__V1__Score) -> Score {
+  private func score(_ c: Fusionroute__V1__Score) throws(WireError) -> Score {
     Score(
       request: c.request, coordinator: c.coordinator, tokens: tokens(c.tokens, c.n_tokens), first: Int(c.first),
       topK: Int(c.top_k), fullRows: c.has_full_rows != 0 && c.full_rows != 0,
-      deadlineMilliseconds: Int(c.deadline_ms))
+      deadlineMilliseconds: Int(c.deadline_ms),
+      trace: try trace(
+        c.has_request_id != 0 ? c.request_id : nil, c.has_trace_parent != 0 ? c.trace_parent : nil))
   }
 
   private func scoreReply(

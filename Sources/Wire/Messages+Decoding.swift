@@ -41,10 +41,12 @@ public struct Step: Sendable, Equatable {
   public var wants: [Want]
   /// From receipt.
   public var deadlineMilliseconds: Int
+  /// The user's request that this belongs to.
+  public var trace: TraceContext?
 
   public init(
     request: UInt64, coordinator: UInt64, sequence: UInt64, epoch: UInt32, baseLength: Int, baseHash: PrefixHash,
-    append: [Token], wants: [Want], deadlineMilliseconds: Int
+    append: [Token], wants: [Want], deadlineMilliseconds: Int, trace: TraceContext? = nil
   ) {
     self.request = request
     self.coordinator = coordinator
@@ -55,6 +57,7 @@ public struct Step: Sendable, Equatable {
     self.append = append
     self.wants = wants
     self.deadlineMilliseconds = deadlineMilliseconds
+    self.trace = trace
   }
 }
 
@@ -171,12 +174,14 @@ public struct Score: Sendable, Equatable {
   public var topK: Int
   /// Rows come as `RowChunk`s under credits, before the `ScoreReply` that covers them.
   public var fullRows: Bool
-  /// From receipt.
+  /// From receipt, and anew from each reply.
   public var deadlineMilliseconds: Int
+  /// The user's request that this belongs to.
+  public var trace: TraceContext?
 
   public init(
     request: UInt64, coordinator: UInt64, tokens: [Token], first: Int, topK: Int, fullRows: Bool,
-    deadlineMilliseconds: Int
+    deadlineMilliseconds: Int, trace: TraceContext? = nil
   ) {
     self.request = request
     self.coordinator = coordinator
@@ -185,6 +190,7 @@ public struct Score: Sendable, Equatable {
     self.topK = topK
     self.fullRows = fullRows
     self.deadlineMilliseconds = deadlineMilliseconds
+    self.trace = trace
   }
 }
 

@@ -201,6 +201,7 @@ extension Packer {
       if want.fullRow { (item.pointee.has_full_row, item.pointee.full_row) = (1, 1) }
       if want.logSumExp { (item.pointee.has_log_sum_exp, item.pointee.log_sum_exp) = (1, 1) }
     }
+    let trace = trace(value.trace)
     return make(fusionroute__v1__step__init) {
       $0.request = value.request
       $0.coordinator = value.coordinator
@@ -211,7 +212,17 @@ extension Packer {
       ($0.n_append, $0.append) = append
       ($0.n_wants, $0.wants) = wants
       $0.deadline_ms = UInt32(clamping: value.deadlineMilliseconds)
+      if let trace {
+        ($0.has_request_id, $0.request_id) = (1, trace.request)
+        ($0.has_trace_parent, $0.trace_parent) = (1, trace.parent)
+      }
     }
+  }
+
+  private mutating func trace(
+    _ value: TraceContext?
+  ) -> (request: ProtobufCBinaryData, parent: ProtobufCBinaryData)? {
+    value.map { (name($0.requestID), name($0.traceparent)) }
   }
 
   private mutating func stepReply(_ value: StepReply) -> UnsafeMutablePointer<Fusionroute__V1__StepReply>? {
@@ -265,6 +276,7 @@ extension Packer {
 
   private mutating func score(_ value: Score) -> UnsafeMutablePointer<Fusionroute__V1__Score>? {
     let tokens = numbers(value.tokens)
+    let trace = trace(value.trace)
     return make(fusionroute__v1__score__init) {
       $0.request = value.request
       $0.coordinator = value.coordinator
@@ -273,6 +285,10 @@ extension Packer {
       $0.top_k = UInt32(clamping: value.topK)
       if value.fullRows { ($0.has_full_rows, $0.full_rows) = (1, 1) }
       $0.deadline_ms = UInt32(clamping: value.deadlineMilliseconds)
+      if let trace {
+        ($0.has_request_id, $0.request_id) = (1, trace.request)
+        ($0.has_trace_parent, $0.trace_parent) = (1, trace.parent)
+      }
     }
   }
 

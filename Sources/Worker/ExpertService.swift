@@ -135,6 +135,7 @@ final class ExpertService: Sendable {
     let missing = zip(step.wants, kept).filter { $0.1 == nil }.map(\.0.position)
     // Rows at hand and nothing to compute: the answer can leave from here.
     if missing.isEmpty, !step.wants.isEmpty {
+      log(step, evaluated: 0, queue: 0, compute: 0)
       answer.finish(evaluated: 0, queue: 0, compute: 0, respond: respond)
       return
     }
@@ -153,13 +154,28 @@ final class ExpertService: Sendable {
         completion: { [self] result in
           switch result {
           case .success(let summary):
+            log(
+              step, evaluated: summary.evaluatedTokens, queue: summary.queueNanoseconds,
+              compute: summary.computeNanoseconds)
             answer.finish(
               evaluated: summary.evaluatedTokens, queue: summary.queueNanoseconds, compute: summary.computeNanoseconds,
               respond: respond)
-          case .failure(let error): respond(.failure(Failure(step, Failure.Code(error), error.message)))
+          case .failure(let error):
+            logger.debug(
+              "step not done", metadata: step.trace.metadata(["sequence": "\(step.sequence)", "reason": "\(error)"]))
+            respond(.failure(Failure(step, Failure.Code(error), error.message)))
           }
           ended(request)
         }))
+  }
+
+  private func log(_ step: Step, evaluated: Int, queue: UInt64, compute: UInt64) {
+    logger.debug(
+      "step",
+      metadata: step.trace.metadata([
+        "sequence": "\(step.sequence)", "length": "\(step.baseLength + step.append.count)",
+        "evaluated": "\(evaluated)", "queue_us": "\(queue / 1_000)", "compute_us": "\(compute / 1_000)",
+      ]))
   }
 
   // MARK: Scoring
@@ -179,6 +195,8 @@ final class ExpertService: Sendable {
         .context,
         "\(score.tokens.count) tokens from \(score.first) on cannot be scored with a context of \(context) tokens")
     }
+    logger.debug(
+      "score", metadata: score.trace.metadata(["tokens": "\(score.tokens.count)", "first": "\(score.first)"]))
     let request = requestID(coordinator: score.coordinator, request: score.request)
     began(request, deadlineMilliseconds: score.deadlineMilliseconds)
     let sequence = SplitMix64.mix(score.coordinator &+ 0x5C0E) ^ score.request
@@ -225,6 +243,15 @@ final class ExpertService: Sendable {
 
   private func requestID(coordinator: UInt64, request: UInt64) -> UInt64 {
     SplitMix64.mix(coordinator &+ 0x9E37) ^ request
+  }
+}
+
+extension TraceContext? {
+  /// `metadata` with the names of the user's request, where it came with any.
+  func metadata(_ metadata: Logger.Metadata) -> Logger.Metadata {
+    guard let self else { return metadata }
+    return metadata.merging(
+      ["request_id": "\(self.requestID)", "trace_id": "\(self.traceID)", "span_id": "\(self.parentID)"]) { $1 }
   }
 }
 

@@ -77,3 +77,57 @@ import Testing
     for (code, exit) in codes { #expect(code.exitCode == exit) }
   }
 }
+
+@Suite struct TraceContextTests {
+  private static let trace = "0af7651916cd43dd8448eb211c80319c"
+  private static let parent = "b7ad6b7169203331"
+
+  /// The examples of the W3C's recommendation, sections 3.2 and 4.
+  @Test(
+    arguments: [
+      ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
+      ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", false),
+      // Other flags say nothing to us; a later version may have more behind.
+      ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03", true),
+      ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
+      ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-the-future-brings", true),
+    ])
+  func read(header: String, isSampled: Bool) throws {
+    let context = try #require(TraceContext(requestID: "r-1", traceparent: header))
+    #expect(context.traceID == Self.trace && context.parentID == Self.parent && context.isSampled == isSampled)
+    #expect(context.traceparent == "00-\(Self.trace)-\(Self.parent)-\(isSampled ? "01" : "00")")
+  }
+
+  @Test(
+    arguments: [
+      "", "00", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+      "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+      "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.more",
+      "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+      "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+      "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+      "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+      "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0g",
+      "00-0af7651916cd43dd8448eb211c80319-cb7ad6b7169203331-01",
+      "+0-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ])
+  func refused(header: String) {
+    #expect(TraceContext(requestID: "r-1", traceparent: header) == nil)
+  }
+
+  @Test func requestIDs() {
+    for name in ["", "a b", "a\n", "é", String(repeating: "x", count: 65)] {
+      #expect(TraceContext(requestID: name, traceID: Self.trace, parentID: Self.parent, isSampled: true).isValid == false)
+    }
+    let name = String(repeating: "Az-_9", count: 12)
+    #expect(TraceContext(requestID: name, traceID: Self.trace, parentID: Self.parent, isSampled: true).isValid)
+  }
+
+  @Test func spanIDsAreValidAndDiffer() {
+    let ids = Set((0..<1_000).map { _ in TraceContext.randomSpanID() })
+    #expect(ids.count == 1_000)
+    for id in ids {
+      #expect(TraceContext(requestID: "r", traceID: Self.trace, parentID: id, isSampled: true).isValid)
+    }
+  }
+}

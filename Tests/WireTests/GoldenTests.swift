@@ -23,6 +23,35 @@ import Testing
     #expect(try WireCodec.decode([bytes(golden)], from: .coordinator) == .step(step))
   }
 
+  /// By protoc 35.1.
+  @Test func trace() throws {
+    let trace = try #require(
+      TraceContext(
+        requestID: "req-Zz_09", traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+    let step = Step(
+      request: 300, coordinator: 0x1234_5678_9ABC_DEF0, sequence: 5, epoch: 7, baseLength: 0,
+      baseHash: PrefixHash(try #require(SHA256Digest(0..<32))), append: [9], wants: [], deadlineMilliseconds: 30_000,
+      trace: trace)
+    let stepBytes = """
+      08014a7f08ac0211f0debc9a785634121805200728003220000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\
+      3a010948b0ea0152097265712d5a7a5f30395a3730302d30616637363531393136636434336464383434386562323131633830333139632d\
+      623761643662373136393230333333312d3031
+      """
+    #expect(WireCodec.encode(.step(step)).map(hex) == [stepBytes])
+    #expect(try WireCodec.decode([bytes(stepBytes)], from: .coordinator) == .step(step))
+    var unsampled = trace
+    (unsampled.requestID, unsampled.isSampled) = ("a", false)
+    let score = Score(
+      request: 3, coordinator: 4, tokens: [1, 2], first: 1, topK: 0, fullRows: false, deadlineMilliseconds: 5,
+      trace: unsampled)
+    let scoreBytes = """
+      08016a5108031104000000000000001a0201022001280038054201614a3730302d306166373635313931366364343364643834343865623231\
+      31633830333139632d623761643662373136393230333333312d3030
+      """
+    #expect(WireCodec.encode(.score(score)).map(hex) == [scoreBytes])
+    #expect(try WireCodec.decode([bytes(scoreBytes)], from: .coordinator) == .score(score))
+  }
+
   @Test func stepReply() throws {
     let golden = """
       0801523e08ac0211f0debc9a785634121803200728ec07321608ea07120509ffe907041802250000c0bf2d00004441320908eb0718003080\

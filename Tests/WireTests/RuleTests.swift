@@ -14,6 +14,10 @@ import Testing
       .init(position: 11, topIDs: [4], topLogits: [3], floor: 3),
     ], evaluated: 2, queueMicroseconds: 1, computeMicroseconds: 1)
 
+  private static func trace(_ request: String, id: String = String(repeating: "1", count: 32)) -> TraceContext {
+    TraceContext(requestID: request, traceID: id, parentID: "00000000000000a1", isSampled: true)
+  }
+
   private func refusal(_ message: WireMessage, _ sender: WireSender) -> WireError? {
     do throws(WireError) {
       _ = try WireCodec.decode(WireCodec.encode(message), from: sender)
@@ -37,6 +41,13 @@ import Testing
       ("wants.top_k", { $0.wants[0].topK = 10_000 }),
       ("wants", { $0.wants[0].fullRow = true }),
       ("deadline_ms", { $0.deadlineMilliseconds = 0 }),
+      ("request_id", { $0.trace = Self.trace("a b") }),
+      ("request_id", { $0.trace = Self.trace("a\n") }),
+      ("request_id", { $0.trace = Self.trace("") }),
+      ("request_id", { $0.trace = Self.trace(String(repeating: "x", count: 65)) }),
+      ("request_id", { $0.trace = Self.trace("a", id: String(repeating: "0", count: 32)) }),
+      ("request_id", { $0.trace = Self.trace("a", id: String(repeating: "A", count: 32)) }),
+      ("trace_parent", { $0.trace = Self.trace("a", id: String(repeating: "a", count: 400)) }),
     ]
     for (field, change) in breaks {
       var step = Self.step

@@ -166,7 +166,16 @@ extension Samples {
           : .init(
             position: position, topK: int(0...limits.topK), named: ascendingTokens(int(0...40)), logSumExp: flag())
       },
-      deadlineMilliseconds: int(1...limits.milliseconds))
+      deadlineMilliseconds: int(1...limits.milliseconds), trace: flag() ? trace() : nil)
+  }
+
+  mutating func trace() -> TraceContext? {
+    let letters = Array("abcXYZ019-_")
+    let digits = Array("0123456789abcdef")
+    return TraceContext(
+      requestID: String((0..<int(1...64)).map { _ in letters.randomElement(using: &generator) ?? "a" }),
+      traceID: "1" + String((0..<31).map { _ in digits.randomElement(using: &generator) ?? "0" }),
+      parentID: "f" + String((0..<15).map { _ in digits.randomElement(using: &generator) ?? "0" }), isSampled: flag())
   }
 
   mutating func stepReply() -> StepReply {
@@ -200,7 +209,7 @@ extension Samples {
     let tokens = tokens(int(2...60))
     return Score(
       request: id(), coordinator: id(), tokens: tokens, first: int(1...(tokens.count - 1)), topK: int(0...limits.topK),
-      fullRows: flag(), deadlineMilliseconds: int(1...limits.milliseconds))
+      fullRows: flag(), deadlineMilliseconds: int(1...limits.milliseconds), trace: flag() ? trace() : nil)
   }
 
   mutating func scoreReply() -> ScoreReply {

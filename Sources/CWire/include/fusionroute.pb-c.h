@@ -374,10 +374,20 @@ struct  Fusionroute__V1__Step
    * from receipt
    */
   uint32_t deadline_ms;
+  /*
+   * text: names the user's request in logs; together with trace_parent or not at all
+   */
+  protobuf_c_boolean has_request_id;
+  ProtobufCBinaryData request_id;
+  /*
+   * text: W3C trace context, the header's value
+   */
+  protobuf_c_boolean has_trace_parent;
+  ProtobufCBinaryData trace_parent;
 };
 #define FUSIONROUTE__V1__STEP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fusionroute__v1__step__descriptor) \
-    , 0, 0, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, 0 }
+    , 0, 0, 0, 0, 0, {0,NULL}, 0,NULL, 0,NULL, 0, 0, {0,NULL}, 0, {0,NULL} }
 
 
 /*
@@ -521,10 +531,17 @@ struct  Fusionroute__V1__Score
    * from receipt, and anew from each reply
    */
   uint32_t deadline_ms;
+  /*
+   * as in Step
+   */
+  protobuf_c_boolean has_request_id;
+  ProtobufCBinaryData request_id;
+  protobuf_c_boolean has_trace_parent;
+  ProtobufCBinaryData trace_parent;
 };
 #define FUSIONROUTE__V1__SCORE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fusionroute__v1__score__descriptor) \
-    , 0, 0, 0,NULL, 0, 0, 0, 0, 0 }
+    , 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0, {0,NULL}, 0, {0,NULL} }
 
 
 /*

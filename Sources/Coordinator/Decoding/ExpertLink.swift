@@ -48,31 +48,40 @@ actor ExpertLink {
   }
 
   /// Starts to bring the expert up to `chain` without waiting; nothing happens while an earlier start is under way.
-  func prepare(_ chain: TokenChain, keepingRowAt position: Int? = nil) {
+  func prepare(_ chain: TokenChain, keepingRowAt position: Int? = nil, trace: TraceContext? = nil) {
     guard background == nil, ledger.held < chain.count || position != nil else { return }
     let wants = position.map { [Step.Want(position: $0)] } ?? []
     background = Task {
       // Its failure shows again, and is answered, when the expert is next needed.
-      _ = try? await perform(chain, wants: wants)
+      _ = try? await perform(chain, wants: wants, trace: trace)
       background = nil
     }
   }
 
   /// Rows of the wanted positions on exactly `chain`, and who computed them.
-  func step(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID) {
+  func step(
+    _ chain: TokenChain, wants: [Step.Want], trace: TraceContext? = nil
+  ) async throws -> (result: StepResult, replica: ReplicaID) {
     while let background { await background.value }
-    return try await perform(chain, wants: wants)
+    return try await perform(chain, wants: wants, trace: trace)
   }
 
-  private func perform(_ chain: TokenChain, wants: [Step.Want]) async throws -> (result: StepResult, replica: ReplicaID)
-  {
+  private func perform(
+    _ chain: TokenChain, wants: [Step.Want], trace: TraceContext?
+  ) async throws -> (result: StepResult, replica: ReplicaID) {
     var misses = 0
+    // Who has refused the step, which may be for want of context, that another replica has.
+    var refused: Set<ReplicaID> = []
+    var refusal = ""
     for _ in 0..<Self.maximumAttempts {
       try Task.checkCancellation()
       let replica = try await home()
+      guard !refused.contains(replica) else {
+        throw FusionRouteError.badInput("expert \"\(expert)\" refused the prompt: \(refusal)")
+      }
       let plan = ledger.plan(chain, through: chain.count)
       switch await pool.step(
-        plan, wants: wants, sequence: sequence, replica: replica, timeout: settings.stepTimeout)
+        plan, wants: wants, sequence: sequence, replica: replica, timeout: settings.stepTimeout, trace: trace)
       {
       case .reply(let result):
         evaluatedTokens += result.evaluatedTokens
@@ -87,8 +96,9 @@ actor ExpertLink {
           ledger.missing(held, chain: chain)
         }
       case .failure(let code, let message):
-        guard code != .context, code != .invalid else {
-          throw FusionRouteError.badInput("expert \"\(expert)\" refused the prompt: \(message)")
+        if code == .context || code == .invalid {
+          refused.insert(replica)
+          refusal = message
         }
         leave(replica, reason: "\(code.rawValue): \(message)")
       case .lost(let reason): leave(replica, reason: reason)
@@ -129,7 +139,7 @@ actor ExpertLink {
   func settle(_ chain: TokenChain) async {
     while let background { await background.value }
     guard replica != nil, ledger.held < chain.count else { return }
-    _ = try? await perform(chain, wants: [])
+    _ = try? await perform(chain, wants: [], trace: nil)
   }
 
   /// A wrong number was caught: the replica is never used again.
@@ -138,9 +148,11 @@ actor ExpertLink {
     if self.replica == replica { leave(replica, reason: reason) }
   }
 
-  /// The sequence has ended.
-  func end() {
+  /// The sequence has ended. Whatever is under way is over before the replica is told: it would take the sequence up
+  /// again.
+  func end() async {
     background?.cancel()
+    await background?.value
     if let replica { pool.release(sequence, at: replica) }
     replica = nil
   }

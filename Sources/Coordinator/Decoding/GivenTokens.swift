@@ -41,14 +41,16 @@ extension CoordinatorRuntime {
   ) async throws -> [TokenScore] {
     let arrival = ContinuousClock.now
     let id = nextSequence()
+    let spans = RequestTrace(trace, sink: configuration.traceSink)
     let task = tasks.start(id) { [self] in
-      try await observed {
+      try await observed(spans, ["mode": .string("\(mode)"), "scored_tokens": .integer(tokens.count - first)]) { _ in
         try validate(tokens, first: first, mode: mode, alternatives: alternatives)
+        if let trace { try Self.validate(trace) }
         return try await withDeadline(deadline, since: arrival) {
-          try await self.withSlot(id, client: client, cost: tokens.count) { _ in
+          try await self.withSlot(id, client: client, cost: tokens.count, spans: spans) { _ in
             let run = ScoringRun(
               tokens: tokens, first: first, mode: mode, alternatives: alternatives, id: id,
-              vocabulary: self.router.vocabulary.size)
+              vocabulary: self.router.vocabulary.size, trace: trace)
             if case .expert(let name) = mode { return try await self.scoreExpert(name, run) }
             return try await self.scoreFused(run)
           }
@@ -76,7 +78,11 @@ extension CoordinatorRuntime {
   private func scoreFused(_ run: ScoringRun) async throws -> [TokenScore] {
     let links = Dictionary(
       uniqueKeysWithValues: SequenceDecoder.involved(run.mode, of: experts).map { expert in
-        (expert, ExpertLink(expert: expert, sequence: run.id, pool: pool, settings: settings.link, logger: logger))
+        (
+          expert,
+          ExpertLink(
+            expert: expert, sequence: run.id, pool: pool, settings: settings.link, logger: logger.naming(run.trace))
+        )
       })
     do {
       var scores: [TokenScore] = []
@@ -120,7 +126,7 @@ extension CoordinatorRuntime {
     }
     let expertRows = try await self.expertRows(
       at: Dictionary(grouping: selected.keys.sorted(), by: { selected[$0] ?? "" }),
-      of: TokenChain(run.tokens[..<block.upperBound]), links: links)
+      of: TokenChain(run.tokens[..<block.upperBound]), links: links, trace: run.trace)
     return try block.map { position in
       guard let router = rows[position]?.logits, mode == .router || expertRows[position] != nil else {
         throw FusionRouteError.internal("a model left out position \(position)")
@@ -138,7 +144,7 @@ extension CoordinatorRuntime {
 
   /// Full rows by position; the experts compute theirs at the same time.
   private func expertRows(
-    at positions: [String: [Int]], of chain: TokenChain, links: [String: ExpertLink]
+    at positions: [String: [Int]], of chain: TokenChain, links: [String: ExpertLink], trace: TraceContext?
   ) async throws -> [Int: LogitsRow] {
     try await withThrowingTaskGroup(of: [(Int, StepResult.Row)].self) { group in
       for (expert, positions) in positions {
@@ -146,7 +152,8 @@ extension CoordinatorRuntime {
         group.addTask {
           var prefix = chain
           prefix.truncate(to: last + 1)
-          let (result, _) = try await link.step(prefix, wants: positions.map { Step.Want(position: $0, fullRow: true) })
+          let wants = positions.map { Step.Want(position: $0, fullRow: true) }
+          let (result, _) = try await link.step(prefix, wants: wants, trace: trace)
           return Array(zip(positions, result.rows))
         }
       }
@@ -175,7 +182,7 @@ extension CoordinatorRuntime {
       do {
         let parts = pool.score(
           run.tokens, first: run.first + scores.count, topK: run.width, fullRows: false, replica: replica,
-          timeout: configuration.stepTimeout)
+          timeout: configuration.stepTimeout, trace: run.trace)
         for try await part in parts {
           guard case .scores(let reply, let payload) = part else { continue }
           scores += try run.scores(of: reply, after: scores.count, expert: expert)
@@ -198,6 +205,7 @@ private struct ScoringRun: Sendable {
   let alternatives: Int
   let id: UInt64
   let vocabulary: Int
+  let trace: TraceContext?
 
   /// Largest logits to ask a worker for; at least one, since with them comes the normaliser.
   var width: Int { min(max(1, alternatives), vocabulary) }

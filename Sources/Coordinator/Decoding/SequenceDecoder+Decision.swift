@@ -24,7 +24,7 @@ extension SequenceDecoder {
   func decideNext() async throws -> Decision {
     (evaluatedByRouter, evaluatedByExpert) = (0, 0)
     if request.fanout == .all {
-      for link in links.values { await link.prepare(chain, keepingRowAt: chain.count - 1) }
+      for link in links.values { await link.prepare(chain, keepingRowAt: chain.count - 1, trace: trace) }
     }
     guard request.mode.usesRouter else {
       guard case .expert(let name) = request.mode else { throw FusionRouteError.internal("a mode without a model") }
@@ -50,7 +50,7 @@ extension SequenceDecoder {
     predictor.observe(selected)
     let decision = try await decide(output, selected: selected)
     if request.fanout == .predicted, let next = predictor.likelyNext(after: selected) {
-      await links[experts[next]]?.prepare(chain)
+      await links[experts[next]]?.prepare(chain, trace: trace)
     }
     return decision
   }
@@ -155,7 +155,7 @@ extension SequenceDecoder {
     var verdict = first
     while true {
       let want = want(for: verdict, scorer: scorer)
-      let (result, replica) = try await link.step(chain, wants: [want])
+      let (result, replica) = try await link.step(chain, wants: [want], trace: trace)
       note(result)
       guard let answer = result.rows.first else { throw FusionRouteError.internal("a reply without its row") }
       switch answer {
@@ -200,7 +200,7 @@ extension SequenceDecoder {
   /// Fetches the full row and compares; false when the worker was caught and is out.
   private func audit(_ partial: PartialRow, link: ExpertLink, replica: ReplicaID) async throws -> Bool {
     let want = Step.Want(position: chain.count - 1, fullRow: true)
-    let (result, source) = try await link.step(chain, wants: [want])
+    let (result, source) = try await link.step(chain, wants: [want], trace: trace)
     guard source == replica, case .full(let full)? = result.rows.first else { return true }
     guard let finding = try RowAudit.check(partial: partial, full: full, vocabulary: vocabulary) else { return true }
     await link.quarantine(replica, reason: "its partial row contradicts its full row: \(finding)")

@@ -37,13 +37,16 @@ final class SequenceDecoder {
   var summary: GenerationSummary
   var constraint: (any TokenConstraint)?
   var predictor: ExpertPredictor
+  private let spans: RequestTrace?
+  /// What workers are told of the request and of the part of it under way.
+  private(set) var trace: TraceContext?
   /// Tokens that went through a model for the token under way.
   var evaluatedByRouter = 0
   var evaluatedByExpert = 0
 
   init(
     id: UInt64, request: GenerationRequest, router: RouterHost, pool: ExpertPool, settings: Settings, logger: Logger,
-    emit: @escaping Emit
+    spans: RequestTrace?, emit: @escaping Emit
   ) throws {
     self.id = id
     self.request = request
@@ -51,7 +54,9 @@ final class SequenceDecoder {
     self.pool = pool
     self.settings = settings
     self.logger = logger
+    self.spans = spans
     self.emit = emit
+    trace = request.trace
     experts = router.head.experts
     vocabulary = router.model.vocabulary.size
     chain = TokenChain(request.prompt)
@@ -91,7 +96,7 @@ final class SequenceDecoder {
       while summary.finishReason != .stop, summary.generatedTokens < request.maximumTokens, chain.count <= contextLimit
       {
         try Task.checkCancellation()
-        let decision = try await decideNext()
+        let decision = try await decideTraced()
         let now = ContinuousClock.now
         if firstToken == nil {
           firstToken = now
@@ -147,10 +152,32 @@ final class SequenceDecoder {
       case .auto: settings.warmsAtArrival
       }
     guard warms, request.maximumTokens > 0 else { return }
-    for link in links.values { await link.prepare(chain, keepingRowAt: chain.count - 1) }
+    for link in links.values { await link.prepare(chain, keepingRowAt: chain.count - 1, trace: trace) }
   }
 
   // MARK: Bookkeeping
+
+  /// One token, as a span of its own where the request is traced; the first one's is the prefill.
+  private func decideTraced() async throws -> Decision {
+    guard let spans else { return try await decideNext() }
+    let (part, before) = (spans.begin(), summary.latency)
+    trace = part.context
+    defer { trace = request.trace }
+    let decision = try await decideNext()
+    let spent = summary.latency - before
+    var attributes: [String: TraceValue] = [
+      "token": .integer(Int(decision.choice.token)), "index": .integer(summary.generatedTokens),
+      "evaluated_by_router": .integer(evaluatedByRouter), "evaluated_by_expert": .integer(evaluatedByExpert),
+    ]
+    if let expert = decision.expert { attributes["expert"] = .string(expert) }
+    if decision.degraded { attributes["degraded"] = .flag(true) }
+    for (name, nanoseconds) in [
+      ("router_queue_us", spent.routerQueue), ("router_compute_us", spent.routerCompute), ("wire_us", spent.wire),
+      ("expert_queue_us", spent.expertQueue), ("expert_compute_us", spent.expertCompute), ("merge_us", spent.merge),
+    ] { attributes[name] = .integer(Int(nanoseconds / 1_000)) }
+    spans.end(part, summary.generatedTokens == 0 ? "prefill" : "token", attributes)
+    return decision
+  }
 
   func note(_ output: RouterOutput) {
     if summary.generatedTokens == 0 { summary.cachedTokens = min(output.reusedTokens, request.prompt.count) }

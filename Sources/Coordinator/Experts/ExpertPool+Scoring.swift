@@ -13,7 +13,8 @@ extension ExpertPool {
   ///
   /// - Parameter timeout: until the first part, and from each to the next.
   func score(
-    _ tokens: [Token], first: Int, topK: Int, fullRows: Bool, replica: ReplicaID, timeout: Duration
+    _ tokens: [Token], first: Int, topK: Int, fullRows: Bool, replica: ReplicaID, timeout: Duration,
+    trace: TraceContext?
   ) -> AsyncThrowingStream<ScorePart, any Error> {
     AsyncThrowingStream { continuation in
       let now = MonotonicClock.now
@@ -36,7 +37,8 @@ extension ExpertPool {
         .score(
           Score(
             request: request, coordinator: incarnation, tokens: tokens, first: first, topK: topK,
-            fullRows: fullRows, deadlineMilliseconds: timeout.milliseconds)), to: peer)
+            fullRows: fullRows, deadlineMilliseconds: timeout.milliseconds, trace: trace)), to: peer)
+      cancelIfGone(request, at: peer)
     }
   }
 }

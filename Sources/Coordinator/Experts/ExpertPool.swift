@@ -76,7 +76,8 @@ final class ExpertPool: Sendable {
 
   /// Sends one step to a replica and waits for its answer, its loss or the deadline.
   func step(
-    _ step: PrefixStep, wants: [Step.Want], sequence: UInt64, replica: ReplicaID, timeout: Duration
+    _ step: PrefixStep, wants: [Step.Want], sequence: UInt64, replica: ReplicaID, timeout: Duration,
+    trace: TraceContext?
   ) async -> CallOutcome {
     let request = state.withLock { state in
       defer { state.nextRequest += 1 }
@@ -84,8 +85,11 @@ final class ExpertPool: Sendable {
     }
     return await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        start(
-          step, wants: wants, sequence: sequence, replica: replica, timeout: timeout, request: request, continuation)
+        let message = Step(
+          request: request, coordinator: incarnation, sequence: sequence, epoch: step.epoch,
+          baseLength: step.baseLength, baseHash: step.baseHash, append: step.append, wants: wants,
+          deadlineMilliseconds: timeout.milliseconds, trace: trace)
+        start(message, replica: replica, timeout: timeout, continuation)
       }
     } onCancel: {
       cancel(request)
@@ -93,20 +97,15 @@ final class ExpertPool: Sendable {
   }
 
   private func start(
-    _ step: PrefixStep, wants: [Step.Want], sequence: UInt64, replica: ReplicaID, timeout: Duration, request: UInt64,
-    _ continuation: CheckedContinuation<CallOutcome, Never>
+    _ step: Step, replica: ReplicaID, timeout: Duration, _ continuation: CheckedContinuation<CallOutcome, Never>
   ) {
-    let message = WireMessage.step(
-      Step(
-        request: request, coordinator: incarnation, sequence: sequence, epoch: step.epoch,
-        baseLength: step.baseLength, baseHash: step.baseHash, append: step.append, wants: wants,
-        deadlineMilliseconds: timeout.milliseconds))
     let assembly = StepAssembly(
-      epoch: step.epoch, sequence: sequence, length: step.length, wants: wants, vocabulary: vocabulary.size)
+      epoch: step.epoch, sequence: step.sequence, length: step.baseLength + step.append.count, wants: step.wants,
+      vocabulary: vocabulary.size)
     let peer: PeerID? = state.withLock { state in
       guard !state.closed, !Task.isCancelled, let peer = state.registry.peer(of: replica) else { return nil }
       let now = MonotonicClock.now
-      state.calls[request] = Call(
+      state.calls[step.request] = Call(
         kind: .step(assembly, continuation), replica: replica, now: now, timeout: timeout)
       state.registry.callStarted(replica, now: now)
       return peer
@@ -115,7 +114,13 @@ final class ExpertPool: Sendable {
       continuation.resume(returning: Task.isCancelled ? .cancelled : .lost(reason: "it has left"))
       return
     }
-    send(message, to: peer)
+    send(.step(step), to: peer)
+    cancelIfGone(step.request, at: peer)
+  }
+
+  /// A request that was cancelled while its message was on its way out: the worker was told before it knew of it.
+  func cancelIfGone(_ request: UInt64, at peer: PeerID) {
+    if state.withLock({ $0.calls[request] == nil }) { send(.cancel(Cancel(request: request)), to: peer) }
   }
 
   /// Forgets a request and tells its worker to stop; its waiting task goes on with `.cancelled`.

@@ -107,6 +107,8 @@ public final class BatchingDecoder: Sendable {
       kvTokens: monitor.kvTokens.load(ordering: .relaxed),
       evictions: monitor.evictions.load(ordering: .relaxed),
       batches: monitor.batches.load(ordering: .relaxed),
+      prefillChunks: monitor.prefillChunks.load(ordering: .relaxed),
+      longestStepWait: monitor.longestStepWait.load(ordering: .relaxed),
       refilledTokens: monitor.refilledTokens.load(ordering: .relaxed))
   }
 

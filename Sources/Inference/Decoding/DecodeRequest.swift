@@ -70,6 +70,10 @@ public struct DecoderStatistics: Sendable, Hashable {
   public let evictions: UInt64
   /// Calls of llama.cpp, since the start.
   public let batches: UInt64
+  /// Those of them that were chunks of prefill.
+  public let prefillChunks: UInt64
+  /// Most chunks that ended between the submission of a step, whose sequence had a slot, and its computation.
+  public let longestStepWait: UInt64
   /// Tokens of idle sequences decoded again to keep a batch in one piece, since the start; not in `evaluatedTokens`.
   public let refilledTokens: UInt64
 }

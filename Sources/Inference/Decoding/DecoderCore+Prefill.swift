@@ -9,12 +9,16 @@ extension DecoderCore {
   private static let stepMemoryNanoseconds: UInt64 = 1_000_000_000
   private static let idleFactor = 4.0
 
-  /// Evaluates one chunk of the prefill that was served least recently, so that no prompt waits for another's end.
+  /// Evaluates one chunk of one prefill; see ``PrefillPolicy``.
   func runPrefillChunk() {
-    guard !monitor.abort.load(ordering: .relaxed),
-      let index = active.indices.filter({ active[$0].remaining > 0 })
-        .min(by: { (active[$0].lastServed, active[$0].serial) < (active[$1].lastServed, active[$1].serial) })
-    else { return }
+    guard !monitor.abort.load(ordering: .relaxed) else { return }
+    let waiting = active.indices.filter { stepWidth(active[$0]) == nil }
+    let next = prefills.next(
+      waiting.map {
+        PrefillPolicy.Candidate(
+          remaining: active[$0].remaining, lastServed: active[$0].lastServed, serial: active[$0].serial)
+      }, chunk: timedChunk)
+    guard let index = next.map({ waiting[$0] }) else { return }
     let entry = active[index]
     let lead = entry.nextWanted.map { $0 - entry.next } ?? Int.max
     let hiddenNow = entry.request.wantsHidden && lead <= Self.hiddenLead
@@ -23,17 +27,26 @@ extension DecoderCore {
     addTokens(of: entry, count: width)
     let expected = Double(width) * (prefillTokenMilliseconds ?? 1000)
     let (outcome, nanoseconds) = compute(expectedMilliseconds: expected, members: [index])
+    monitor.prefillChunks.wrappingAdd(1, ordering: .relaxed)
     if case .done = outcome, width >= Self.smallestChunk { record(width: width, nanoseconds: nanoseconds) }
     settle(outcome, members: [(index, 0)], width: width, nanoseconds: nanoseconds)
   }
 
-  private func chunkWidth(_ entry: Active, hiddenNow: Bool) -> Int {
+  /// Whether anything is left that is not a step.
+  var hasPrefill: Bool { active.contains { stepWidth($0) == nil } }
+
+  /// Tokens that a chunk may have by its time.
+  private var timedChunk: Int {
     let others = active.count > 1 || monotonicNanoseconds() - lastStep < Self.stepMemoryNanoseconds
     let milliseconds = configuration.prefillMilliseconds * (others ? 1 : Self.idleFactor)
     let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk
     // llama.cpp's kernels take tokens in blocks: a chunk a little wider than a whole number of them costs one more.
     let whole = timed / Self.smallestChunk * Self.smallestChunk
-    var width = min(max(whole, Self.smallestChunk), context.batchLimit)
+    return min(max(whole, Self.smallestChunk), context.batchLimit)
+  }
+
+  private func chunkWidth(_ entry: Active, hiddenNow: Bool) -> Int {
+    var width = timedChunk
     // No small remainder, which would cost a call of its own.
     if entry.remaining <= width + width / 4 { width = min(entry.remaining, context.batchLimit) }
     width = min(width, entry.remaining)

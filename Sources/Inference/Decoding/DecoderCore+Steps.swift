@@ -17,9 +17,11 @@ extension DecoderCore {
       let entries = active.filter { stepWidth($0) != nil }
       let bySlot = Dictionary(uniqueKeysWithValues: entries.map { ($0.slot, $0.serial) })
       let limit = min(context.batchLimit, context.outputLimit)
+      // Where all have several tokens left, a bridge would have to be decoded again for each of them.
+      let hasSingles = entries.contains { $0.remaining == 1 }
       let runs = StepPlanner.runs(
         bySlot.keys.sorted(), maximumRun: min(limit, groupLimit()),
-        fillable: { !self.model.information.isRecurrent && self.table.tokenCount(of: $0) > 0 },
+        fillable: { hasSingles && !self.model.information.isRecurrent && self.table.tokenCount(of: $0) > 0 },
         cost: { self.costs.milliseconds(sequences: $0) })
       // Who has waited longest goes first, so that what is due now is done after at most as many runs.
       guard let run = runs.min(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) else { return }
@@ -74,6 +76,7 @@ extension DecoderCore {
         context.add(token, position: position, slot: slot, output: false)
       }
     }
+    for member in members { noteWait(of: active[member.index]) }
     let expected = costs.milliseconds(sequences: run.count) * Double(width)
     let (outcome, nanoseconds) = compute(expectedMilliseconds: expected, members: members.map(\.index))
     if width == 1, case .done = outcome {
@@ -83,6 +86,13 @@ extension DecoderCore {
     for member in members { gathering.stepped(active[member.index].request.sequence, now: lastStep) }
     settle(outcome, members: members, width: width, nanoseconds: nanoseconds, holes: holes)
     if case .done = outcome { return true } else { return false }
+  }
+
+  /// Chunks of others that ended between a step's submission and its own computation.
+  private func noteWait(of entry: Active) {
+    guard entry.firstCompute == nil, !entry.lackedRoom else { return }
+    let chunks = monitor.prefillChunks.load(ordering: .relaxed) - entry.submitted.prefillChunks
+    _ = monitor.longestStepWait.max(chunks, ordering: .relaxed)
   }
 
   // MARK: - Shared with prefill
@@ -184,5 +194,5 @@ extension DecoderCore {
     return true
   }
 
-  private func serialOfService() -> UInt64 { monitor.batches.load(ordering: .relaxed) }
+  func serialOfService() -> UInt64 { monitor.batches.load(ordering: .relaxed) }
 }

@@ -4,18 +4,22 @@ internal import Synchronization
 
 /// The decoder's thread: takes requests, finds them a slot, and decides what the model runs on next.
 ///
-/// One turn of the loop: single steps of all sequences together, then at most one chunk of one sequence's prefill.
+/// One turn of the loop: single steps of all sequences together, then at most one chunk of one sequence's prefill. So a
+/// step waits for at most one chunk.
 final class DecoderCore {
   struct Pending {
     let request: DecodeRequest
-    let submitted: UInt64
+    let submitted: DecoderMailbox.Moment
+    /// Whether it had to wait for a slot.
+    var lackedRoom = false
   }
 
   /// A request that has a slot.
   struct Active {
     let request: DecodeRequest
     let slot: Int
-    let submitted: UInt64
+    let submitted: DecoderMailbox.Moment
+    let lackedRoom: Bool
     /// Order of arrival; also names the entry while indices shift.
     let serial: UInt64
     /// Next position to evaluate.
@@ -27,7 +31,8 @@ final class DecoderCore {
     var firstCompute: UInt64?
     var computeNanoseconds: UInt64 = 0
     var failures = 0
-    var lastServed: UInt64 = 0
+    /// Count of computations when it was served last, or came.
+    var lastServed: UInt64
 
     var remaining: Int { request.tokens.count - next }
     var nextWanted: Int? { wantedIndex < request.wanted.count ? request.wanted[wantedIndex] : nil }
@@ -48,6 +53,7 @@ final class DecoderCore {
   var active: [Active] = []
   var costs: StepCosts
   var gathering = GatherPolicy()
+  var prefills = PrefillPolicy()
   /// Measured milliseconds per prefill token; nil before the first chunk.
   var prefillTokenMilliseconds: Double?
   var lastStep: UInt64 = 0
@@ -78,7 +84,13 @@ final class DecoderCore {
       gather()
       publish()
       runSteps()
-      runPrefillChunk()
+      if hasPrefill {
+        // Steps that came meanwhile need not wait for a chunk; those that come meanwhile again do, or prefill would
+        // not get on.
+        guard absorb(mailbox.take(wait: false)) else { break }
+        runSteps()
+        runPrefillChunk()
+      }
     }
     shutDown()
   }
@@ -158,7 +170,7 @@ final class DecoderCore {
       case .concluded: break
       case .noRoom:
         full = true
-        left.append(pending)
+        left.append(Pending(request: pending.request, submitted: pending.submitted, lackedRoom: true))
         busy.insert(sequence)
       }
     }
@@ -182,7 +194,8 @@ final class DecoderCore {
     serial += 1
     active.append(
       Active(
-        request: request, slot: slot, submitted: pending.submitted, serial: serial, next: reused, reused: reused))
+        request: request, slot: slot, submitted: pending.submitted, lackedRoom: pending.lackedRoom, serial: serial,
+        next: reused, reused: reused, lastServed: serialOfService()))
     guard reused == request.tokens.count else { return .placed }
     finish(at: active.count - 1, success: ())
     return .concluded
@@ -229,7 +242,7 @@ final class DecoderCore {
       .success(
         DecodeSummary(
           evaluatedTokens: entry.evaluated, reusedTokens: entry.reused,
-          queueNanoseconds: (entry.firstCompute ?? now) - entry.submitted,
+          queueNanoseconds: (entry.firstCompute ?? now) - entry.submitted.nanoseconds,
           computeNanoseconds: entry.computeNanoseconds)))
   }
 

@@ -5,12 +5,18 @@ internal import Foundation
 final class DecoderMailbox: @unchecked Sendable {
   // Unchecked: every field below the condition is touched only while it is locked.
   enum Message {
-    case request(DecodeRequest, submitted: UInt64)
+    case request(DecodeRequest, submitted: Moment)
     case cancel(UInt64)
     case release(UInt64)
   }
 
   enum Refusal { case full, closed }
+
+  /// When a request was submitted: by the clock, and by the prefill chunks that had ended.
+  struct Moment {
+    var nanoseconds: UInt64
+    var prefillChunks: UInt64
+  }
 
   private let condition = NSCondition()
   private var messages: [Message] = []
@@ -25,7 +31,8 @@ final class DecoderMailbox: @unchecked Sendable {
 
   /// Nil when accepted.
   func post(_ request: DecodeRequest) -> Refusal? {
-    let now = monotonicNanoseconds()
+    let now = Moment(
+      nanoseconds: monotonicNanoseconds(), prefillChunks: monitor.prefillChunks.load(ordering: .relaxed))
     condition.lock()
     defer { condition.unlock() }
     if closed { return .closed }

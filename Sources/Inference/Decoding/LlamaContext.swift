@@ -14,6 +14,10 @@ final class DecoderMonitor: Sendable {
   let kvTokens = Atomic<Int>(0)
   let evictions = Atomic<UInt64>(0)
   let batches = Atomic<UInt64>(0)
+  /// Chunks of prefill that have ended.
+  let prefillChunks = Atomic<UInt64>(0)
+  /// Most of them that a step has waited for.
+  let longestStepWait = Atomic<UInt64>(0)
   /// Stops the computation under way at its next graph node.
   let abort = Atomic<Bool>(false)
   /// Request whose computation alone is under way; 0: none, or several.

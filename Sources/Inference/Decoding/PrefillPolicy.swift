@@ -1,0 +1,31 @@
+/// Whose prefill gets the next chunk.
+///
+/// What a chunk ends (an answer's catch-up, a short prompt) goes before what takes many, so that no running answer waits
+/// for another's whole prompt; but every other chunk is for the long ones while there are any, so that these get on
+/// whatever comes. Among equals the one that was served least recently, or came first, is next.
+struct PrefillPolicy {
+  struct Candidate {
+    /// Tokens left.
+    var remaining: Int
+    /// Count of computations when it was served last, or came.
+    var lastServed: UInt64
+    /// Order of arrival.
+    var serial: UInt64
+  }
+
+  private var lastWasShort = false
+
+  /// Index of the candidate that is next; nil if there is none.
+  ///
+  /// - Parameter chunk: tokens of one chunk.
+  mutating func next(_ candidates: [Candidate], chunk: Int) -> Int? {
+    let indices = candidates.indices
+    let long = indices.filter { candidates[$0].remaining > chunk }
+    let short = indices.filter { candidates[$0].remaining <= chunk }
+    let takesShort = !short.isEmpty && (long.isEmpty || !lastWasShort)
+    lastWasShort = takesShort
+    return (takesShort ? short : long).min {
+      (candidates[$0].lastServed, candidates[$0].serial) < (candidates[$1].lastServed, candidates[$1].serial)
+    }
+  }
+}

@@ -1,0 +1,111 @@
+import Core
+import Testing
+
+@testable import Inference
+
+/// Long prompts beside steps: who waits for whom.
+@Suite(.serialized) struct PrefillTests {
+  private typealias Candidate = PrefillPolicy.Candidate
+
+  @Test(
+    "short ones wait for those before them and as many long chunks; long ones get every other chunk", arguments: 0..<10)
+  func policy(seed: UInt64) {
+    print("prefill policy seed \(seed)")
+    var random = SplitMix64(seed: seed)
+    let chunk = 32
+    var policy = PrefillPolicy()
+    var waiting: [Candidate] = []
+    /// Per serial: chunks served to others since it came or was served last.
+    var waited: [UInt64: Int] = [:]
+    var ahead: [UInt64: Int] = [:]
+    var clock: UInt64 = 0
+    var serial: UInt64 = 0
+    for _ in 0..<3_000 {
+      for _ in 0..<Int.random(in: 0...1, using: &random) {
+        serial += 1
+        let isLong = waiting.count { $0.remaining > chunk } < 3 && Bool.random(using: &random)
+        let remaining = isLong ? Int.random(in: 33...2_000, using: &random) : Int.random(in: 1...32, using: &random)
+        ahead[serial] = waiting.count { ($0.remaining > chunk) == isLong }
+        waited[serial] = 0
+        waiting.append(Candidate(remaining: remaining, lastServed: clock, serial: serial))
+      }
+      guard let index = policy.next(waiting, chunk: chunk) else {
+        #expect(waiting.isEmpty)
+        continue
+      }
+      clock += 1
+      let served = waiting[index].serial
+      let wasLong = waiting[index].remaining > chunk
+      // Those of its kind that were there before it once each, and a chunk of the other kind before each of them.
+      #expect((waited[served] ?? 0) <= 2 * (ahead[served] ?? 0) + 1, "serial \(served)")
+      for candidate in waiting where candidate.serial != served { waited[candidate.serial, default: 0] += 1 }
+      waited[served] = 0
+      if wasLong, waiting[index].remaining > 2 * chunk {
+        waiting[index].remaining -= chunk
+        waiting[index].lastServed = clock
+        ahead[served] = waiting.count { $0.remaining > chunk } - 1
+      } else {
+        waiting.remove(at: index)
+      }
+    }
+    #expect(serial > 500)
+  }
+
+  @Test("while 2,000 tokens are read and others catch up, no step waits for more than one chunk")
+  func stepsAmongPrefill() async throws {
+    let model = try TestModels.model("llama f32")
+    let vocabulary = model.vocabulary.size
+    // The shortest chunks there are, so that many of them could get in the way.
+    let decoder = try BatchingDecoder(
+      model: model,
+      configuration: .init(slots: 7, contextPerSequence: 2_304, hiddenStates: true, prefillMilliseconds: 0.001))
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for stream in 0..<4 as Range<UInt64> {
+        group.addTask {
+          let tokens = randomTokens(400, vocabulary: vocabulary, seed: 300 + stream)
+          for length in 10...200 {
+            _ = try await decoder.decode(sequence: stream, Array(tokens[..<length]), hidden: true)
+          }
+        }
+      }
+      for prompt in 4..<6 as Range<UInt64> {
+        group.addTask {
+          let tokens = randomTokens(2_000, vocabulary: vocabulary, seed: 300 + prompt)
+          _ = try await decoder.decode(sequence: prompt, tokens, hidden: true)
+        }
+      }
+      // Catch-ups longer than a step, as of an expert that was not selected for a while.
+      group.addTask {
+        let tokens = randomTokens(400, vocabulary: vocabulary, seed: 310)
+        for length in stride(from: 20, through: 400, by: 20) {
+          _ = try await decoder.decode(sequence: 6, Array(tokens[..<length]), wanted: [length - 1])
+        }
+      }
+      try await group.waitForAll()
+    }
+    let statistics = decoder.statistics
+    #expect(statistics.prefillChunks >= 4_000 / 20 && statistics.longestStepWait <= 1, "\(statistics)")
+    print("\(statistics.prefillChunks) chunks, longest wait of a step \(statistics.longestStepWait)")
+    decoder.shutdown()
+  }
+
+  @Test("sequences that catch up over a gap of slots are decoded in runs of their own, not token by token over the gap")
+  func catchUpsAreNotBridged() async throws {
+    let model = try TestModels.model("llama f32")
+    var configuration = DecoderConfiguration(slots: 3, contextPerSequence: 256)
+    configuration.fixedStepShare = 0.1
+    let decoder = try BatchingDecoder(model: model, configuration: configuration)
+    let tokens = (0..<3).map { randomTokens(60, vocabulary: model.vocabulary.size, seed: UInt64(400 + $0)) }
+    for slot in 0..<3 { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<20])) }
+    let before = decoder.statistics
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for slot in [0, 2] {
+        group.addTask { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<36])) }
+      }
+      try await group.waitForAll()
+    }
+    let after = decoder.statistics
+    #expect(after.refilledTokens == before.refilledTokens && after.batches - before.batches == 2)
+    decoder.shutdown()
+  }
+}
