@@ -29,8 +29,12 @@ struct Daemon: Sendable {
       log.logger.warning(
         "API keys and answers travel unencrypted: set gateway.tls_certificate, or put a proxy in front")
     }
+    let trace = try cluster.gateway.trace.map {
+      try TraceFile(path: $0, experts: cluster.experts.map(\.name), logger: log.logger)
+    }
+    defer { trace?.flush() }
     let control = Control()
-    let task = Task { try await serve(configuration, control) }
+    let task = Task { try await serve(configuration, trace, control) }
     let trap = try SignalTrap { signal, count in
       // Children notice by their stdin that this process is gone.
       if count > 1 { _exit(FusionRouteError.Code.interrupted.exitCode) }
@@ -44,10 +48,11 @@ struct Daemon: Sendable {
     log.logger.notice("ended")
   }
 
-  private func serve(_ configuration: GatewayConfiguration, _ control: Control) async throws {
+  private func serve(_ configuration: GatewayConfiguration, _ trace: TraceFile?, _ control: Control) async throws {
     log.logger.info("loading the router", metadata: ["model": "\(cluster.router.engine.model)"])
-    try await ClusterSession.withStarted(cluster, workers: workers, log: log, progress: Progress(isQuiet: true)) {
-      session in
+    try await ClusterSession.withStarted(
+      cluster, workers: workers, log: log, progress: Progress(isQuiet: true), trace: trace
+    ) { session in
       try Task.checkCancellation()
       let gateway = GatewayServer(
         configuration: configuration, coordinator: session.coordinator, logger: log.logger)

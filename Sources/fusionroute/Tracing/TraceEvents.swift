@@ -8,6 +8,8 @@ internal import Core
 struct TraceEvents {
   /// Rows side by side in which one model's slices are laid out at most.
   static let maximumLanes = 64
+  /// Requests under way whose rows are known.
+  static let maximumRows = 100_000
   private static let requests = 1
   private static let router = 2
 
@@ -53,6 +55,8 @@ struct TraceEvents {
     var text = ""
     let row = rows[key] ?? nextRow
     if rows[key] == nil {
+      // Only a request that never ends, which is a defect, would stay.
+      if rows.count >= Self.maximumRows { rows = [:] }
       rows[key] = row
       nextRow += 1
     }
@@ -61,7 +65,8 @@ struct TraceEvents {
       rows[key] = nil
       if case .string(let id)? = span.attributes["request_id"] { text += name(thread: row, of: Self.requests, id) }
     }
-    text += slice(span.name, process: Self.requests, thread: row, start: span.start, end: span.end, span.attributes, span)
+    text += slice(
+      span.name, process: Self.requests, thread: row, start: span.start, end: span.end, span.attributes, span)
     return text + parts(span)
   }
 
@@ -100,9 +105,10 @@ struct TraceEvents {
     let lane = process.lane(from: start, to: end)
     processes[model] = process
     if lane.isNew { text += name(thread: lane.number + 1, of: process.id, "\(model) \(lane.number + 1)") }
-    return text + slice(
-      span.name, process: process.id, thread: lane.number + 1, start: start, end: end,
-      span.attributes.filter { ["token", "index"].contains($0.key) }, span)
+    return text
+      + slice(
+        span.name, process: process.id, thread: lane.number + 1, start: start, end: end,
+        span.attributes.filter { ["token", "index"].contains($0.key) }, span)
   }
 
   private mutating func begin(_ expert: String) -> String {
@@ -131,7 +137,8 @@ struct TraceEvents {
       [("trace_id", .text(span.traceID)), ("span_id", .text(span.spanID))]
         + attributes.sorted { $0.key < $1.key }.map { ($0.key, Self.json($0.value)) })
     let length = Self.microseconds(end >= start ? end - start : 0)
-    return "{\"ph\":\"X\",\"name\":\(JSONText.string(name)),\"cat\":\"fusionroute\",\"pid\":\(process),\"tid\":\(thread),"
+    return
+      "{\"ph\":\"X\",\"name\":\(JSONText.string(name)),\"cat\":\"fusionroute\",\"pid\":\(process),\"tid\":\(thread),"
       + "\"ts\":\(Self.microseconds(start)),\"dur\":\(length),\"args\":\(args.rendered)},\n"
   }
 

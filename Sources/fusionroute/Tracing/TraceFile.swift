@@ -26,7 +26,7 @@ final class TraceFile: TraceSink {
   private let logger: Logger
   private let state: Mutex<State>
   private let queue = DispatchQueue(label: "fusionroute.trace")
-  /// The file and its size so far; nil once it could not be written. Used on `queue` alone.
+  /// The file and its size so far; nil once it could not be written.
   private let file: Mutex<(handle: FileHandle, size: Int)?>
 
   /// Begins the file; one that is there already becomes `FILE.1`. Throws `badInput` if it cannot be written.
