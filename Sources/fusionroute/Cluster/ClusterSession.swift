@@ -110,7 +110,7 @@ final class ClusterSession: Sendable {
   }
 
   /// The replicas that this process starts.
-  private static func replicas(_ choice: Workers, of cluster: ClusterFile) throws -> [Placement.Replica] {
+  static func replicas(_ choice: Workers, of cluster: ClusterFile) throws -> [Placement.Replica] {
     let replicas = Placement(cluster).replicas
     func isRemote(_ replica: Placement.Replica) -> Bool {
       replica.host.flatMap { cluster.host(named: $0) }?.isRemote == true

@@ -44,6 +44,9 @@ struct Daemon: Sendable {
     defer { trap.cancel() }
     let result = await task.result
     guard let signal = control.signal else { return try result.get() }
+    if case .failure(let error) = result, !(error is CancellationError) {
+      log.logger.warning("did not end in order", metadata: ["error": "\(error)"])
+    }
     if signal == SIGINT { throw FusionRouteError.interrupted("interrupted") }
     log.logger.notice("ended")
   }
