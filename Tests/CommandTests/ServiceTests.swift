@@ -65,11 +65,32 @@ import Testing
     try await client.wait("the first text") { !client.outputSoFar.isEmpty }
     service.process.send(SIGINT)
     try await service.process.wait("the first signal") { service.process.errorsSoFar.contains("shutting down") }
+    // Sooner it would be taken for an echo of the first.
+    try await Task.sleep(for: Control.echo * 2)
     service.process.send(SIGINT)
     #expect(try await service.process.result().code == 130)
     let answer = try await client.result()
     #expect(answer.code == 69 && answer.errors.contains("broke the answer off"), "\(answer.errors)")
     try await expectNoWorkers("twice")
+  }
+
+  @Test func echoesOfASignal() {
+    let (control, now) = (Control(), ContinuousClock.now)
+    #expect(control.received(SIGTERM, at: now) == .first)
+    #expect(control.received(SIGTERM, at: now + .milliseconds(5)) == .echo)
+    #expect(control.received(SIGINT, at: now + .milliseconds(199)) == .echo)
+    #expect(control.received(SIGTERM, at: now + .milliseconds(200)) == .another)
+    #expect(control.signal == SIGTERM)
+  }
+
+  @Test func upWithoutAFile() async throws {
+    let service = try await RunningService.start(
+      ["up", "--generated", "--listen", "127.0.0.1:*"], environment: ["FUSIONROUTE_CACHE": models.path("cache")])
+    try await service.waitUntilReady()
+    let answer = try await Product.run(
+      ["generate", "--url", service.url, "--prompt", "x", "--raw", "--max-tokens", "4"] + (try models.withoutEnd()))
+    #expect(answer.code == 0 && !answer.output.isEmpty, "\(answer.errors)")
+    #expect(try await service.stop().code == 0)
   }
 
   @Test func nothingOutlivesAKilledUp() async throws {
