@@ -61,6 +61,8 @@ let package = Package(
     .target(
       name: "Kernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
 
+    // The page's files, embedded. They lie with the gateway.
+    .target(name: "PageFiles"),
     .target(
       name: "ModelKernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
 
@@ -100,7 +102,7 @@ let package = Package(
     .target(
       name: "Gateway",
       dependencies: [
-        "Core", "Fusion", "Inference", "Coordinator",
+        "Core", "Fusion", "Inference", "Coordinator", "PageFiles",
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HummingbirdTLS", package: "hummingbird"),
@@ -112,7 +114,7 @@ let package = Package(
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "Logging", package: "swift-log"),
-      ], swiftSettings: strict),
+      ], exclude: ["Page/Site"], swiftSettings: strict),
     .executableTarget(
       name: "fusionroute",
       dependencies: [

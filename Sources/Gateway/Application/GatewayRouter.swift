@@ -31,7 +31,7 @@ enum GatewayRouter {
     let answers = AnswerRoutes(environment: environment)
     let service = ServiceRoutes(environment: environment)
     let tokens = TokenRoutes(environment: environment)
-    let page = PageRoutes(environment: environment)
+    let page = PageRoutes()
     return [
       Entry(method: .post, path: "/v1/chat/completions", handler: answers.chat),
       Entry(method: .post, path: "/v1/completions", handler: answers.completion),
@@ -44,6 +44,7 @@ enum GatewayRouter {
       Entry(method: .get, path: "/metrics", handler: service.metrics),
       Entry(method: .get, path: "/fusionroute/status", handler: service.status),
       Entry(method: .get, path: "/", isOpen: true, handler: page.page),
+      Entry(method: .get, path: "/page/{file}", isOpen: true, handler: page.file),
     ]
   }
 }

@@ -1,23 +1,36 @@
 internal import HTTPTypes
 internal import Hummingbird
 
-/// The page at `/`.
+/// The page at `/`, and the files it consists of under `/page`.
 struct PageRoutes: Sendable {
-  let environment: GatewayEnvironment
-
-  /// Nothing from elsewhere, and in no other page's frame.
+  /// Nothing from elsewhere, no script and no style but those of the files, and in no other page's frame.
   static let policy =
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     + "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
-  func page(_ request: Request, context: GatewayContext) -> Response {
-    let text = "<!doctype html><title>FusionRoute</title><p>FusionRoute is running."
-    return Response(
-      status: .ok,
-      headers: [
-        .contentType: "text/html; charset=utf-8", .contentSecurityPolicy: Self.policy, .referrerPolicy: "no-referrer",
-      ],
-      body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
+  func page(_ request: Request, context: GatewayContext) throws -> Response {
+    try Self.answer(request, name: "index.html")
+  }
+
+  func file(_ request: Request, context: GatewayContext) throws -> Response {
+    try Self.answer(request, name: context.parameters.get("file") ?? "")
+  }
+
+  private static func answer(_ request: Request, name: String) throws -> Response {
+    guard let file = PageFile.all[name] else {
+      throw GatewayError(.notFound, "the page has no file \"\(name.clipped)\"", code: "unknown_route")
+    }
+    var headers: HTTPFields = [
+      .contentSecurityPolicy: policy, .referrerPolicy: "no-referrer", .eTag: file.tag,
+      // Kept, but asked for each time: a new version of the program may have others.
+      .cacheControl: "no-cache",
+    ]
+    let known = request.headers[.ifNoneMatch]?.split(separator: ",") ?? []
+    guard !known.contains(where: { $0.filter { $0 != " " } == file.tag }) else {
+      return Response(status: .notModified, headers: headers)
+    }
+    headers[.contentType] = file.type
+    return Response(status: .ok, headers: headers, body: ResponseBody(byteBuffer: file.content))
   }
 }
 
