@@ -132,6 +132,7 @@ check_llama() { # INCLUDE LIB SCRATCH
 #include "jinja/lexer.h"
 #include "jinja/parser.h"
 #include "jinja/runtime.h"
+#include "json-schema-to-grammar.h"
 #include "json.h"
 int main() {
   llama_backend_init();
@@ -149,6 +150,9 @@ int main() {
   (void)&llama_adapter_lora_init, (void)&llama_get_embeddings_ith, (void)&llama_get_logits_ith;
   jinja::lexer lexer;
   (void)lexer;
+  const auto schema = common_chat_schema_from_json(common_json::parse("{\"type\":\"null\"}"));
+  if (build_grammar([&](const common_grammar_builder &b) { b.add_schema("root", *schema.root); }).empty()) return 1;
+  (void)&llama_sampler_init_grammar, (void)&llama_sampler_clone;
   ggml_threadpool_params t = ggml_threadpool_params_default(1);
   ggml_threadpool_free(ggml_threadpool_new(&t));
   std::printf("%s\n", llama_print_system_info());
@@ -167,7 +171,7 @@ use_system_llama() {
   include=$(pkg-config --variable=includedir llama)
   lib=$(pkg-config --variable=libdir llama)
   version=$(pkg-config --modversion llama)
-  if [[ $(cat "$llama_prefix/.fusionroute-build" 2>/dev/null) == "system $version $include $lib" ]]; then return; fi
+  if is_llama "$llama_prefix" "system $version $include $lib"; then return; fi
   lock_cache
   stage=$(new_stage)
   check_llama "$include" "$lib" "$stage" ||
@@ -193,9 +197,15 @@ place_llama() { # FROM
   rm -rf "$old"
 }
 
-llama_is_placed() { # KEY
-  [[ $(cat "$llama_prefix/.fusionroute-build" 2>/dev/null) == "$1" && -f $llama_prefix/include/llama.h && -f $llama_prefix/include/common/chat.h ]] &&
-    compgen -G "$llama_prefix/lib/libllama-common.*" >/dev/null
+# Whether DIRECTORY holds a llama.cpp made for KEY with all that this checkout needs. An older one may lack a part.
+is_llama() { # DIRECTORY KEY
+  local header
+  [[ $(cat "$1/.fusionroute-build" 2>/dev/null) == "$2" ]] || return 1
+  for header in llama.h common/chat.h common/json-schema-to-grammar.h common/json-schema.h common/json.h \
+    common/jinja/runtime.h; do
+    [[ -f $1/include/$header ]] || return 1
+  done
+  compgen -G "$1/lib/libllama-common.*" >/dev/null
 }
 
 ensure_llama() {
@@ -205,10 +215,10 @@ ensure_llama() {
     return
   fi
   key=$(llama_key)
-  if llama_is_placed "$key"; then return; fi
+  if is_llama "$llama_prefix" "$key"; then return; fi
   lock_cache
   entry=$cache/llama-$llama_version-$key
-  if [[ ! -f $entry/.fusionroute-build ]]; then
+  if ! is_llama "$entry" "$key"; then
     rm -rf "$entry"
     build_llama "$entry" "$key"
   fi

@@ -20,6 +20,7 @@ requirements=(
   "protobuf-c-compiler protoc-c --version"
   "python3-numpy     python3 -c 'import numpy'"
   "python3-jinja2    python3 -c 'import jinja2'"
+  "python3-jsonschema python3 -c 'import jsonschema'"
   "openssl           openssl version"
 )
 

@@ -25,7 +25,7 @@ public final class WorkerRuntime: Sendable {
   private let configuration: WorkerConfiguration
   private let logger: Logger
   private let decoder: BatchingDecoder
-  private let service: ExpertService
+  let service: ExpertService
   private let links: [CoordinatorLink]
   private let clients: [MessageClient]
   private let flag: DrainFlag

@@ -122,6 +122,12 @@ import Testing
     .chat(
       #""response_format":{"type":"json_schema","json_schema":{"schema":3}}"#, "response_format.json_schema.schema",
       "object"),
+    .chat(
+      #""response_format":{"type":"json_schema","json_schema":{"schema":{"properties":{"a":{"not":{}}}}}}"#,
+      "response_format", "\"not\" at #/properties/a"),
+    .chat(
+      #""response_format":{"type":"json_object","schema":{"type":"string","maxLength":99999}}"#, "response_format",
+      "\"maxLength\""),
     .chat(#""user":5"#, "user", "string"),
     .chat(#""fusionroute":1"#, "fusionroute", "object"),
     .chat(#""fusionroute":{"alternatives":-1}"#, "fusionroute.alternatives", "from 0"),

@@ -94,34 +94,6 @@ import Testing
     decoder.shutdown()
   }
 
-  /// Decodes `requests` in one turn of the decoder: they are submitted while it is busy delivering to another.
-  private func together(_ decoder: BatchingDecoder, _ requests: [(sequence: UInt64, tokens: [Token])]) async
-    -> [Answer?]
-  {
-    let boxes = requests.map { _ in RowBox() }
-    let left = OrderBox()
-    return await withCheckedContinuation { continuation in
-      let start: @Sendable () -> Void = {
-        for (index, request) in requests.enumerated() {
-          decoder.submit(
-            DecodeRequest(
-              id: BatchingDecoder.nextID(), sequence: request.sequence, tokens: request.tokens,
-              wanted: [request.tokens.count - 1], deliver: { boxes[index].append($0) },
-              completion: { result in
-                guard left.append((try? result.get()) == nil ? -1 : index) == requests.count else { return }
-                let summary = DecodeSummary(
-                  evaluatedTokens: 0, reusedTokens: 0, queueNanoseconds: 0, computeNanoseconds: 0)
-                continuation.resume(returning: boxes.map { Answer(rows: $0.all, summary: summary) })
-              }))
-        }
-      }
-      decoder.submit(
-        DecodeRequest(
-          id: BatchingDecoder.nextID(), sequence: 99, tokens: [5], wanted: [0], deliver: { _ in start() },
-          completion: { _ in }))
-    }
-  }
-
   @Test(arguments: ["llama f32", "gemma3 bf16"])
   func anIdleSlotBetweenStepsIsBridged(_ name: String) async throws {
     let model = try TestModels.model(name)
@@ -134,7 +106,7 @@ import Testing
     var lengths = [20, 31, 42, 53]
     func step(_ sequences: [Int]) async throws {
       for index in sequences { lengths[index] += 1 }
-      let answers = await together(decoder, sequences.map { (UInt64($0), Array(all[$0][..<lengths[$0]])) })
+      let answers = await decoder.together(sequences.map { (UInt64($0), Array(all[$0][..<lengths[$0]])) })
       for (index, answer) in zip(sequences, answers) {
         let row = try #require(answer?.rows.first)
         #expect(bits(row.logits) == expected[index][lengths[index] - 1], "sequence \(index) at \(lengths[index])")
@@ -373,15 +345,4 @@ import Testing
     #expect(after.queued == 0)
     decoder.shutdown()
   }
-}
-
-final class OrderBox: Sendable {
-  private let values = Mutex<[Int]>([])
-  func append(_ value: Int) -> Int {
-    values.withLock {
-      $0.append(value)
-      return $0.count
-    }
-  }
-  var all: [Int] { values.withLock { $0 } }
 }

@@ -92,20 +92,16 @@ import Testing
   @Test("sequences that catch up over a gap of slots are decoded in runs of their own, not token by token over the gap")
   func catchUpsAreNotBridged() async throws {
     let model = try TestModels.model("llama f32")
-    var configuration = DecoderConfiguration(slots: 3, contextPerSequence: 256)
+    var configuration = DecoderConfiguration(slots: 4, contextPerSequence: 256)
     configuration.fixedStepShare = 0.1
     let decoder = try BatchingDecoder(model: model, configuration: configuration)
     let tokens = (0..<3).map { randomTokens(60, vocabulary: model.vocabulary.size, seed: UInt64(400 + $0)) }
     for slot in 0..<3 { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<20])) }
     let before = decoder.statistics
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      for slot in [0, 2] {
-        group.addTask { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<36])) }
-      }
-      try await group.waitForAll()
-    }
+    let answers = await decoder.together([0, 2].map { (UInt64($0), Array(tokens[$0][..<36])) })
+    #expect(answers.allSatisfy { $0?.rows.count == 1 })
     let after = decoder.statistics
-    #expect(after.refilledTokens == before.refilledTokens && after.batches - before.batches == 2)
+    #expect(after.refilledTokens == before.refilledTokens && after.batches - before.batches == 3)
     decoder.shutdown()
   }
 }

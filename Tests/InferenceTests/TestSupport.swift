@@ -108,6 +108,47 @@ extension BatchingDecoder {
   }
 }
 
+extension BatchingDecoder {
+  /// Decodes `requests` in one turn of the decoder: they are submitted while it is busy delivering to another.
+  func together(_ requests: [(sequence: UInt64, tokens: [Token])]) async
+    -> [Answer?]
+  {
+    let boxes = requests.map { _ in RowBox() }
+    let left = OrderBox()
+    return await withCheckedContinuation { continuation in
+      let start: @Sendable () -> Void = {
+        for (index, request) in requests.enumerated() {
+          self.submit(
+            DecodeRequest(
+              id: BatchingDecoder.nextID(), sequence: request.sequence, tokens: request.tokens,
+              wanted: [request.tokens.count - 1], deliver: { boxes[index].append($0) },
+              completion: { result in
+                guard left.append((try? result.get()) == nil ? -1 : index) == requests.count else { return }
+                let summary = DecodeSummary(
+                  evaluatedTokens: 0, reusedTokens: 0, queueNanoseconds: 0, computeNanoseconds: 0)
+                continuation.resume(returning: boxes.map { Answer(rows: $0.all, summary: summary) })
+              }))
+        }
+      }
+      submit(
+        DecodeRequest(
+          id: BatchingDecoder.nextID(), sequence: 99, tokens: [5], wanted: [0], deliver: { _ in start() },
+          completion: { _ in }))
+    }
+  }
+}
+
+final class OrderBox: Sendable {
+  private let values = Mutex<[Int]>([])
+  func append(_ value: Int) -> Int {
+    values.withLock {
+      $0.append(value)
+      return $0.count
+    }
+  }
+  var all: [Int] { values.withLock { $0 } }
+}
+
 /// Digest of a row's bits, for exact comparison without megabytes of output.
 func bits(_ row: LogitsRow) -> SHA256Digest {
   withExtendedLifetime(row) { SHA256Digest(hashing: UnsafeRawBufferPointer(row.buffer)) }

@@ -58,6 +58,20 @@ private struct DeadEnd: TokenConstraint {
   var isComplete: Bool { false }
 }
 
+/// Allows everything but the end of generation.
+struct NoEnd: TokenConstraint {
+  private let ends: Set<Token>
+
+  init(_ model: Model) {
+    ends = Set((0..<Token(model.vocabulary.size)).filter { model.vocabulary.isEndOfGeneration($0) })
+  }
+
+  mutating func allows(_ token: Token) throws -> Bool { !ends.contains(token) }
+  mutating func forbidden() throws -> [Token] { ends.sorted() }
+  mutating func accept(_ token: Token) throws {}
+  var isComplete: Bool { false }
+}
+
 @Suite(.serialized) struct ConstraintTests {
   private static let scale: Float = 0.75
 

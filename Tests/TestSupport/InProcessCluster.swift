@@ -58,6 +58,8 @@ package final class InProcessCluster: Sendable {
     try await coordinator.waitUntilReady(timeout: .seconds(60))
   }
 
+  package var workerRuntimes: [WorkerRuntime] { workers.withValue { $0.map(\.runtime) } }
+
   package func drain(_ name: String) {
     workers.withValue { $0.first { $0.name == name } }?.runtime.drain()
   }

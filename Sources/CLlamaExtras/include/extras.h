@@ -4,6 +4,7 @@
 //
 // Functions with an `error` parameter set it to a text of what went wrong (free it with fr_free) when they fail, and
 // leave it alone when they succeed. llama.h's structs travel as `const void *`, so that this header needs no other.
+// Grammars have a header of their own, grammar.h.
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -12,7 +12,6 @@ final class AdmissionQueue: Sendable {
   private struct State {
     var gate: AdmissionGate
     var waiting: [UInt64: CheckedContinuation<Outcome, Never>] = [:]
-    var closed = false
   }
 
   private let state: Mutex<State>
@@ -29,13 +28,13 @@ final class AdmissionQueue: Sendable {
   /// Waits for a slot, which the caller gives back with ``leave(_:used:)``.
   ///
   /// - Parameter cost: the request's tokens as far as they are known.
-  /// - Throws: `CancellationError`, also once closed; ``FusionRouteError`` `.overloaded` when the queue is full.
+  /// - Throws: `CancellationError`; ``FusionRouteError`` `.overloaded` when the queue is full.
   func admit(_ request: UInt64, client: String, cost: Int) async throws {
     let outcome = await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         let outcome: Outcome? = state.withLock { state in
           // Under the lock, which the handler of a cancellation takes too: one of the two sees the other.
-          if state.closed || Task.isCancelled { return .cancelled }
+          if Task.isCancelled { return .cancelled }
           switch state.gate.arrive(request, client: client, cost: cost) {
           case .start: return .admitted
           case .wait:
@@ -68,17 +67,6 @@ final class AdmissionQueue: Sendable {
 
   /// Replicas came or went.
   func setLimit(_ limit: Int) { resume { $0.setLimit(limit) } }
-
-  /// Ends the waiting of everyone, now and later.
-  func close() {
-    let waiting = state.withLock { state in
-      state.closed = true
-      defer { state.waiting.removeAll() }
-      for request in state.waiting.keys { _ = state.gate.leave(request) }
-      return state.waiting.values.map { $0 }
-    }
-    for continuation in waiting { continuation.resume(returning: .cancelled) }
-  }
 
   private func giveUp(_ request: UInt64) {
     let continuation = state.withLock { state in

@@ -43,7 +43,7 @@ extension CoordinatorRuntime {
     let id = nextSequence()
     let spans = RequestTrace(trace, sink: configuration.traceSink)
     let task = tasks.start(id) { [self] in
-      try await observed(spans, ["mode": .string("\(mode)"), "scored_tokens": .integer(tokens.count - first)]) { _ in
+      try await observed(spans, ["mode": .string("\(mode)"), "tokens": .integer(tokens.count)]) { _ in
         try validate(tokens, first: first, mode: mode, alternatives: alternatives)
         if let trace { try Self.validate(trace) }
         return try await withDeadline(deadline, since: arrival) {

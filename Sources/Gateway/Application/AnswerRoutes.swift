@@ -15,7 +15,7 @@ struct AnswerRoutes: Sendable {
       let chat = try ChatRequest(
         body.fields, body: body.bytes, experts: environment.experts, vocabulary: coordinator.router.vocabulary.size)
       let router = coordinator.router
-      let tokens = try await tokenizing("messages") { try router.promptTokens(chat: chat.messages) }
+      let tokens = try await preparing("messages") { try router.promptTokens(chat: chat.messages) }
       return (chat.options, .chat, false, [AnswerPlan.Prompt(tokens: tokens)])
     }
   }
@@ -25,7 +25,7 @@ struct AnswerRoutes: Sendable {
       let completion = try CompletionRequest(
         body.fields, body: body.bytes, experts: environment.experts, vocabulary: coordinator.router.vocabulary.size)
       let texts = environment.texts
-      let prompts = try await tokenizing("prompt") { try completion.prompts.map { try Self.prompt($0, texts: texts) } }
+      let prompts = try await preparing("prompt") { try completion.prompts.map { try Self.prompt($0, texts: texts) } }
       return (completion.options, .completion, completion.echoes, prompts)
     }
   }
@@ -34,7 +34,7 @@ struct AnswerRoutes: Sendable {
     options: AnswerOptions, form: AnswerPlan.Form, echoes: Bool, prompts: [AnswerPlan.Prompt]
   )
 
-  private func tokenizing<R: Sendable>(_ param: String, _ work: @escaping @Sendable () throws -> R) async throws -> R {
+  private func preparing<R: Sendable>(_ param: String, _ work: @escaping @Sendable () throws -> R) async throws -> R {
     do {
       return try await environment.offloading(work)
     } catch {
@@ -65,12 +65,13 @@ struct AnswerRoutes: Sendable {
     if environment.gate.isDraining { throw GatewayError.shuttingDown }
     let body = try await RequestBodyText.read(request, environment: environment)
     let decoded = try await decode(body)
+    let constraint = try await constraint(decoded.options.format)
     let plan = AnswerPlan(
       form: decoded.form, options: decoded.options, echoes: decoded.echoes, prompts: decoded.prompts,
       template: AnswerPlan.Template(
         defaultMaximumTokens: environment.configuration.defaultMaximumTokens,
         onExpertLoss: environment.configuration.onExpertLoss, client: context.client(user: decoded.options.user),
-        deadline: try deadline(request), trace: context.trace, constraint: nil))
+        deadline: try deadline(request), trace: context.trace, constraint: constraint))
     try check(plan)
     let run = AnswerRun(
       plan, environment: environment, context: context, route: route, body: environment.log == nil ? [] : body.bytes,
@@ -98,6 +99,16 @@ struct AnswerRoutes: Sendable {
         try await run.stream(first: first, to: &writer)
         try await writer.finish(nil)
       })
+  }
+
+  private func constraint(_ format: ResponseFormat) async throws -> (any TokenConstraint)? {
+    let router = coordinator.router
+    return switch format {
+    case .text: nil
+    case .jsonObject: try await preparing("response_format") { try Grammar.json(model: router).makeConstraint() }
+    case .jsonSchema(let schema):
+      try await preparing("response_format") { try Grammar.jsonSchema(schema, model: router).makeConstraint() }
+    }
   }
 
   private func check(_ plan: AnswerPlan) throws {

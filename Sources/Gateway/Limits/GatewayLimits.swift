@@ -1,3 +1,5 @@
+internal import Core
+
 /// Bounds that no configuration changes. Those of one request's JSON are ``JSONParser``'s.
 enum GatewayLimits {
   // MARK: One request

@@ -1,4 +1,5 @@
 internal import Coordinator
+internal import Core
 internal import Fusion
 
 /// What chat and plain completions have in common, checked.

@@ -1,3 +1,4 @@
+internal import Core
 internal import Inference
 
 /// The body of `/v1/chat/completions`.

@@ -1,3 +1,5 @@
+internal import Core
+
 /// Reads the members of one object and says of each that is wrong where it is and what it should be. Null is absent;
 /// unknown members are nobody's business.
 struct FieldReader {

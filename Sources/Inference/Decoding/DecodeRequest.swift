@@ -72,7 +72,8 @@ public struct DecoderStatistics: Sendable, Hashable {
   public let batches: UInt64
   /// Those of them that were chunks of prefill.
   public let prefillChunks: UInt64
-  /// Most chunks that ended between the submission of a step, whose sequence had a slot, and its computation.
+  /// Most chunks that ended between a step's submission and its computation, where nothing else held it back: no lack
+  /// of a slot, no earlier request of its sequence.
   public let longestStepWait: UInt64
   /// Tokens of idle sequences decoded again to keep a batch in one piece, since the start; not in `evaluatedTokens`.
   public let refilledTokens: UInt64

@@ -90,7 +90,7 @@ extension DecoderCore {
 
   /// Chunks of others that ended between a step's submission and its own computation.
   private func noteWait(of entry: Active) {
-    guard entry.firstCompute == nil, !entry.lackedRoom else { return }
+    guard entry.firstCompute == nil, !entry.wasHeldBack else { return }
     let chunks = monitor.prefillChunks.load(ordering: .relaxed) - entry.submitted.prefillChunks
     _ = monitor.longestStepWait.max(chunks, ordering: .relaxed)
   }

@@ -10,8 +10,10 @@ final class DecoderCore {
   struct Pending {
     let request: DecodeRequest
     let submitted: DecoderMailbox.Moment
-    /// Whether it had to wait for a slot.
-    var lackedRoom = false
+    /// Whether it had to wait for a slot, or for an earlier request of its sequence.
+    var wasHeldBack = false
+
+    var heldBack: Pending { Pending(request: request, submitted: submitted, wasHeldBack: true) }
   }
 
   /// A request that has a slot.
@@ -19,7 +21,7 @@ final class DecoderCore {
     let request: DecodeRequest
     let slot: Int
     let submitted: DecoderMailbox.Moment
-    let lackedRoom: Bool
+    let wasHeldBack: Bool
     /// Order of arrival; also names the entry while indices shift.
     let serial: UInt64
     /// Next position to evaluate.
@@ -161,7 +163,7 @@ final class DecoderCore {
     for pending in waiting {
       let sequence = pending.request.sequence
       if busy.contains(sequence) || (full && table.slot(of: sequence) == nil) {
-        left.append(pending)
+        left.append(pending.heldBack)
         busy.insert(sequence)
         continue
       }
@@ -170,7 +172,7 @@ final class DecoderCore {
       case .concluded: break
       case .noRoom:
         full = true
-        left.append(Pending(request: pending.request, submitted: pending.submitted, lackedRoom: true))
+        left.append(pending.heldBack)
         busy.insert(sequence)
       }
     }
@@ -194,7 +196,7 @@ final class DecoderCore {
     serial += 1
     active.append(
       Active(
-        request: request, slot: slot, submitted: pending.submitted, lackedRoom: pending.lackedRoom, serial: serial,
+        request: request, slot: slot, submitted: pending.submitted, wasHeldBack: pending.wasHeldBack, serial: serial,
         next: reused, reused: reused, lastServed: serialOfService()))
     guard reused == request.tokens.count else { return .placed }
     finish(at: active.count - 1, success: ())

@@ -8,6 +8,7 @@ public final class Model: Sendable {
   /// Owns the C handle. The model is never written after loading, and llama.cpp's const calls are thread-safe.
   final class Handle: @unchecked Sendable {
     let pointer: OpaquePointer
+    var vocab: OpaquePointer? { llama_model_get_vocab(pointer) }
     fileprivate(set) var adapters: [(pointer: OpaquePointer, scale: Float)] = []
 
     init(_ pointer: OpaquePointer) { self.pointer = pointer }
@@ -21,6 +22,7 @@ public final class Model: Sendable {
   public let options: ModelLoadOptions
   public let information: ModelInformation
   public let vocabulary: Vocabulary
+  let grammars = GrammarCache()
 
   private init(handle: Handle, path: String, options: ModelLoadOptions) {
     self.handle = handle

@@ -23,7 +23,7 @@ public final class Vocabulary: Sendable {
   init(handle: Model.Handle, path: String) {
     model = handle
     self.path = path
-    let vocab = llama_model_get_vocab(handle.pointer)
+    let vocab = handle.vocab
     size = Int(llama_vocab_n_tokens(vocab))
     let count = size
     func valid(_ token: Token) -> Token? { token >= 0 && Int(token) < count ? token : nil }
@@ -34,7 +34,7 @@ public final class Vocabulary: Sendable {
 
   /// For error sentences.
   private let path: String
-  private var vocab: OpaquePointer? { llama_model_get_vocab(model.pointer) }
+  private var vocab: OpaquePointer? { model.vocab }
 
   /// SHA-256 over (text, attributes, type) of every token in order: equal exactly when tokens mean the same.
   public var fingerprint: SHA256Digest {

@@ -1,17 +1,17 @@
 /// A strict reader of JSON (RFC 8259) with bounds on depth and number of values, so that no text of a stranger costs
 /// more than a small multiple of its size, or a deep stack.
-struct JSONParser {
+public struct JSONParser {
   /// Arrays and objects inside one another.
-  static let maximumDepth = 128
+  public static let maximumDepth = 128
   /// Values in one text: each takes some tens of bytes of memory, however short its text is.
-  static let maximumValues = 1 << 20
+  public static let maximumValues = 1 << 20
   /// Characters of one number.
-  static let maximumDigits = 1024
+  public static let maximumDigits = 1024
 
-  struct Failure: Error, Equatable {
-    var message: String
+  public struct Failure: Error, Equatable {
+    public var message: String
     /// Offset of the byte at which reading stopped.
-    var offset: Int
+    public var offset: Int
   }
 
   private let bytes: UnsafeBufferPointer<UInt8>
@@ -19,8 +19,10 @@ struct JSONParser {
   private var depth = 0
   private var values = 0
 
+  /// The one value that `bytes` hold.
+  ///
   /// - Throws: ``Failure``.
-  static func parse(_ bytes: [UInt8]) throws -> JSONValue {
+  public static func parse(_ bytes: [UInt8]) throws -> JSONValue {
     try bytes.withUnsafeBufferPointer { buffer in
       var parser = JSONParser(bytes: buffer)
       parser.skipSpace()

@@ -1,5 +1,5 @@
 /// A JSON value as a request carries it. Integers stay exact, which a `Double` would not keep for seeds.
-enum JSONValue: Sendable, Equatable {
+public enum JSONValue: Sendable, Equatable {
   case null
   case bool(Bool)
   case integer(Int64)
@@ -10,7 +10,7 @@ enum JSONValue: Sendable, Equatable {
   case object(JSONObject)
 
   /// What a message calls a value of this kind.
-  var kind: String {
+  public var kind: String {
     switch self {
     case .null: "null"
     case .bool: "a boolean"
@@ -23,16 +23,16 @@ enum JSONValue: Sendable, Equatable {
 }
 
 /// Members in the order of the text. Of a repeated key the last one counts.
-struct JSONObject: Sendable, Equatable {
+public struct JSONObject: Sendable, Equatable {
   /// Objects with more members look keys up in a table.
   private static let linearMembers = 12
 
-  let members: [(key: String, value: JSONValue)]
+  public let members: [(key: String, value: JSONValue)]
   /// Where the object stands in the bytes that were parsed.
-  let range: Range<Int>
+  public let range: Range<Int>
   private let positions: [String: Int]?
 
-  init(members: [(key: String, value: JSONValue)], range: Range<Int> = 0..<0) {
+  public init(members: [(key: String, value: JSONValue)], range: Range<Int> = 0..<0) {
     self.members = members
     self.range = range
     guard members.count > Self.linearMembers else {
@@ -42,12 +42,12 @@ struct JSONObject: Sendable, Equatable {
     positions = Dictionary(members.enumerated().map { ($1.key, $0) }) { $1 }
   }
 
-  subscript(key: String) -> JSONValue? {
+  public subscript(key: String) -> JSONValue? {
     if let positions { return positions[key].map { members[$0].value } }
     return members.last { $0.key == key }?.value
   }
 
-  static func == (a: Self, b: Self) -> Bool {
+  public static func == (a: Self, b: Self) -> Bool {
     a.members.count == b.members.count
       && zip(a.members, b.members).allSatisfy { $0.key == $1.key && $0.value == $1.value }
   }
