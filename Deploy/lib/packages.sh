@@ -22,6 +22,7 @@ requirements=(
   "python3-jinja2    python3 -c 'import jinja2'"
   "python3-jsonschema python3 -c 'import jsonschema'"
   "openssl           openssl version"
+  "python3-venv      python3 -c 'import ensurepip, venv'"
 )
 
 missing_packages() {

@@ -124,9 +124,10 @@ import Testing
       "object"),
     .chat(
       #""response_format":{"type":"json_schema","json_schema":{"schema":{"properties":{"a":{"not":{}}}}}}"#,
-      "response_format", "\"not\" at #/properties/a"),
+      "response_format.json_schema.schema", "\"not\" at #/properties/a"),
     .chat(
-      #""response_format":{"type":"json_object","schema":{"type":"string","maxLength":99999}}"#, "response_format",
+      #""response_format":{"type":"json_object","schema":{"type":"string","maxLength":99999}}"#,
+      "response_format.schema",
       "\"maxLength\""),
     .chat(#""user":5"#, "user", "string"),
     .chat(#""fusionroute":1"#, "fusionroute", "object"),
@@ -170,6 +171,9 @@ import Testing
     .completion(
       #""prompt":[\#((0..<600).map { String(3 + $0 % 400) }.joined(separator: ","))]"#, "prompt", "512",
       code: "context_length_exceeded"),
+    .completion(
+      "\"prompt\":\"\(String(repeating: "a", count: 1 << 20))\"", "prompt", "more than", code: "context_length_exceeded"
+    ),
     Case(path: "/tokenize", body: Array("{}".utf8), status: 400, param: "content", word: "missing"),
     Case(path: "/tokenize", body: Array(#"{"content":5}"#.utf8), status: 400, param: "content", word: "string"),
     Case(path: "/detokenize", body: Array(#"{"tokens":["a"]}"#.utf8), status: 400, param: "tokens[0]", word: "whole"),

@@ -254,6 +254,9 @@ import Testing
         try chat.json("tokens") as? [Int]
           == gateway.cluster.coordinator.router.promptTokens(chat: [ChatMessage(role: "user", content: "hi")]).map(
             Int.init))
+      let information = try await gateway.get("/tokenizer_info")
+      #expect(try information.string("eos_token") == "</s>" && information.string("bos_token") == "<s>")
+      #expect(try information.string("chat_template") == gateway.cluster.coordinator.router.chatTemplate)
       let back = try await gateway.post(
         "/detokenize", #"{"tokens":[\#(bare.map(String.init).joined(separator: ","))]}"#)
       #expect(try back.string("content")?.drop { $0 == " " } == text[...])

@@ -1,5 +1,6 @@
 internal import Coordinator
 internal import Core
+internal import Fusion
 internal import Logging
 internal import NIOPosix
 
@@ -42,6 +43,12 @@ final class GatewayEnvironment: Sendable {
 
   /// Experts that requests may name, those of the head first.
   var experts: [String] { coordinator.status().experts.map(\.name) }
+
+  /// Tokens that a sequence of a mode may have; nil while an expert that alone would limit it has no replica.
+  func contextLimit(for mode: DecodingMode) -> Int? {
+    let limit = coordinator.contextLimit(for: mode)
+    return limit < Int.max ? limit : nil
+  }
 
   /// Runs what takes long on a thread of its own pool: a text of some megabytes takes the tokeniser seconds.
   func offloading<R: Sendable>(_ work: @escaping @Sendable () throws -> R) async throws -> R {

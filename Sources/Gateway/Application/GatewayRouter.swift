@@ -39,6 +39,7 @@ enum GatewayRouter {
       Entry(method: .get, path: "/v1/models/{id}", handler: service.model),
       Entry(method: .post, path: "/tokenize", handler: tokens.tokenize),
       Entry(method: .post, path: "/detokenize", handler: tokens.detokenize),
+      Entry(method: .get, path: "/tokenizer_info", handler: tokens.information),
       Entry(method: .get, path: "/health", isOpen: true, handler: service.health),
       Entry(method: .get, path: "/ready", isOpen: true, handler: service.ready),
       Entry(method: .get, path: "/metrics", handler: service.metrics),

@@ -1,3 +1,4 @@
+internal import Core
 internal import Coordinator
 internal import Core
 internal import Foundation
@@ -40,7 +41,7 @@ struct ServiceRoutes: Sendable {
       json.field("created", environment.started)
       json.field("owned_by", "fusionroute")
       // As vLLM tells it.
-      json.field("max_model_len", environment.coordinator.contextLimit(for: model.mode))
+      if let limit = environment.contextLimit(for: model.mode) { json.field("max_model_len", limit) }
     }
   }
 

@@ -33,7 +33,7 @@ struct TokenRoutes: Sendable {
     return ServiceRoutes.json(
       JSONWriter.object { json in
         json.field("count", tokens.count)
-        json.field("max_model_len", environment.coordinator.contextLimit(for: .fusion))
+        if let limit = environment.contextLimit(for: .fusion) { json.field("max_model_len", limit) }
         json.array("tokens", tokens) { json, token in
           guard tellsPieces else { return json.value(token) }
           json.object { json in
@@ -59,6 +59,20 @@ struct TokenRoutes: Sendable {
       throw GatewayError.invalid("content", "content is missing: give content, prompt or messages")
     }
     return .chat(try ChatRequest.messages(fields))
+  }
+
+  /// What vLLM tells of its tokeniser, as far as clients need it that tokenise with the server: lm-eval.
+  func information(_ request: Request, context: GatewayContext) -> Response {
+    let router = environment.coordinator.router
+    let texts = environment.texts
+    return ServiceRoutes.json(
+      JSONWriter.object { json in
+        json.field("tokenizer_class", "llama.cpp")
+        json.field("bos_token", router.vocabulary.beginningOfSequence.map(texts.text))
+        json.field("eos_token", router.vocabulary.endOfSequence.map(texts.text))
+        json.field("chat_template", router.chatTemplate)
+        if let limit = environment.contextLimit(for: .fusion) { json.field("model_max_length", limit) }
+      })
   }
 
   func detokenize(_ request: Request, context: GatewayContext) async throws -> Response {

@@ -1,6 +1,4 @@
-internal import Core
-
-/// Bounds that no configuration changes. Those of one request's JSON are ``JSONParser``'s.
+/// Bounds that no configuration changes. Those of one request's JSON are `JSONParser`'s.
 enum GatewayLimits {
   // MARK: One request
 

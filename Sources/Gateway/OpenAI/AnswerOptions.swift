@@ -1,3 +1,4 @@
+internal import Core
 internal import Coordinator
 internal import Core
 internal import Fusion

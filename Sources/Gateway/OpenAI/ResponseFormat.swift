@@ -4,14 +4,15 @@ enum ResponseFormat: Sendable, Equatable {
   /// Any JSON object.
   case jsonObject
   /// JSON of a schema; its own text, since the order of its members matters.
-  case jsonSchema([UInt8])
+  case jsonSchema([UInt8], path: String)
 
   /// - Parameter body: what `fields` was parsed from.
   init(_ fields: FieldReader, body: [UInt8]) throws {
     self = .text
     guard let format = try fields.object("response_format") else { return }
     func schema(_ fields: FieldReader?) throws -> ResponseFormat? {
-      try fields?.object("schema").map { .jsonSchema(Array(body[$0.object.range])) }
+      guard let fields, let schema = try fields.object("schema") else { return nil }
+      return .jsonSchema(Array(body[schema.object.range]), path: fields.path("schema"))
     }
     let path = format.path("type")
     switch try format.string("type") {

@@ -4,6 +4,13 @@ internal import Inference
 /// How tokens are spelt in answers.
 struct TokenTexts: Sendable {
   let vocabulary: Vocabulary
+  /// Bytes of the longest token.
+  let longestToken: Int
+
+  init(vocabulary: Vocabulary) {
+    self.vocabulary = vocabulary
+    longestToken = (0..<Token(vocabulary.size)).reduce(1) { max($0, vocabulary.piece($1, special: true).count) }
+  }
 
   /// The token's own bytes; control tokens by their names.
   func bytes(_ token: Token) -> [UInt8] { vocabulary.piece(token, special: true) }

@@ -19,6 +19,7 @@ public final class Vocabulary: Sendable {
   /// Whether `tokenize(addSpecial: true)` puts `beginningOfSequence` first.
   public let addsBeginningOfSequence: Bool
   private let cachedFingerprint = Mutex<SHA256Digest?>(nil)
+  private let cachedLongText = Mutex<LongText?>(nil)
 
   init(handle: Model.Handle, path: String) {
     model = handle
@@ -74,6 +75,15 @@ public final class Vocabulary: Sendable {
     return hasher.finalize()
   }
 
+  private var longText: LongText {
+    cachedLongText.withLock { cached in
+      if let cached { return cached }
+      let made = LongText(self)
+      cached = made
+      return made
+    }
+  }
+
   /// Tokens of `text`.
   ///
   /// - Parameters:
@@ -85,6 +95,25 @@ public final class Vocabulary: Sendable {
       throw FusionRouteError.badInput(
         "a text of \(utf8.count) bytes is too long to tokenize; the limit is \(Self.maximumTextBytes) bytes")
     }
+    guard parseSpecial, utf8.count > LongText.pieceBytes else {
+      return try tokenize(utf8[...], addSpecial: addSpecial, parseSpecial: parseSpecial)
+    }
+    let pieces = longText.pieces(of: utf8)
+    guard pieces.count > 1, let first = pieces.first else {
+      return try tokenize(utf8[...], addSpecial: addSpecial, parseSpecial: true)
+    }
+    var tokens = try tokenize(first, addSpecial: false, parseSpecial: true)
+    // What a model wants around a text, seen at its first piece.
+    let around = addSpecial ? try tokenize(first, addSpecial: true, parseSpecial: true) : tokens
+    let before = (0...around.count - tokens.count).first { around.dropFirst($0).starts(with: tokens) } ?? 0
+    let after = around.suffix(around.count - tokens.count - before)
+    tokens = around.prefix(before) + tokens
+    for piece in pieces.dropFirst() { tokens += try tokenize(piece, addSpecial: false, parseSpecial: true) }
+    return tokens + after
+  }
+
+  /// One call of llama.cpp.
+  func tokenize(_ utf8: ArraySlice<UInt8>, addSpecial: Bool, parseSpecial: Bool) throws -> [Token] {
     var tokens = [Token](repeating: 0, count: utf8.count / 2 + 16)
     for _ in 0..<2 {
       let (count, shim) = utf8.withUnsafeBytes { bytes in
