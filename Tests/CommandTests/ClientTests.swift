@@ -99,7 +99,8 @@ import Testing
     let last = #"""
       {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9},"fusionroute":{
        "timing":{"queued_ms":0,"prefill_ms":12.5,"decode_ms":3,"tokens_per_second":1,"split_us":{"wire":4}},
-       "tokens_per_expert":{"a_b":1,"b":1},"evaluated_tokens":{"router":9},"failovers":1,"request_id":"r"}}
+       "tokens_per_expert":{"a_b":1,"b":1},"evaluated_tokens":{"router":9},
+       "certification":{"decided_by_top_k":{"32":2},"full_rows":0,"row_bytes":516},"failovers":1,"request_id":"r"}}
       """#
     let events = reader.add(try chunk(last))
     #expect(events.isEmpty)
@@ -110,6 +111,7 @@ import Testing
     #expect(answer.text == "Hi e\u{301}!?" && summary.trailingText == "!?")
     #expect(summary.tokensPerExpert == ["a_b": 1, "b": 1] && summary.evaluatedTokens == ["router": 9])
     #expect(summary.prefill == .milliseconds(12.5) && summary.split.wire == 4 && summary.failovers == 1)
+    #expect(summary.certification == .init(decidedByTopK: ["32": 2], fullRows: 0, rowBytes: 516))
     #expect(summary.finishReason == "length" && summary.promptTokens == 7 && summary.generatedTokens == 2)
   }
 

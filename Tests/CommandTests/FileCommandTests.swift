@@ -111,3 +111,44 @@ import Testing
     }
   }
 }
+
+@Suite struct APIKeyCommandTests {
+  private func keys(_ arguments: String...) async throws -> Product.Result {
+    try await Product.run(["keys", "api"] + arguments)
+  }
+
+  @Test func addListAndRevoke() async throws {
+    let models = try ToyModels.shared.get()
+    let file = models.path("command-keys")
+    let added = try await keys("add", "ann", "--file", file)
+    #expect(added.code == 0 && added.errors.isEmpty)
+    let key = added.output.trimmingCharacters(in: .newlines)
+    #expect(key.wholeMatch(of: /fr-[A-Za-z0-9_-]{43}/) != nil, "\(key)")
+    #expect(try await keys("add", "bob", "-f", file).code == 0)
+    #expect(try await keys("list", "--file", file).output == "ann\nbob\n")
+    // The hash that coreutils give the key, and nothing of the key itself.
+    let sum = try await Product.Running(
+      ["-c", "printf %s \"$0\" | sha256sum | cut -d' ' -f1", key], executable: "/bin/sh"
+    ).result().output.trimmingCharacters(in: .newlines)
+    let text = try String(contentsOfFile: file, encoding: .utf8)
+    #expect(text.hasPrefix("ann \(sum)\nbob ") && !text.contains(key))
+    #expect(try FileManager.default.attributesOfItem(atPath: file)[.posixPermissions] as? Int == 0o600)
+    #expect(try await keys("revoke", "ann", "--file", file).code == 0)
+    #expect(try await keys("list", "--file", file).output == "bob\n")
+  }
+
+  @Test func mistakes() async throws {
+    let models = try ToyModels.shared.get()
+    let file = models.path("command-keys-2")
+    #expect(try await keys("add", "ann", "--file", file).code == 0)
+    let twice = try await keys("add", "ann", "--file", file)
+    #expect(twice.code == 65 && twice.errors.contains("already") && twice.output.isEmpty)
+    let unknown = try await keys("revoke", "zoe", "--file", file)
+    #expect(unknown.code == 65 && unknown.errors.contains("\"zoe\": the keys are ann"))
+    #expect(try await keys("add", "a b", "--file", file).code == 65)
+    #expect(try await keys("list", "--file", models.path("no-keys")).code == 65)
+    #expect(try await keys("revoke", "ann", "--file", models.path("no-keys")).code == 65)
+    #expect(try await keys("add", "ann", "--file", models.path("none/keys")).code == 65)
+    #expect(try await keys("add", "ann").code == 64)
+  }
+}

@@ -68,13 +68,8 @@ import Testing
       #expect(answers[0].tokens.map(\.expert) == answers[1].tokens.map(\.expert))
       #expect(answers[0].tokens.map(\.logit) == answers[1].tokens.map(\.logit))
       #expect(answers[0].text == answers[1].text && answers[0].finish_reason == answers[1].finish_reason)
-      var shapes: [String] = []
-      for result in [here, there] {
-        var object = try #require(
-          try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
-        // How rows were certified is not told over HTTP.
-        object["certification"] = nil
-        shapes.append(shape(object))
+      let shapes = try [here, there].map {
+        shape(try JSONSerialization.jsonObject(with: Data($0.output.utf8)))
       }
       #expect(shapes[0] == shapes[1])
     }
@@ -126,6 +121,53 @@ import Testing
           + "service\n",
       "\(gone.errors)")
     #expect(try await Product.run(["generate", "--url", "127.0.0.1:9", "--prompt", "x"]).code == 64)
+  }
+
+  /// A full queue is waited for, and a service without workers is not.
+  @Test func busyAndUnavailable() async throws {
+    let more = try models.withoutEnd()
+    try await withService("busy", more: "gateway: { queue_limit: 0 }") { service in
+      let arguments = ["generate", "--url", service.url, "--prompt", "Tell me", "--max-tokens"]
+      let long = try (0..<3).map { _ in try Product.Running(arguments + ["4000"] + more) }
+      for client in long { try await client.wait("the first text") { !client.outputSoFar.isEmpty } }
+      let client = try Product.Running(arguments + ["4"] + more)
+      try await client.wait("the refusal") { client.errorsSoFar.contains("The service is busy: trying again in") }
+      for other in long { other.send(SIGTERM) }
+      for other in long { #expect(try await other.result().code == 130) }
+      let result = try await client.result()
+      #expect(result.code == 0 && !result.output.isEmpty, "\(result.errors)")
+    }
+    let file = try models.cluster(
+      "empty", more: "listen: { workers: \"ipc://empty.sock\", http: \"127.0.0.1:*\" }\nexpert_wait: 100ms")
+    let service = try await RunningService.start(["coordinator", "-c", file])
+    let result = try await Product.run(["generate", "--url", service.url, "--prompt", "x"] + more)
+    #expect(result.code == 69 && result.errors.contains("cannot answer now: "), "\(result.errors)")
+    _ = try await service.stop()
+  }
+
+  /// With a certificate that only `--ca-file` trusts.
+  @Test func encrypted() async throws {
+    let made = try await Product.Running(
+      [
+        "-c",
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test "
+          + "-addext subjectAltName=IP:127.0.0.1 -keyout \"$0/key.pem\" -out \"$0/cert.pem\" 2>&1", models.folder.path,
+      ], executable: "/bin/sh"
+    ).result()
+    try #require(made.code == 0, "\(made.output)")
+    try await withService("tls", more: "gateway: { tls_certificate: cert.pem, tls_key: key.pem }") { service in
+      #expect(service.process.outputSoFar.hasPrefix("page  https://127.0.0.1:"))
+      let url = service.url.replacing("http://", with: "https://")
+      let arguments = ["--url", url, "--ca-file", models.path("cert.pem")]
+      let answer = try await Product.run(["generate", "--prompt", "x", "--max-tokens", "4"] + arguments)
+      #expect(answer.code == 0 && !answer.output.isEmpty, "\(answer.errors)")
+      #expect(try await Product.run(["status"] + arguments).code == 0)
+      let strange = try await Product.run(["status", "--url", url])
+      #expect(strange.code == 69 && strange.errors.contains("TLS certificate is not trusted"), "\(strange.errors)")
+      let plain = try await Product.run(["status", "--url", service.url])
+      #expect(plain.code == 69 && plain.errors.contains("cannot reach"), "\(plain.errors)")
+    }
+    #expect(try await Product.run(["status", "--ca-file", models.path("none.pem")]).code == 65)
   }
 
   /// History, its commands, and Ctrl-C that stops an answer, in a terminal.

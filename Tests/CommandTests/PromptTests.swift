@@ -148,3 +148,24 @@ import Testing
     #expect(throws: (any Error).self) { try WorkerCommand.parse(good + arguments) }
   }
 }
+
+@Suite struct ReplicaChoiceTests {
+  /// `up` starts what is placed here, `run` refuses what is placed elsewhere, `coordinator` starts nothing.
+  @Test func whoStartsWhat() throws {
+    var cluster = ClusterFile(
+      source: "c.yaml", router: .init(engine: .init(model: "r"), head: "h"),
+      experts: [
+        .init(name: "a", engine: .init(model: "a"), replicas: 3),
+        .init(name: "b", engine: .init(model: "b"), hosts: ["far"]),
+      ],
+      hosts: [.init(name: "here", address: "127.0.0.1"), .init(name: "far", address: "10.0.0.9")])
+    #expect(try ClusterSession.replicas(.ofThisMachine, of: cluster).map(\.index) == [0, 2])
+    #expect(throws: FusionRouteError.self) { try ClusterSession.replicas(.all, of: cluster) }
+    #expect(throws: FusionRouteError.self) { try ClusterSession.replicas(.elsewhere, of: cluster) }
+    cluster.listen.workers = .tcp(host: "10.0.0.1", port: 1)
+    #expect(try ClusterSession.replicas(.elsewhere, of: cluster).isEmpty)
+    cluster.hosts = []
+    cluster.experts[1].hosts = []
+    #expect(try ClusterSession.replicas(.all, of: cluster).count == 4)
+  }
+}

@@ -170,7 +170,8 @@ import Testing
       [], ["demo"], ["run"], ["workers"], ["worker"], ["keys"], ["keys", "generate"], ["keys", "add"],
       ["keys", "allow"],
       ["keys", "revoke"], ["keys", "list"], ["inspect"], ["convert"], ["make-model"], ["make-model", "random"],
-      ["make-model", "perturb"], ["make-model", "head"], ["bench"],
+      ["make-model", "perturb"], ["make-model", "head"], ["bench"], ["up"], ["coordinator"], ["generate"], ["status"],
+      ["replay"], ["keys", "api"], ["keys", "api", "add"], ["keys", "api", "list"], ["keys", "api", "revoke"],
     ]
     for command in commands {
       let result = try await Product.run(command + ["--help"])

@@ -5,6 +5,10 @@ import Testing
 
 @testable import fusionroute
 
+#if canImport(FoundationNetworking)
+  import FoundationNetworking
+#endif
+
 /// `up` and `coordinator` as they begin and end.
 @Suite(.serialized) struct ServiceLifeTests {
   let models: ToyModels
@@ -61,11 +65,32 @@ import Testing
     try await client.wait("the first text") { !client.outputSoFar.isEmpty }
     service.process.send(SIGINT)
     try await service.process.wait("the first signal") { service.process.errorsSoFar.contains("shutting down") }
+    // Sooner it would be taken for an echo of the first.
+    try await Task.sleep(for: Control.echo * 2)
     service.process.send(SIGINT)
     #expect(try await service.process.result().code == 130)
     let answer = try await client.result()
     #expect(answer.code == 69 && answer.errors.contains("broke the answer off"), "\(answer.errors)")
     try await expectNoWorkers("twice")
+  }
+
+  @Test func echoesOfASignal() {
+    let (control, now) = (Control(), ContinuousClock.now)
+    #expect(control.received(SIGTERM, at: now) == .first)
+    #expect(control.received(SIGTERM, at: now + .milliseconds(5)) == .echo)
+    #expect(control.received(SIGINT, at: now + .milliseconds(199)) == .echo)
+    #expect(control.received(SIGTERM, at: now + .milliseconds(200)) == .another)
+    #expect(control.signal == SIGTERM)
+  }
+
+  @Test func upWithoutAFile() async throws {
+    let service = try await RunningService.start(
+      ["up", "--generated", "--listen", "127.0.0.1:*"], environment: ["FUSIONROUTE_CACHE": models.path("cache")])
+    try await service.waitUntilReady()
+    let answer = try await Product.run(
+      ["generate", "--url", service.url, "--prompt", "x", "--raw", "--max-tokens", "4"] + (try models.withoutEnd()))
+    #expect(answer.code == 0 && !answer.output.isEmpty, "\(answer.errors)")
+    #expect(try await service.stop().code == 0)
   }
 
   @Test func nothingOutlivesAKilledUp() async throws {
@@ -120,6 +145,54 @@ import Testing
     #expect(try await workers.result().code == 0)
     #expect(try await service.fetch("/ready").status == 503)
     #expect(try await service.stop().code == 0)
+  }
+
+  /// Every request and its tokens are in the trace, under the ids that the client sent, also after SIGKILL.
+  @Test func traces() async throws {
+    let path = models.path("trace.json")
+    let service = try await RunningService.start(["up", "-c", try cluster("trace"), "--trace", path])
+    try await service.waitUntilReady()
+    let trace = "0af7651916cd43dd8448eb211c80319c"
+    var request = URLRequest(url: try #require(URL(string: service.url + "/v1/completions")))
+    request.httpMethod = "POST"
+    request.httpBody = Data(#"{"prompt":"Hello","max_tokens":6,"temperature":0}"#.utf8)
+    request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+    request.setValue("00-\(trace)-b7ad6b7169203331-01", forHTTPHeaderField: "traceparent")
+    request.setValue("my-request", forHTTPHeaderField: "x-request-id")
+    let (body, _) = try await URLSession.shared.data(for: request)
+    let tokens = String(decoding: body, as: UTF8.self).matches(of: /"degraded":/).count
+    #expect(tokens > 0)
+    try await service.process.wait("the request's span") {
+      (try? String(contentsOfFile: path, encoding: .utf8))?.contains("\"request\"") == true
+    }
+    service.process.send(SIGKILL)
+    _ = try await service.process.result()
+    let events = try TraceFileTests.events(String(contentsOfFile: path, encoding: .utf8))
+    let slices = events.filter { $0["pid"] as? Int == 1 && $0["ph"] as? String == "X" }
+    let names = slices.compactMap { $0["name"] as? String }
+    #expect(names.count { $0 == "token" || $0 == "prefill" } == tokens, "\(names)")
+    #expect(names.last == "request" && names.contains("queue"))
+    #expect(slices.allSatisfy { ($0["args"] as? [String: Any])?["trace_id"] as? String == trace })
+    let rows = events.compactMap { ($0["args"] as? [String: Any])?["name"] as? String }
+    for row in ["my-request", "router", "expert ant", "expert bee", "expert cat"] { #expect(rows.contains(row)) }
+  }
+
+  /// What dashboard and alerts ask for is what a service tells.
+  @Test func metricsOfTheDashboard() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("metrics")])
+    let metrics = try await service.fetch("/metrics").body
+    let known = Set(metrics.matches(of: #/# TYPE ([a-z_]+) /#).map { String($0.1) })
+    let deploy = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Deploy")
+    for file in ["grafana/fusionroute.json", "prometheus/alerts.yml"] {
+      let text = try String(contentsOf: deploy.appendingPathComponent(file), encoding: .utf8)
+      let asked = Set(
+        text.matches(of: /\b((?:fusionroute|process)_[a-z_]+)\b/)
+          .map { String($0.1).replacing(/_bucket$/, with: "") })
+      #expect(asked.count > 2 && asked.subtracting(known).isEmpty, "\(file): \(asked.subtracting(known))")
+    }
+    let dashboard = try Data(contentsOf: deploy.appendingPathComponent("grafana/fusionroute.json"))
+    #expect(throws: Never.self) { try JSONSerialization.jsonObject(with: dashboard) }
+    _ = try await service.stop()
   }
 
   @Test func badClusterFiles() async throws {

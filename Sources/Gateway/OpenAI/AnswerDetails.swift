@@ -1,5 +1,6 @@
 internal import Coordinator
 internal import Core
+internal import Fusion
 
 /// The field `fusionroute` of answers: who decided each token, and where the time went. Strict clients ignore it.
 struct AnswerDetails {
@@ -60,6 +61,16 @@ struct AnswerDetails {
       }
       counts("tokens_per_expert", summaries.map(\.tokensPerExpert), to: &json)
       counts("evaluated_tokens", summaries.map(\.evaluatedTokens), to: &json)
+      let certification = summaries.reduce(into: CertificationStatistics()) { $0.merge($1.certification) }
+      json.object("certification") { json in
+        json.object("decided_by_top_k") { json in
+          for (size, tokens) in certification.decidedByTopK.sorted(by: { $0.key < $1.key }) {
+            json.field("\(size)", tokens)
+          }
+        }
+        json.field("full_rows", certification.fullRows)
+        json.field("row_bytes", certification.bytes)
+      }
       json.field("failovers", summaries.reduce(0) { $0 + $1.failovers })
       json.field("seed", Int64(bitPattern: seed))
       json.field("request_id", requestID)

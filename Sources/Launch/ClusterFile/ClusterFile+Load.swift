@@ -173,7 +173,7 @@ private struct Builder {
     gateway.maximumBody = try section.bytes("max_body") ?? gateway.maximumBody
     gateway.maximumConnections = try section.integer("max_connections")
     gateway.queueLimit = try section.integer("queue_limit")
-    gateway.clientQueueLimit = try section.integer("client_queue_limit")
+    if section.has("client_queue_limit") { gateway.clientQueueLimit = try section.integer("client_queue_limit") }
     gateway.requestDeadline = try section.positiveDuration("request_deadline")
     gateway.defaultMaximumTokens = try section.integer("default_max_tokens")
     gateway.shutdownGrace = try section.duration("shutdown_grace")

@@ -136,9 +136,10 @@ public struct ClusterFile: Sendable, Equatable {
     /// Bytes of a request body.
     public var maximumBody = 8 << 20
     public var maximumConnections = 4096
-    /// Requests that may wait for a slot, and how many of them may be one client's.
+    /// Requests that may wait for a slot.
     public var queueLimit = 1024
-    public var clientQueueLimit = 512
+    /// How many of them may be one client's; nil: half.
+    public var clientQueueLimit: Int?
     /// Nil: a request that names no deadline has none.
     public var requestDeadline: Duration?
     /// New tokens of a request that names no maximum.

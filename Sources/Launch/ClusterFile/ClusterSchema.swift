@@ -101,7 +101,7 @@ public enum ClusterSchema {
       "queue_limit", .integer(0...1_000_000), .value("1024"),
       "Requests that may wait for a slot; further ones are answered with 429 and `Retry-After`."),
     Setting(
-      "client_queue_limit", .integer(0...1_000_000), .value("512"),
+      "client_queue_limit", .integer(0...1_000_000), .absent("half of `queue_limit`"),
       "How many of them may be one client's: one API key's."),
     Setting(
       "request_deadline", .duration, .absent("none"),

@@ -38,9 +38,10 @@ struct Answer: Sendable {
             (
               "decided_by_top_k",
               .object(
-                certification.decidedByTopK.sorted { $0.key < $1.key }.map { (String($0.key), .integer($0.value)) })
+                certification.decidedByTopK.sorted { (Int($0.key) ?? 0, $0.key) < (Int($1.key) ?? 0, $1.key) }
+                  .map { ($0.key, .integer($0.value)) })
             ),
-            ("full_rows", .integer(certification.fullRows)), ("row_bytes", .integer(certification.bytes)),
+            ("full_rows", .integer(certification.fullRows)), ("row_bytes", .integer(certification.rowBytes)),
           ])
         ))
     }

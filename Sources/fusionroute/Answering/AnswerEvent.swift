@@ -1,6 +1,5 @@
 internal import Coordinator
 internal import Core
-internal import Fusion
 
 /// What happens while a prompt is answered, by a coordinator in this process or over HTTP.
 enum AnswerEvent: Sendable {
@@ -35,6 +34,22 @@ struct AnswerSummary: Sendable, Equatable {
     var merge = 0.0
   }
 
+  /// How much of the experts' rows the decisions took.
+  struct Certification: Sendable, Equatable, Decodable {
+    /// Tokens that partial rows decided, by the size of the last top-k that was asked for.
+    var decidedByTopK: [String: Int] = [:]
+    /// Tokens that took the full row.
+    var fullRows = 0
+    /// Payload of all rows asked for.
+    var rowBytes = 0
+
+    enum CodingKeys: String, CodingKey {
+      case decidedByTopK = "decided_by_top_k"
+      case fullRows = "full_rows"
+      case rowBytes = "row_bytes"
+    }
+  }
+
   /// Text behind the last token's.
   var trailingText = ""
   var finishReason: String
@@ -48,8 +63,7 @@ struct AnswerSummary: Sendable, Equatable {
   var prefill = Duration.zero
   var decode = Duration.zero
   var split = Split()
-  /// Nil where it is not told.
-  var certification: CertificationStatistics?
+  var certification = Certification()
   var failovers = 0
 }
 
@@ -74,6 +88,10 @@ extension AnswerSummary {
         routerQueue: microseconds(latency.routerQueue), routerCompute: microseconds(latency.routerCompute),
         wire: microseconds(latency.wire), expertQueue: microseconds(latency.expertQueue),
         expertCompute: microseconds(latency.expertCompute), merge: microseconds(latency.merge)),
-      certification: summary.certification, failovers: summary.failovers)
+      certification: Certification(
+        decidedByTopK: Dictionary(
+          uniqueKeysWithValues: summary.certification.decidedByTopK.map { ("\($0.key)", $0.value) }),
+        fullRows: summary.certification.fullRows, rowBytes: summary.certification.bytes),
+      failovers: summary.failovers)
   }
 }

@@ -46,6 +46,11 @@ enum PromptSource: Sendable {
     }
   }
 
+  /// Says on stderr what a terminal's user can do now.
+  static func inviteToType() {
+    try? FileHandle.standardError.write(contentsOf: Data("Ready: one prompt a line, Ctrl-D to end.\n".utf8))
+  }
+
   /// Calls `line` with each line, without its line feed. Lines over the limit are cut one byte above it.
   static func readLines(from descriptor: Int32, line: ([UInt8]) -> Void) {
     var reader = LineReader(descriptor)

@@ -6,6 +6,8 @@ internal import Launch
 struct ChatLoop {
   private enum Event: Sendable {
     case line(String)
+    /// A line that is no text.
+    case invalidLine
     case endOfInput
     case signal(Int32)
     case answer(AnswerEvent)
@@ -41,7 +43,9 @@ struct ChatLoop {
     defer { trap.cancel() }
     // Reading blocks for as long as nobody types: a thread of its own, which ends with the process.
     Thread.detachNewThread {
-      PromptSource.readLines(from: STDIN_FILENO) { continuation.yield(.line(String(decoding: $0, as: UTF8.self))) }
+      PromptSource.readLines(from: STDIN_FILENO) { bytes in
+        continuation.yield(String(validating: bytes, as: UTF8.self).map { .line($0) } ?? .invalidLine)
+      }
       continuation.yield(.endOfInput)
     }
     note(Summary.legend(experts: answerer.experts, style: errorStyle))
@@ -57,6 +61,10 @@ struct ChatLoop {
           continue
         }
         guard try await handle(text, &iterator, continuation) else { return }
+        showMark()
+      case .invalidLine:
+        joiner.clear()
+        note("That line is not valid UTF-8.\n")
         showMark()
       case .endOfInput:
         write("\n")
@@ -143,7 +151,7 @@ struct ChatLoop {
         if signal != nil { throw FusionRouteError.interrupted("interrupted") }
         signal = number
         task.cancel()
-      case .line, .endOfInput: waiting.append(event)
+      case .line, .invalidLine, .endOfInput: waiting.append(event)
       }
     }
   }

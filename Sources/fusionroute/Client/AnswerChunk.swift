@@ -1,5 +1,4 @@
 internal import Core
-internal import Fusion
 
 /// A chunk of a streamed answer: OpenAI's fields and, under `fusionroute`, who decided each token.
 struct AnswerChunk: Decodable {
@@ -55,10 +54,11 @@ struct AnswerChunk: Decodable {
     var timing: Timing
     var tokensPerExpert: [String: Int]
     var evaluatedTokens: [String: Int]
+    var certification: AnswerSummary.Certification
     var failovers: Int
 
     enum CodingKeys: String, CodingKey {
-      case timing, failovers
+      case timing, certification, failovers
       case tokensPerExpert = "tokens_per_expert"
       case evaluatedTokens = "evaluated_tokens"
     }
@@ -105,6 +105,6 @@ struct AnswerReader {
       split: AnswerSummary.Split(
         routerQueue: split("router_queue"), routerCompute: split("router_compute"), wire: split("wire"),
         expertQueue: split("expert_queue"), expertCompute: split("expert_compute"), merge: split("merge")),
-      failovers: details.failovers)
+      certification: details.certification, failovers: details.failovers)
   }
 }

@@ -46,11 +46,13 @@ final class ClusterSession: Sendable {
   }
 
   /// Runs `body` with a router that is loaded and workers that are starting, and stops them whatever happens.
+  ///
+  /// - Parameter trace: takes the spans of requests.
   static func withStarted(
-    _ cluster: ClusterFile, workers: Workers, log: LogSettings, progress: Progress,
+    _ cluster: ClusterFile, workers: Workers, log: LogSettings, progress: Progress, trace: (any TraceSink)? = nil,
     _ body: (ClusterSession) async throws -> Void
   ) async throws {
-    let session = try await start(cluster, workers: workers, log: log, progress: progress)
+    let session = try await start(cluster, workers: workers, log: log, progress: progress, trace: trace)
     do {
       try await body(session)
     } catch {
@@ -61,7 +63,7 @@ final class ClusterSession: Sendable {
   }
 
   private static func start(
-    _ cluster: ClusterFile, workers choice: Workers, log: LogSettings, progress: Progress
+    _ cluster: ClusterFile, workers choice: Workers, log: LogSettings, progress: Progress, trace: (any TraceSink)?
   ) async throws -> ClusterSession {
     let replicas = try replicas(choice, of: cluster)
     let experts = Set(replicas.map(\.expert))
@@ -77,7 +79,9 @@ final class ClusterSession: Sendable {
       throw FusionRouteError.internal("no endpoint for workers")
     }
     let executable = try Executable.path()
-    let configuration = try cluster.coordinatorConfiguration(binding: bind)
+    var settings = try cluster.coordinatorConfiguration(binding: bind)
+    settings.traceSink = trace
+    let configuration = settings
     let workers =
       replicas.isEmpty ? nil : LocalWorkers(replicas, of: cluster, executable: executable, log: log)
     do {
@@ -106,7 +110,7 @@ final class ClusterSession: Sendable {
   }
 
   /// The replicas that this process starts.
-  private static func replicas(_ choice: Workers, of cluster: ClusterFile) throws -> [Placement.Replica] {
+  static func replicas(_ choice: Workers, of cluster: ClusterFile) throws -> [Placement.Replica] {
     let replicas = Placement(cluster).replicas
     func isRemote(_ replica: Placement.Replica) -> Bool {
       replica.host.flatMap { cluster.host(named: $0) }?.isRemote == true

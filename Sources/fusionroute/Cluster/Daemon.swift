@@ -29,25 +29,37 @@ struct Daemon: Sendable {
       log.logger.warning(
         "API keys and answers travel unencrypted: set gateway.tls_certificate, or put a proxy in front")
     }
+    let trace = try cluster.gateway.trace.map {
+      try TraceFile(path: $0, experts: cluster.experts.map(\.name), logger: log.logger)
+    }
+    defer { trace?.flush() }
     let control = Control()
-    let task = Task { try await serve(configuration, control) }
-    let trap = try SignalTrap { signal, count in
+    let task = Task { try await serve(configuration, trace, control) }
+    let trap = try SignalTrap { signal, _ in
+      switch control.received(signal, at: .now) {
+      case .first:
+        log.logger.notice("shutting down", metadata: ["signal": "\(signal)"])
+        control.end { task.cancel() }
+      case .echo: break
       // Children notice by their stdin that this process is gone.
-      if count > 1 { _exit(FusionRouteError.Code.interrupted.exitCode) }
-      log.logger.notice("shutting down", metadata: ["signal": "\(signal)"])
-      control.end(by: signal) { task.cancel() }
+      case .another: _exit(FusionRouteError.Code.interrupted.exitCode)
+      }
     }
     defer { trap.cancel() }
     let result = await task.result
     guard let signal = control.signal else { return try result.get() }
+    if case .failure(let error) = result, !(error is CancellationError) {
+      log.logger.warning("did not end in order", metadata: ["error": "\(error)"])
+    }
     if signal == SIGINT { throw FusionRouteError.interrupted("interrupted") }
     log.logger.notice("ended")
   }
 
-  private func serve(_ configuration: GatewayConfiguration, _ control: Control) async throws {
+  private func serve(_ configuration: GatewayConfiguration, _ trace: TraceFile?, _ control: Control) async throws {
     log.logger.info("loading the router", metadata: ["model": "\(cluster.router.engine.model)"])
-    try await ClusterSession.withStarted(cluster, workers: workers, log: log, progress: Progress(isQuiet: true)) {
-      session in
+    try await ClusterSession.withStarted(
+      cluster, workers: workers, log: log, progress: Progress(isQuiet: true), trace: trace
+    ) { session in
       try Task.checkCancellation()
       let gateway = GatewayServer(
         configuration: configuration, coordinator: session.coordinator, logger: log.logger)
@@ -74,31 +86,51 @@ struct Daemon: Sendable {
 }
 
 /// Brings signals to the services, or to what is done before there are any.
-private final class Control: Sendable {
+final class Control: Sendable {
+  enum Signal: Sendable, Equatable {
+    case first
+    /// The first one a second time: a terminal, `timeout` or a wrapper signals the process and its group.
+    case echo
+    case another
+  }
+
+  /// Time in which a signal is an echo of the first.
+  static let echo = Duration.milliseconds(200)
+
   private struct State {
-    var signal: Int32?
+    var first: (signal: Int32, time: ContinuousClock.Instant)?
     var group: ServiceGroup?
   }
 
   private let state = Mutex(State())
 
   /// The first signal that came.
-  var signal: Int32? { state.withLock { $0.signal } }
+  var signal: Int32? { state.withLock { $0.first?.signal } }
+
+  func received(_ signal: Int32, at time: ContinuousClock.Instant) -> Signal {
+    state.withLock { state in
+      guard let first = state.first else {
+        state.first = (signal, time)
+        return .first
+      }
+      return time - first.time < Self.echo ? .echo : .another
+    }
+  }
 
   func begin(_ group: ServiceGroup) {
     let isEnding = state.withLock { state in
       state.group = group
-      return state.signal != nil
+      return state.first != nil
     }
     if isEnding { Task { await group.triggerGracefulShutdown() } }
   }
 
   /// - Parameter early: called if the services do not run yet.
-  func end(by signal: Int32, early: () -> Void) {
-    let group = state.withLock { state in
-      state.signal = signal
-      return state.group
+  func end(early: () -> Void) {
+    if let group = state.withLock({ $0.group }) {
+      Task { await group.triggerGracefulShutdown() }
+    } else {
+      early()
     }
-    if let group { Task { await group.triggerGracefulShutdown() } } else { early() }
   }
 }

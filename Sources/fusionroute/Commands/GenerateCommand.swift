@@ -33,7 +33,8 @@ struct GenerateCommand: AsyncParsableCommand {
   func run() async throws {
     _ = output.bootstrap(default: .warning)
     let terminal = Style(.standardError).isTerminal
-    let isChat = prompt.isEmpty && isatty(STDIN_FILENO) == 1 && generation.format == .text && !generation.raw
+    let isInteractive = prompt.isEmpty && isatty(STDIN_FILENO) == 1
+    let isChat = isInteractive && generation.format == .text && !generation.raw
     let waiting: @Sendable (Duration) -> Void = { wait in
       let text = "The service is busy: trying again in \(Int(wait.seconds)) s.\n"
       try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
@@ -45,6 +46,7 @@ struct GenerateCommand: AsyncParsableCommand {
           var chat = ChatLoop(answerer: answerer, options: generation)
           return try await chat.run()
         }
+        if isInteractive { PromptSource.inviteToType() }
         let answers = AnswerRun(
           options: generation, showsSummary: summary ?? (terminal && generation.format == .text),
           showsPrompts: generation.format == .text && Style(.standardOutput).isTerminal && prompt.count > 1)

@@ -51,9 +51,7 @@ struct RunCommand: AsyncParsableCommand {
     try await withInterruption { [self] in
       try await ClusterSession.with(file, workers: attach ? .elsewhere : .all, log: log, progress: progress) {
         session in
-        if isInteractive {
-          try? FileHandle.standardError.write(contentsOf: Data("Ready: one prompt a line, Ctrl-D to end.\n".utf8))
-        }
+        if isInteractive { PromptSource.inviteToType() }
         try await answers.answer(prompt.isEmpty ? .standardInput : .given(prompt), with: LocalAnswerer(session))
       }
     }

@@ -39,7 +39,7 @@ struct UpCommand: AsyncParsableCommand {
 
   func run() async throws {
     let log = output.bootstrap(default: .info)
-    let file = serve.applied(to: try await file())
+    let file = serve.applied(to: try await file(log))
     for host in Self.remoteHosts(of: file) {
       log.logger.notice(
         "workers of another host are started there",
@@ -50,15 +50,17 @@ struct UpCommand: AsyncParsableCommand {
     }.run()
   }
 
-  private func file() async throws -> ClusterFile {
+  private func file(_ log: LogSettings) async throws -> ClusterFile {
     if let cluster { return try ClusterFile.load(path: cluster) }
     let (model, generated) = (model, generated)
+    // Where programs read the log, nothing else may come between.
+    let progress = Progress(isQuiet: log.format != .text)
     let demo = try await withInterruption {
       generated
-        ? try await DemoModels.generated(progress: Progress())
-        : try await DemoModels.prepare(model: try model ?? DemoModels.cachedModel(), progress: Progress())
+        ? try await DemoModels.generated(progress: progress)
+        : try await DemoModels.prepare(model: try model ?? DemoModels.cachedModel(), progress: progress)
     }
-    try? FileHandle.standardError.write(contentsOf: Data((demo.notice + "\n").utf8))
+    log.logger.notice("\(demo.notice)")
     return demo.cluster(slots: 4)
   }
 
