@@ -75,6 +75,9 @@ public final class CoordinatorRuntime: Sendable {
   /// The router's model: tokenizer and chat template of every request.
   public var router: Model { host.model }
 
+  /// Counters of the router's decoder; a snapshot.
+  public var routerStatistics: DecoderStatistics { host.decoder.statistics }
+
   /// Experts in the order of the head's rows.
   public var experts: [String] { host.head.experts }
 

@@ -5,9 +5,9 @@ extension DecoderCore {
   private static let firstChunk = 32
   private static let smallestChunk = 16
   private static let smoothing = 0.3
-  /// With no sequence stepping for this long, chunks may take `idleFactor` times as long.
-  private static let stepMemoryNanoseconds: UInt64 = 1_000_000_000
-  private static let idleFactor = 4.0
+  /// Where no other sequence is alive, whose next step would have to wait for it, a chunk may take so many times as long:
+  /// wide chunks cost less per token.
+  private static let aloneFactor = 20.0
 
   /// Evaluates one chunk of one prefill; see ``PrefillPolicy``.
   func runPrefillChunk() {
@@ -37,8 +37,8 @@ extension DecoderCore {
 
   /// Tokens that a chunk may have by its time.
   private var timedChunk: Int {
-    let others = active.count > 1 || monotonicNanoseconds() - lastStep < Self.stepMemoryNanoseconds
-    let milliseconds = configuration.prefillMilliseconds * (others ? 1 : Self.idleFactor)
+    let isAlone = active.count == 1 && waiting.isEmpty && table.owners == 1
+    let milliseconds = configuration.prefillMilliseconds * (isAlone ? Self.aloneFactor : 1)
     let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk
     // llama.cpp's kernels take tokens in blocks: a chunk a little wider than a whole number of them costs one more.
     let whole = timed / Self.smallestChunk * Self.smallestChunk

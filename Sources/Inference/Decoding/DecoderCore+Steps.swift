@@ -82,8 +82,8 @@ extension DecoderCore {
     if width == 1, case .done = outcome {
       costs.record(sequences: run.count, milliseconds: Double(nanoseconds) / 1e6)
     }
-    lastStep = monotonicNanoseconds()
-    for member in members { gathering.stepped(active[member.index].request.sequence, now: lastStep) }
+    let now = monotonicNanoseconds()
+    for member in members { gathering.stepped(active[member.index].request.sequence, now: now) }
     settle(outcome, members: members, width: width, nanoseconds: nanoseconds, holes: holes)
     if case .done = outcome { return true } else { return false }
   }

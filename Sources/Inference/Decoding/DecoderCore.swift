@@ -58,7 +58,6 @@ final class DecoderCore {
   var prefills = PrefillPolicy()
   /// Measured milliseconds per prefill token; nil before the first chunk.
   var prefillTokenMilliseconds: Double?
-  var lastStep: UInt64 = 0
   private var serial: UInt64 = 0
   private var releasedWhilePinned: Set<UInt64> = []
   private let copyMilliseconds: Double

@@ -30,6 +30,8 @@ struct SlotTable {
 
   var count: Int { slots.count }
   var resident: Int { slots.count { !$0.tokens.isEmpty } }
+  /// Sequences that have a slot and are not released: each may bring a step at any time.
+  var owners: Int { slotOf.count }
   var residentTokens: Int { slots.reduce(0) { $0 + $1.tokens.count } }
 
   func tokens(of slot: Int) -> [Token] { slots[slot].tokens }

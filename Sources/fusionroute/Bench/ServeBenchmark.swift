@@ -60,7 +60,11 @@ final class ServeBenchmark: Sendable {
 
   /// Milliseconds and tokens per second of one round.
   struct Round {
-    var streamRate: Double
+    var streams: StreamFigures
+    /// The router's, while the streams ran: how many went together, and how many of a step's tokens were only decoded
+    /// again to keep a batch in one piece.
+    var sequencesPerStep: Double
+    var refilledPerStep: Double
     /// A step of half of the streams' sequences, each model alone.
     var routerStep: Double
     var expertStep: Double
@@ -113,12 +117,16 @@ final class ServeBenchmark: Sendable {
   func round(_ round: Int) async throws -> Round {
     guard let plain else { throw FusionRouteError.internal("a round without plain calls") }
     let steps = try await plainSteps(plain)
-    let rate = try await streamRate(round: round)
+    let before = session.coordinator.routerStatistics
+    let streams = try await streamFigures(round: round)
+    let after = session.coordinator.routerStatistics
+    let calls = Double(max(1, (after.batches - before.batches) - (after.prefillChunks - before.prefillChunks)))
     let first = try await firstToken(round: round)
     let prefill = try await plainPrefill(plain, round: round)
     let (usual, longest) = try await gaps(round: round)
     return Round(
-      streamRate: rate, routerStep: steps.router, expertStep: steps.expert, sideBySideStep: steps.together,
+      streams: streams, sequencesPerStep: Double(plan.streams * plan.tokens) / calls,
+      refilledPerStep: Double(after.refilledTokens - before.refilledTokens) / calls, routerStep: steps.router, expertStep: steps.expert, sideBySideStep: steps.together,
       firstToken: first, plainPrefill: prefill, longestGap: longest, usualGap: usual)
   }
 
@@ -131,12 +139,19 @@ final class ServeBenchmark: Sendable {
   }
 
   /// Times of a stream's tokens, in seconds.
-  private func times(_ request: GenerationRequest) async throws -> [Double] {
+  private func times(_ request: GenerationRequest) async throws -> [Double] { try await answer(request).times }
+
+  /// The same, and where the time after the first token went.
+  private func answer(_ request: GenerationRequest) async throws -> (times: [Double], spent: LatencySplit) {
     var times: [Double] = []
+    var spent = LatencySplit()
     for try await event in session.coordinator.generate(request) {
-      if case .token = event { times.append(Self.now) }
+      switch event {
+      case .token: times.append(Self.now)
+      case .finished(let summary): spent = summary.latency - summary.prefillLatency
+      }
     }
-    return times
+    return (times, spent)
   }
 
   private func prompt(stream: Int, round: Int) -> [Token] {
@@ -144,20 +159,33 @@ final class ServeBenchmark: Sendable {
     [Token(100 + stream), Token(100 + round)] + prompt[(37 * stream)..<(37 * stream + 32)]
   }
 
-  /// Tokens per second of all streams together, while all of them run.
-  func streamRate(round: Int) async throws -> Double {
-    let all = try await withThrowingTaskGroup(of: [Double].self) { group in
+  /// Tokens per second of all streams together, while all of them run; and where a token waited, in milliseconds.
+  struct StreamFigures {
+    var rate: Double
+    var routerQueue: Double
+    var wire: Double
+    var expertQueue: Double
+  }
+
+  func streamFigures(round: Int) async throws -> StreamFigures {
+    let answers = try await withThrowingTaskGroup(of: (times: [Double], spent: LatencySplit).self) { group in
       for stream in 0..<plan.streams {
         group.addTask { [self] in
-          try await times(request(prompt(stream: stream, round: round), tokens: plan.tokens))
+          try await answer(request(prompt(stream: stream, round: round), tokens: plan.tokens))
         }
       }
       return try await group.reduce(into: []) { $0.append($1) }
     }
+    let all = answers.map(\.times)
+    func mean(_ part: (LatencySplit) -> UInt64) -> Double {
+      answers.reduce(0) { $0 + Double(part($1.spent)) / 1e6 } / Double(plan.streams * max(1, plan.tokens - 1))
+    }
     guard let start = all.compactMap(\.first).max(), let end = all.compactMap(\.last).min(), end > start else {
       throw FusionRouteError.unavailable("the streams did not run side by side: give more --tokens")
     }
-    return Double(all.joined().count { $0 > start && $0 <= end }) / (end - start)
+    return StreamFigures(
+      rate: Double(all.joined().count { $0 > start && $0 <= end }) / (end - start), routerQueue: mean(\.routerQueue),
+      wire: mean(\.wire), expertQueue: mean(\.expertQueue))
   }
 
   private func firstToken(round: Int) async throws -> Double {

@@ -29,12 +29,17 @@ struct ServeReport: CustomStringConvertible {
   private var figures: [(name: String, key: String, places: Int, value: Figure)] {
     let half = streams / 2
     var lines: [(String, String, Int, Figure)] = [
-      ("\(streams) streams, tokens/s", "stream_tokens_per_second", 1, figure(\.streamRate)),
+      ("\(streams) streams, tokens/s", "stream_tokens_per_second", 1, figure(\.streams.rate)),
+      ("a token waits at the router, ms", "router_queue_ms", 2, figure(\.streams.routerQueue)),
+      ("on the wire", "wire_ms", 2, figure(\.streams.wire)),
+      ("at the expert", "expert_queue_ms", 2, figure(\.streams.expertQueue)),
+      ("sequences in a router's step", "sequences_per_step", 2, figure(\.sequencesPerStep)),
+      ("decoded again beside them", "refilled_per_step", 2, figure(\.refilledPerStep)),
       ("router's step of \(half), ms", "router_step_ms", 2, figure(\.routerStep)),
       ("expert's step of \(half), ms", "expert_step_ms", 2, figure(\.expertStep)),
       ("both at once, the slower, ms", "side_by_side_step_ms", 2, figure(\.sideBySideStep)),
-      ("ratio to \(half) / max(t_r, t_e)", "ratio_to_limit", 3, figure { $0.streamRate / limit($0) }),
-      ("ratio with both at once", "ratio_to_side_by_side", 3, figure { $0.streamRate / sharedLimit($0) }),
+      ("ratio to \(half) / max(t_r, t_e)", "ratio_to_limit", 3, figure { $0.streams.rate / limit($0) }),
+      ("ratio with both at once", "ratio_to_side_by_side", 3, figure { $0.streams.rate / sharedLimit($0) }),
       ("first token, ms", "first_token_ms", 1, figure(\.firstToken)),
       ("plain prefills side by side, ms", "plain_prefill_ms", 1, figure(\.plainPrefill)),
       ("first token later by, ms", "first_token_extra_ms", 1, figure { $0.firstToken - $0.plainPrefill }),
