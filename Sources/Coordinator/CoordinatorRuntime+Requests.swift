@@ -76,7 +76,7 @@ extension CoordinatorRuntime {
         do {
           try await observed(spans, request.attributes) { attributes in
             try validate(request)
-            let summary = try await withDeadline(request.deadline, since: arrival) {
+            let summary = try await withDeadline(request.deadline, since: request.deadlineStart ?? arrival) {
               try await self.decode(request, id: id, arrival: arrival, spans: spans) { continuation.yield($0) }
             }
             attributes.merge(summary.attributes) { $1 }

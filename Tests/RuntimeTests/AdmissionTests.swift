@@ -115,8 +115,19 @@ import Testing
           Task { try await coordinator.score([1, 2, 3], first: 1, mode: .router, deadline: .milliseconds(50)) })
           == .deadlineExceeded)
       #expect(await code(send(coordinator, request(deadline: .zero, mode: .router))) == .deadlineExceeded)
+      // A part of a larger request has the deadline of the whole.
+      let earlier = ContinuousClock.now - .seconds(600)
+      var part = request(deadline: .seconds(300), mode: .router)
+      part.deadlineStart = earlier
+      #expect(await code(send(coordinator, part)) == .deadlineExceeded)
+      #expect(
+        await code(
+          Task {
+            try await coordinator.score(
+              [1, 2, 3], first: 1, mode: .router, deadline: .seconds(300), deadlineStart: earlier)
+          }) == .deadlineExceeded)
       var status = coordinator.status()
-      #expect(status.requests.waiting == 0 && status.requests.failed == 4)
+      #expect(status.requests.waiting == 0 && status.requests.failed == 6)
       holder.cancel()
       try await until("the slot is free") { coordinator.status().requests.running == 0 }
       // One that is met changes nothing.
