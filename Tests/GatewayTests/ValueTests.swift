@@ -181,6 +181,9 @@ import Testing
       FusionRouteError.badInput("the template of /home/a/r.gguf is odd"), hiding: ["/home/a/r.gguf"])
     #expect(hidden.message == "the template of the router is odd")
     #expect(GatewayError(CancellationError()).status.code == 500)
+    // The client is pointed to the log, which has it.
+    let own = GatewayError(FusionRouteError.internal("a row is odd", cause: FusionRouteError.badInput("of seven")))
+    #expect(own.detail == "a row is odd (of seven)" && !String(decoding: own.body, as: UTF8.self).contains("odd"))
   }
 
   @Test("memory for bodies is given back, and never more than there is")
