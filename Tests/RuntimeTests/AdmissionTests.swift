@@ -201,4 +201,35 @@ import Testing
       }
     }
   }
+
+  @Test("totals move while an answer runs, and count it once")
+  func liveTotals() async throws {
+    let scratch = try Scratch("live")
+    let models = try TestModels.make(in: scratch)
+    try await withCluster(models, scratch: scratch) { cluster in
+      let coordinator = cluster.coordinator
+      let request = GenerationRequest(prompt: GenerationTests.prompt(20), maximumTokens: 40)
+      var tokens = 0
+      var last: CoordinatorStatus.Totals?
+      for try await event in coordinator.generate(request) {
+        guard case .token = event else { continue }
+        tokens += 1
+        let status = coordinator.status()
+        // Decoding does not wait for its reader, so it may be ahead.
+        #expect(status.totals.generatedTokens >= UInt64(tokens) && status.totals.promptTokens == 20)
+        #expect(status.experts.reduce(0) { $0 + $1.tokens } == status.totals.generatedTokens)
+        #expect(status.totals.routerComputeUs >= last?.routerComputeUs ?? 0)
+        last = status.totals
+      }
+      try await until("it has ended") { coordinator.status().requests.running == 0 }
+      #expect(coordinator.status().totals.generatedTokens == UInt64(tokens))
+      #expect(coordinator.status().totals.promptTokens == 20)
+      // So does one that is given up.
+      for try await event in coordinator.generate(request) { if case .token = event { break } }
+      try await until("it has ended") { coordinator.status().requests.running == 0 }
+      let status = coordinator.status()
+      #expect(status.totals.promptTokens == 40 && status.requests.cancelled + status.requests.finished == 2)
+      #expect(status.experts.reduce(0) { $0 + $1.tokens } == status.totals.generatedTokens)
+    }
+  }
 }
