@@ -60,7 +60,9 @@ class Oracle:
     def evaluate(self, path, tokens, hidden):
         options = ["--hidden", str(hidden)] if hidden else []
         text = " ".join(map(str, tokens)).encode()
-        output = subprocess.run([self.program, str(path), *options], input=text, stdout=subprocess.PIPE, check=True).stdout
+        output = subprocess.run(
+            [self.program, str(path), *options], input=text, stdout=subprocess.PIPE, check=True
+        ).stdout
         return np.frombuffer(output, np.float32).reshape(len(tokens), -1)
 
     def logits(self, tokens, model):
@@ -88,7 +90,7 @@ class Oracle:
     def continuation(self, context, continuation, model):
         """Sum over the continuation's tokens, and whether each of them is the likeliest."""
         tokens = context + continuation
-        rows = self.log_probabilities(tokens[:-1], model)[len(context) - 1:]
+        rows = self.log_probabilities(tokens[:-1], model)[len(context) - 1 :]
         likelihood = rows[np.arange(len(continuation)), continuation].sum()
         return likelihood, bool((rows.argmax(axis=1) == continuation).all())
 
@@ -131,7 +133,7 @@ def split(service, context, continuation):
     if spaces:
         context, continuation = context[:-spaces], context[-spaces:] + continuation
     whole, prefix = service.encode(context + continuation), service.encode(context)
-    return prefix, whole[len(prefix):]
+    return prefix, whole[len(prefix) :]
 
 
 class Check:
@@ -180,9 +182,11 @@ class Check:
             body = {"model": self.model, "prompt": prompt, "temperature": 0, "stop": limits["until"]}
             answer = self.service.get("/v1/completions", {**body, "max_tokens": limits["max_gen_toks"]})["choices"][0]
             if answer["text"] != text:
-                self.faults.append(f"lm-eval got the text {text!r}, and a request like its own gives {answer['text']!r}")
+                self.faults.append(
+                    f"lm-eval got the text {text!r}, and a request like its own gives {answer['text']!r}"
+                )
             tokens = [token["id"] for token in answer["fusionroute"]["tokens"]]
-            rows = self.oracle.log_probabilities(prompt + tokens[:-1], self.model)[len(prompt) - 1:]
+            rows = self.oracle.log_probabilities(prompt + tokens[:-1], self.model)[len(prompt) - 1 :]
             if rows.argmax(axis=1).tolist() != tokens:
                 self.faults.append(f"the tokens {tokens} of {text!r} are not the greedy {rows.argmax(axis=1).tolist()}")
             self.texts += bool(text.strip())
@@ -209,7 +213,9 @@ def main():
         if not getattr(arguments, name):
             continue
         options += ["--listen", "127.0.0.1:*", "--log-level", "warning"]
-        with tempfile.TemporaryDirectory(prefix="fr-lm-eval-") as folder, Service(arguments.program, *options) as service:
+        with tempfile.TemporaryDirectory(prefix="fr-lm-eval-") as folder, Service(
+            arguments.program, *options
+        ) as service:
             folder = pathlib.Path(folder)
             oracle = Oracle(arguments.oracle, Models(service.models()), folder)
             for model in MODES:

@@ -53,7 +53,9 @@ class Service:
                 return self.get("/ready")
             except urllib.error.HTTPError as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise ServiceError(f"the cluster does not become ready: {error.read()}\n{self.log_tail()}") from None
+                    raise ServiceError(
+                        f"the cluster does not become ready: {error.read()}\n{self.log_tail()}"
+                    ) from None
                 time.sleep(0.2)
 
     def log_tail(self):
