@@ -76,7 +76,7 @@ extension CoordinatorRuntime {
         do {
           try await observed(spans, request.attributes) { attributes in
             try validate(request)
-            let summary = try await withDeadline(request.deadline, since: arrival) {
+            let summary = try await withDeadline(request.deadline, since: request.deadlineStart ?? arrival) {
               try await self.decode(request, id: id, arrival: arrival, spans: spans) { continuation.yield($0) }
             }
             attributes.merge(summary.attributes) { $1 }
@@ -92,18 +92,18 @@ extension CoordinatorRuntime {
 
   private func decode(
     _ request: GenerationRequest, id: UInt64, arrival: ContinuousClock.Instant, spans: RequestTrace?,
-    emit: @escaping SequenceDecoder.Emit
+    emit: @escaping @Sendable (GenerationEvent) -> Void
   ) async throws -> GenerationSummary {
     try await withSlot(id, client: request.client, cost: request.prompt.count, spans: spans) { used in
       let decoder = try SequenceDecoder(
         id: id, request: request, router: host, pool: pool, settings: settings, logger: logger.naming(request.trace),
         spans: spans
-      ) { [meter] event in
-        if case .token = event { meter.generated(now: MonotonicClock.now) }
+      ) { [meter] event, summary in
+        if case .token = event { meter.generated(by: id, summary, now: MonotonicClock.now) }
         emit(event)
       }
       defer {
-        meter.add(decoder.summary)
+        meter.generated(by: id, final: decoder.summary)
         used = decoder.summary.generatedTokens
       }
       try await decoder.run(contextLimit: contextLimit(for: request.mode), queued: ContinuousClock.now - arrival)

@@ -40,7 +40,7 @@ extension CoordinatorRuntime {
     CoordinatorStatus.Replica(
       id: replica.id.description, host: replica.offer.host, pid: Int(replica.offer.pid), state: replica.state.name,
       slots: replica.offer.slots, context: replica.offer.context, sequences: replica.assigned.count,
-      underWay: replica.pending, queued: replica.report.queued, residentSequences: replica.report.residentSequences,
+      underWay: replica.pending, queued: replica.queued, residentSequences: replica.report.residentSequences,
       kvTokens: Int(clamping: replica.report.kvTokens), evaluatedTokens: replica.report.evaluatedTokens,
       silenceMs: now > replica.lastFrame ? Int((now - replica.lastFrame) / 1_000_000) : 0,
       batchInvariant: replica.offer.batchInvariant)

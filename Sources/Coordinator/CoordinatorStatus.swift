@@ -26,7 +26,8 @@ public struct CoordinatorStatus: Sendable, Codable, Equatable {
     public var sequences: Int
     /// Requests of this coordinator under way with it.
     public var underWay: Int
-    /// As it reported in its last heartbeat: for all its coordinators.
+    /// Requests of all its coordinators that its model has not answered, as it reported in its last heartbeat, less
+    /// those of this coordinator that it has answered since. What follows is as of that heartbeat.
     public var queued: Int
     public var residentSequences: Int
     public var kvTokens: Int

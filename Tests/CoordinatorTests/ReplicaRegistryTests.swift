@@ -155,4 +155,34 @@ import Testing
     registry.quarantine(again)
     #expect(registry.place("math", fingerprint: nil, excluding: []) == nil)
   }
+
+  @Test("an idle replica shows no queue although its last heartbeat told of our request; others' requests stay")
+  func queue() throws {
+    var registry = Self.registry()
+    let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
+    func queued() -> Int? { registry.replicas[a]?.queued }
+    func beat(_ count: Int) {
+      registry.heartbeat(
+        from: a, progress: 0, batchBudget: 0, draining: false, report: .init(queued: count), now: 1)
+    }
+    #expect(queued() == 0)
+    registry.callStarted(a, now: 1)
+    registry.callStarted(a, now: 1)
+    #expect(queued() == 0, "it has not said so yet")
+    beat(2)
+    #expect(queued() == 2)
+    registry.callEnded(a)
+    #expect(queued() == 1)
+    registry.callEnded(a)
+    #expect(queued() == 0)
+    // Of five, two are ours.
+    registry.callStarted(a, now: 2)
+    registry.callStarted(a, now: 2)
+    beat(5)
+    registry.callEnded(a)
+    registry.callEnded(a)
+    #expect(queued() == 3)
+    beat(0)
+    #expect(queued() == 0)
+  }
 }

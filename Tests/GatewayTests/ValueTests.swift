@@ -181,6 +181,25 @@ import Testing
       FusionRouteError.badInput("the template of /home/a/r.gguf is odd"), hiding: ["/home/a/r.gguf"])
     #expect(hidden.message == "the template of the router is odd")
     #expect(GatewayError(CancellationError()).status.code == 500)
+    // The client is pointed to the log, which has it.
+    let own = GatewayError(FusionRouteError.internal("a row is odd", cause: FusionRouteError.badInput("of seven")))
+    #expect(own.detail == "a row is odd (of seven)" && !String(decoding: own.body, as: UTF8.self).contains("odd"))
+  }
+
+  @Test("connections beyond the limit are refused, and the log is told once until there is room to spare")
+  func connections() {
+    let count = ConnectionCount(limit: 20)
+    for _ in 0..<20 { #expect(count.enter() == .admitted) }
+    #expect(count.enter() == .refused(isFirst: true))
+    #expect(count.enter() == .refused(isFirst: false))
+    // Two refused and one admitted leave: full again at once, which is the same flood.
+    for _ in 0..<3 { count.leave() }
+    #expect(count.value == 19 && count.enter() == .admitted)
+    #expect(count.enter() == .refused(isFirst: false))
+    for _ in 0..<4 { count.leave() }
+    #expect(count.value == 17)
+    for _ in 0..<3 { #expect(count.enter() == .admitted) }
+    #expect(count.enter() == .refused(isFirst: true))
   }
 
   @Test("memory for bodies is given back, and never more than there is")

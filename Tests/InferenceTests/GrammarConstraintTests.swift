@@ -211,4 +211,20 @@ import Testing
       #expect(error?.code == .badInput && error?.message.contains("grammar") == true, "\(broken)")
     }
   }
+
+  /// What our checks take and llama.cpp refuses is not the fault of who wrote the schema.
+  @Test func refusedGrammarsOfGoodSchemasAreOurDefect() throws {
+    let model = try TestModels.generatedVocabulary(.bpe)
+    let tokens = try model.grammars.tokens(of: model)
+    let schema = Array(#"{"title":"guest\nbook","type":"object"}"#.utf8)
+    for broken in ["root ::= (", "root ::= missing"] {
+      let error = refusal { try GrammarCache.compile(broken, hasCanary: false, tokens: tokens, schema: schema) }
+      #expect(error?.code == .internal)
+      #expect(error?.message.contains(SHA256Digest(hashing: schema).hex) == true)
+      #expect(error?.message.contains(#"{"title":"guest"#) == true && error?.cause != nil)
+      #expect(error?.description.contains("\n") == false)
+    }
+    let good = try GrammarCache.compile("root ::= \"a\"", hasCanary: false, tokens: tokens, schema: schema)
+    #expect(!good.makeConstraint().isComplete)
+  }
 }

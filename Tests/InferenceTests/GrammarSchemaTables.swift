@@ -242,6 +242,18 @@ enum SchemaTables {
   ]
 
   static let largest: [String] = [
+    // A thousand constants in common, which every two of the objects are compared by.
+    "{\"oneOf\":["
+      + list(60) { object in
+        "{\"properties\":{" + list(14) { ##""p\##($0)":{"$ref":"#/$defs/e"}"## } + ",\"kind\":{\"const\":\(object)}},"
+          + "\"required\":[" + list(14) { "\"p\($0)\"" } + ",\"kind\"]}"
+      } + "],\"$defs\":{\"e\":{\"enum\":[" + list(1000) { "\($0)" } + "]}}}",
+    // Choices that all lead to the same thousand constants.
+    "{\"prefixItems\":["
+      + list(400) { _ in ##"{"anyOf":[{"$ref":"#/$defs/a"}]}"## } + "],\"$defs\":{\"a\":{\"anyOf\":["
+      + list(50) { object in
+        "{\"properties\":{\"kind\":{\"enum\":[" + list(20) { "\(object * 20 + $0)" } + "]}},\"required\":[\"kind\"]}"
+      } + "]}}}",
     // Deep.
     repeated(#"{"items":"#, 120) + #"{"type":"null"}"# + repeated("}", 120),
     repeated(#"{"properties":{"a":"#, 60) + "{}" + repeated("}}", 60),

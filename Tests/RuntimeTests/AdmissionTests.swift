@@ -115,8 +115,19 @@ import Testing
           Task { try await coordinator.score([1, 2, 3], first: 1, mode: .router, deadline: .milliseconds(50)) })
           == .deadlineExceeded)
       #expect(await code(send(coordinator, request(deadline: .zero, mode: .router))) == .deadlineExceeded)
+      // A part of a larger request has the deadline of the whole.
+      let earlier = ContinuousClock.now - .seconds(600)
+      var part = request(deadline: .seconds(300), mode: .router)
+      part.deadlineStart = earlier
+      #expect(await code(send(coordinator, part)) == .deadlineExceeded)
+      #expect(
+        await code(
+          Task {
+            try await coordinator.score(
+              [1, 2, 3], first: 1, mode: .router, deadline: .seconds(300), deadlineStart: earlier)
+          }) == .deadlineExceeded)
       var status = coordinator.status()
-      #expect(status.requests.waiting == 0 && status.requests.failed == 4)
+      #expect(status.requests.waiting == 0 && status.requests.failed == 6)
       holder.cancel()
       try await until("the slot is free") { coordinator.status().requests.running == 0 }
       // One that is met changes nothing.
@@ -188,6 +199,37 @@ import Testing
       for key in ["uptime_s", "router_queue_us", "tokens_per_second", "silence_ms", "under_way", "queue_limit"] {
         #expect(text.contains("\"\(key)\""), "\(key)")
       }
+    }
+  }
+
+  @Test("totals move while an answer runs, and count it once")
+  func liveTotals() async throws {
+    let scratch = try Scratch("live")
+    let models = try TestModels.make(in: scratch)
+    try await withCluster(models, scratch: scratch) { cluster in
+      let coordinator = cluster.coordinator
+      let request = GenerationRequest(prompt: GenerationTests.prompt(20), maximumTokens: 40)
+      var tokens = 0
+      var last: CoordinatorStatus.Totals?
+      for try await event in coordinator.generate(request) {
+        guard case .token = event else { continue }
+        tokens += 1
+        let status = coordinator.status()
+        // Decoding does not wait for its reader, so it may be ahead.
+        #expect(status.totals.generatedTokens >= UInt64(tokens) && status.totals.promptTokens == 20)
+        #expect(status.experts.reduce(0) { $0 + $1.tokens } == status.totals.generatedTokens)
+        #expect(status.totals.routerComputeUs >= last?.routerComputeUs ?? 0)
+        last = status.totals
+      }
+      try await until("it has ended") { coordinator.status().requests.running == 0 }
+      #expect(coordinator.status().totals.generatedTokens == UInt64(tokens))
+      #expect(coordinator.status().totals.promptTokens == 20)
+      // So does one that is given up.
+      for try await event in coordinator.generate(request) { if case .token = event { break } }
+      try await until("it has ended") { coordinator.status().requests.running == 0 }
+      let status = coordinator.status()
+      #expect(status.totals.promptTokens == 40 && status.requests.cancelled + status.requests.finished == 2)
+      #expect(status.experts.reduce(0) { $0 + $1.tokens } == status.totals.generatedTokens)
     }
   }
 }

@@ -56,6 +56,8 @@ public struct GenerationRequest: Sendable {
   public var client: String
   /// From the request's arrival; afterwards it ends with an error of code `deadlineExceeded`.
   public var deadline: Duration?
+  /// From when ``deadline`` counts instead, where this request is a part of a larger one; nil: its own arrival.
+  public var deadlineStart: ContinuousClock.Instant?
   /// Names the request in logs and traces of every process it touches.
   public var trace: TraceContext?
 
@@ -77,6 +79,7 @@ public struct GenerationRequest: Sendable {
     constraint = nil
     client = ""
     deadline = nil
+    deadlineStart = nil
     trace = nil
   }
 }

@@ -33,11 +33,11 @@ extension CoordinatorRuntime {
   ///   - alternatives: most probable tokens to tell at each position, at most
   ///     ``GenerationRequest/maximumAlternatives``.
   ///   - client: whom the request belongs to; see ``GenerationRequest/client``.
-  ///   - deadline: from now.
+  ///   - deadline: from now, or from `deadlineStart`; see ``GenerationRequest/deadline``.
   /// - Throws: ``FusionRouteError``, as ``generate(_:)`` does.
   public func score(
     _ tokens: [Token], first: Int, mode: DecodingMode, alternatives: Int = 0, client: String = "",
-    deadline: Duration? = nil, trace: TraceContext? = nil
+    deadline: Duration? = nil, deadlineStart: ContinuousClock.Instant? = nil, trace: TraceContext? = nil
   ) async throws -> [TokenScore] {
     let arrival = ContinuousClock.now
     let id = nextSequence()
@@ -46,7 +46,7 @@ extension CoordinatorRuntime {
       try await observed(spans, ["mode": .string("\(mode)"), "tokens": .integer(tokens.count)]) { _ in
         try validate(tokens, first: first, mode: mode, alternatives: alternatives)
         if let trace { try Self.validate(trace) }
-        return try await withDeadline(deadline, since: arrival) {
+        return try await withDeadline(deadline, since: deadlineStart ?? arrival) {
           try await self.withSlot(id, client: client, cost: tokens.count, spans: spans) { _ in
             let run = ScoringRun(
               tokens: tokens, first: first, mode: mode, alternatives: alternatives, id: id,

@@ -8,7 +8,8 @@ internal import Wire
 ///
 /// Everything that decides is pure and lives in Fusion; this is the order of events and the waiting.
 final class SequenceDecoder {
-  typealias Emit = @Sendable (GenerationEvent) -> Void
+  /// Takes an event, and what the answer has come to with it.
+  typealias Emit = @Sendable (GenerationEvent, GenerationSummary) -> Void
 
   struct Settings: Sendable {
     /// Logits asked for at first.
@@ -116,7 +117,7 @@ final class SequenceDecoder {
     summary.decode = end - (firstToken ?? end)
     summary.trailingText = text.finish()
     summary.text = text.emitted
-    emit(.finished(summary))
+    emit(.finished(summary), summary)
   }
 
   /// Under ``FanoutPolicy/all`` every expert has read the whole prefix at the end, also those that lagged behind.
@@ -221,7 +222,7 @@ final class SequenceDecoder {
           degraded: decision.degraded, routingWeights: decision.weights,
           routerLogit: choice.routerLogit ?? decision.routerRow?[choice.token], expertLogit: choice.expertLogit,
           logProbability: decision.probabilities?.chosen.logProbability, alternatives: decision.alternatives,
-          evaluatedByRouter: evaluatedByRouter, evaluatedByExpert: evaluatedByExpert)))
+          evaluatedByRouter: evaluatedByRouter, evaluatedByExpert: evaluatedByExpert)), summary)
     return ends || stopped || isComplete
   }
 }

@@ -73,6 +73,12 @@ public struct Replica: Sendable {
   public internal(set) var batchBudget: UInt64 = 0
   /// As of the last heartbeat.
   public internal(set) var report = Report()
+  /// How many of the reported requests must be other coordinators'.
+  var queuedByOthers = 0
+
+  /// Requests that its model has not answered: the reported ones, less those of ours that it has answered since. An idle
+  /// replica shows none at once, not when its next heartbeat comes.
+  public var queued: Int { min(report.queued, queuedByOthers + pending) }
 
   /// What a worker says of its decoder in a heartbeat.
   public struct Report: Sendable, Equatable {
@@ -263,6 +269,8 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
     if replica.progress != progress { (replica.progress, replica.progressChanged) = (progress, now) }
     replica.batchBudget = batchBudget
     replica.report = report
+    // Ours that it counts are still pending here: a reply does not overtake the heartbeat before it.
+    replica.queuedByOthers = max(0, report.queued - replica.pending)
     if draining, replica.state == .serving { replica.state = .draining }
     replicas[id] = replica
   }

@@ -24,14 +24,29 @@ final class RequestMeter: Sendable {
     var counts = Counts()
     var rate: RateWindow
     var durations = DurationEstimate()
+    /// What running answers have been counted with so far.
+    var running: [UInt64: GenerationSummary] = [:]
+
+    mutating func note(_ summary: GenerationSummary, of request: UInt64) {
+      let before = running.updateValue(summary, forKey: request)
+      counts.totals.add(CoordinatorStatus.Totals(summary), instead: before.map { CoordinatorStatus.Totals($0) })
+      for (expert, tokens) in summary.tokensPerExpert {
+        counts.tokensPerExpert[expert, default: 0] += UInt64(max(0, tokens - (before?.tokensPerExpert[expert] ?? 0)))
+      }
+    }
   }
 
   private let state: Mutex<State>
 
   init(now: UInt64) { state = Mutex(State(rate: RateWindow(start: now))) }
 
-  /// One token was generated.
-  func generated(now: UInt64) { state.withLock { $0.rate.add(1, now: now) } }
+  /// One token more was generated; `summary` is what the answer has come to with it.
+  func generated(by request: UInt64, _ summary: GenerationSummary, now: UInt64) {
+    state.withLock { state in
+      state.rate.add(1, now: now)
+      state.note(summary, of: request)
+    }
+  }
 
   func ended(_ outcome: Outcome) {
     state.withLock { state in
@@ -47,13 +62,11 @@ final class RequestMeter: Sendable {
   /// A slot was given back after so many nanoseconds.
   func ran(_ nanoseconds: UInt64) { state.withLock { $0.durations.add(nanoseconds) } }
 
-  /// What an answer came to, whole or not.
-  func add(_ summary: GenerationSummary) {
+  /// What an answer has come to at its end, whole or not.
+  func generated(by request: UInt64, final summary: GenerationSummary) {
     state.withLock { state in
-      state.counts.totals.add(summary)
-      for (expert, tokens) in summary.tokensPerExpert {
-        state.counts.tokensPerExpert[expert, default: 0] += UInt64(tokens)
-      }
+      state.note(summary, of: request)
+      state.running[request] = nil
     }
   }
 
@@ -78,18 +91,28 @@ extension CoordinatorStatus.Totals {
       routerComputeUs: 0, wireUs: 0, expertQueueUs: 0, expertComputeUs: 0, mergeUs: 0)
   }
 
-  mutating func add(_ summary: GenerationSummary) {
-    promptTokens += UInt64(summary.promptTokens)
-    cachedTokens += UInt64(summary.cachedTokens)
-    generatedTokens += UInt64(summary.generatedTokens)
-    failovers += UInt64(summary.failovers)
-    rowBytes += UInt64(summary.certification.bytes)
-    routerQueueUs += summary.latency.routerQueue / 1_000
-    routerComputeUs += summary.latency.routerCompute / 1_000
-    wireUs += summary.latency.wire / 1_000
-    expertQueueUs += summary.latency.expertQueue / 1_000
-    expertComputeUs += summary.latency.expertCompute / 1_000
-    mergeUs += summary.latency.merge / 1_000
+  init(_ summary: GenerationSummary) {
+    let latency = summary.latency
+    self.init(
+      promptTokens: UInt64(summary.promptTokens), cachedTokens: UInt64(summary.cachedTokens),
+      generatedTokens: UInt64(summary.generatedTokens), failovers: UInt64(summary.failovers),
+      rowBytes: UInt64(summary.certification.bytes), routerQueueUs: latency.routerQueue / 1_000,
+      routerComputeUs: latency.routerCompute / 1_000, wireUs: latency.wire / 1_000,
+      expertQueueUs: latency.expertQueue / 1_000, expertComputeUs: latency.expertCompute / 1_000,
+      mergeUs: latency.merge / 1_000)
+  }
+
+  private static let sums: [any WritableKeyPath<Self, UInt64> & Sendable] = [
+    \.promptTokens, \.cachedTokens, \.generatedTokens, \.failovers, \.rowBytes, \.routerQueueUs, \.routerComputeUs,
+    \.wireUs, \.expertQueueUs, \.expertComputeUs, \.mergeUs,
+  ]
+
+  /// Adds `new`, of which `old` was added before. A sum never falls.
+  mutating func add(_ new: Self, instead old: Self?) {
+    for sum in Self.sums {
+      let before = old?[keyPath: sum] ?? 0
+      self[keyPath: sum] += max(new[keyPath: sum], before) - before
+    }
   }
 }
 

@@ -59,4 +59,11 @@ final class GatewayEnvironment: Sendable {
   func told(_ error: any Error, param: String? = nil) -> GatewayError {
     GatewayError(error, param: param, retryAfter: coordinator.retryAfter, hiding: [coordinator.router.path])
   }
+
+  /// Logs what is the server's own fault, with what its client is not told.
+  func report(_ error: GatewayError, of requestID: String) {
+    guard error.status.code >= 500, error.status != .serviceUnavailable else { return }
+    logger.error(
+      "request failed", metadata: ["request": "\(requestID)", "error": "\(error.detail ?? error.message)"])
+  }
 }

@@ -86,7 +86,7 @@ public struct GatewayServer: Service {
     let connections = environment.connections
     let timeout = configuration.clientTimeout
     let maximumBody = configuration.maximumBody
-    let server = HTTPServerBuilder { responder in
+    let server = HTTPServerBuilder { [logger] responder in
       let http = HTTP1Channel(
         responder: responder,
         configuration: .init(
@@ -95,9 +95,11 @@ public struct GatewayServer: Service {
           httpDecoderConfiguration: .init(
             maxHeaderFieldSize: GatewayLimits.headerField, maxHeaderListSize: GatewayLimits.headers,
             maxHeaderFieldCount: GatewayLimits.headerCount)))
-      guard let tls else { return LimitedChannel(base: http, connections: connections, isEncrypted: false) }
+      guard let tls else {
+        return LimitedChannel(base: http, connections: connections, isEncrypted: false, log: logger)
+      }
       return LimitedChannel(
-        base: try TLSChannel(http, tlsConfiguration: tls), connections: connections, isEncrypted: true)
+        base: try TLSChannel(http, tlsConfiguration: tls), connections: connections, isEncrypted: true, log: logger)
     }
     return Application(
       router: GatewayRouter.build(environment), server: server,

@@ -31,7 +31,9 @@ struct GuardMiddleware: RouterMiddleware {
         response = try await admitted(request, context: context, next: next)
       } catch {
         // The page is to read what was wrong.
-        response = environment.told(error).response
+        let told = environment.told(error)
+        environment.report(told, of: context.requestID)
+        response = told.response
       }
       response.headers[.accessControlAllowOrigin] = origin
       response.headers[.accessControlExposeHeaders] = "x-request-id, retry-after"

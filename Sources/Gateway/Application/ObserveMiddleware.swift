@@ -42,10 +42,7 @@ struct ObserveMiddleware: RouterMiddleware {
 
   private func answer(to error: any Error, request: Request, context: GatewayContext) -> Response {
     let told = told(error, request: request)
-    if told.status.code >= 500, told.status != .serviceUnavailable {
-      environment.logger.error(
-        "request failed", metadata: ["request": "\(context.requestID)", "error": "\(error)"])
-    }
+    environment.report(told, of: context.requestID)
     return told.response
   }
 

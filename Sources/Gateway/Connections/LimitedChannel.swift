@@ -5,16 +5,31 @@ internal import Synchronization
 
 /// Connections open now.
 final class ConnectionCount: Sendable {
+  enum Entry: Equatable {
+    case admitted
+    /// One too many; it counts until ``leave()`` all the same.
+    ///
+    /// - Parameter isFirst: since there was room to spare, a tenth of the limit: the log is told once, not for each of a
+    ///   flood.
+    case refused(isFirst: Bool)
+  }
+
   let limit: Int
   private let count = Atomic(0)
+  private let refuses = Atomic(false)
 
   init(limit: Int) { self.limit = limit }
 
   var value: Int { count.load(ordering: .relaxed) }
 
-  /// False if it is one too many; it counts until ``leave()`` all the same.
-  fileprivate func enter() -> Bool { count.add(1, ordering: .relaxed).newValue <= limit }
-  fileprivate func leave() { count.subtract(1, ordering: .relaxed) }
+  func enter() -> Entry {
+    guard count.add(1, ordering: .relaxed).newValue > limit else { return .admitted }
+    return .refused(isFirst: !refuses.exchange(true, ordering: .relaxed))
+  }
+
+  func leave() {
+    if count.subtract(1, ordering: .relaxed).newValue < limit - limit / 10 { refuses.store(false, ordering: .relaxed) }
+  }
 }
 
 /// Refuses connections beyond a limit: at once, so that clients hear of it, and before descriptors run out.
@@ -25,12 +40,15 @@ struct LimitedChannel<Base: ServerChildChannel>: ServerChildChannel {
   let connections: ConnectionCount
   /// Whether clients expect TLS, in which a refusal in plain text would be noise.
   let isEncrypted: Bool
+  /// The service's own: Hummingbird's is kept quiet.
+  let log: Logger
 
   func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
-    let isAdmitted = connections.enter()
+    let entry = connections.enter()
+    let isAdmitted = entry == .admitted
     channel.closeFuture.whenComplete { _ in connections.leave() }
-    if !isAdmitted {
-      logger.warning("connection refused: too many are open", metadata: ["limit": "\(connections.limit)"])
+    if entry == .refused(isFirst: true) {
+      log.warning("connections are refused: too many are open", metadata: ["limit": "\(connections.limit)"])
     }
     return base.setup(channel: channel, logger: logger).flatMapThrowing { value in
       if !isAdmitted {

@@ -26,6 +26,8 @@ struct AnswerPlan: Sendable {
   let prompts: [Prompt]
   /// By index: all answers to the first prompt, then those to the second.
   let requests: [GenerationRequest]
+  /// What every part of the request has in common, the scoring of its prompts included.
+  let template: Template
 
   /// Whether prompts are scored: their log-probabilities are asked for.
   var scoresPrompts: Bool { echoes && options.logprobs != nil }
@@ -40,6 +42,7 @@ struct AnswerPlan: Sendable {
     self.options = options
     self.echoes = echoes
     self.prompts = prompts
+    self.template = template
     let told = [options.logprobs, options.runtime.alternatives].compactMap(\.self).max()
     requests = (0..<prompts.count * options.choices).map { index in
       var request = GenerationRequest(

@@ -16,6 +16,8 @@ struct GatewayError: Error, Sendable, Equatable {
   var closes = false
   /// Methods of the route, for 405.
   var allow: [String] = []
+  /// What only the log is told.
+  var detail: String?
 
   init(
     _ status: HTTPResponse.Status, _ message: String, type: String? = nil, param: String? = nil, code: String? = nil,
@@ -73,7 +75,7 @@ extension GatewayError {
       return
     }
     guard let error = error as? FusionRouteError else {
-      self = Self(.internalServerError, "an internal error occurred; the server's log has more", code: "internal_error")
+      self = .internal(error)
       return
     }
     let message = paths.reduce(error.message) { $0.replacing($1, with: "the router") }
@@ -86,8 +88,14 @@ extension GatewayError {
     case .unavailable: self = Self(.serviceUnavailable, message, code: "unavailable", retryAfter: seconds)
     case .deadlineExceeded: self = Self(.gatewayTimeout, message, code: "deadline_exceeded")
     case .interrupted: self = .shuttingDown
-    default:
-      self = Self(.internalServerError, "an internal error occurred; the server's log has more", code: "internal_error")
+    default: self = .internal(error)
     }
+  }
+
+  private static func `internal`(_ error: any Error) -> Self {
+    var told = Self(
+      .internalServerError, "an internal error occurred; the server's log has more", code: "internal_error")
+    told.detail = "\(error)"
+    return told
   }
 }

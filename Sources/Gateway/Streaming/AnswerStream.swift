@@ -63,20 +63,20 @@ final class AnswerStream: Sendable {
   private static func generate(
     _ plan: AnswerPlan, coordinator: CoordinatorRuntime, _ continuation: AsyncStream<Event>.Continuation
   ) async throws {
+    let arrival = ContinuousClock.now
     try await withThrowingTaskGroup(of: Void.self) { group in
       // Prompts of one request are scored one after the other: each holds rows of logits.
       if plan.scoresPrompts {
         for (index, prompt) in plan.prompts.enumerated() {
-          let scores =
-            prompt.tokens.count < 2
-            ? []
-            : try await coordinator.score(
-              prompt.tokens, first: 1, mode: plan.options.model.mode, alternatives: plan.options.logprobs ?? 0)
+          let scores = try await score(prompt, of: plan, since: arrival, coordinator: coordinator)
           continuation.yield(.scored(prompt: index, scores))
         }
       }
       for (index, request) in plan.requests.enumerated() {
-        group.addTask {
+        var request = request
+        // The parts of a request share its deadline.
+        request.deadlineStart = arrival
+        group.addTask { [request] in
           var isFinished = false
           for try await event in coordinator.generate(request) {
             switch event {
@@ -92,5 +92,16 @@ final class AnswerStream: Sendable {
       }
       try await group.waitForAll()
     }
+  }
+
+  private static func score(
+    _ prompt: AnswerPlan.Prompt, of plan: AnswerPlan, since arrival: ContinuousClock.Instant,
+    coordinator: CoordinatorRuntime
+  ) async throws -> [TokenScore] {
+    guard prompt.tokens.count > 1 else { return [] }
+    return try await coordinator.score(
+      prompt.tokens, first: 1, mode: plan.options.model.mode, alternatives: plan.options.logprobs ?? 0,
+      client: plan.template.client, deadline: plan.template.deadline, deadlineStart: arrival,
+      trace: plan.template.trace)
   }
 }

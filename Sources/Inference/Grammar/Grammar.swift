@@ -109,8 +109,22 @@ final class GrammarCache: Sendable {
     if let known = state.withLock({ $0.use(key) }) { return known }
     // Not under the lock: others need not wait for a large schema. Two may compile the same; one of them is kept.
     let graph = try SchemaReader.read(text)
-    let compiled = try Grammar(
-      gbnf: try SchemaWriter.grammar(graph), hasCanary: !graph.namesPrivateCharacters, tokens: try tokens(of: model))
+    let compiled = try Self.compile(
+      try SchemaWriter.grammar(graph), hasCanary: !graph.namesPrivateCharacters, tokens: try tokens(of: model),
+      schema: text)
     return state.withLock { $0.use(key) ?? $0.keep(compiled, key) }
+  }
+
+  /// The grammar that `schema` became. Our checks took the schema, so if llama.cpp refuses the grammar, it is our defect
+  /// and not its author's.
+  static func compile(_ gbnf: String, hasCanary: Bool, tokens: GrammarTokens, schema: [UInt8]) throws -> Grammar {
+    do {
+      return try Grammar(gbnf: gbnf, hasCanary: hasCanary, tokens: tokens)
+    } catch let error as FusionRouteError {
+      throw FusionRouteError.internal(
+        "llama.cpp refuses the grammar of a schema that was found to be good (SHA-256 \(SHA256Digest(hashing: schema).hex), "
+          + "it begins \(SchemaError.clipped(String(decoding: schema.prefix(1024), as: UTF8.self)))): please report it "
+          + "with the schema", cause: error)
+    }
   }
 }

@@ -21,6 +21,9 @@ struct SchemaAnalysis {
   private(set) var leaves: [[ID]] = []
   /// What types a value of it may have.
   private(set) var kinds: [Kinds] = []
+  /// The constants that it consists of, numbered so that those are equal which JSON Schema calls equal, such as 1 and
+  /// 1.0; nil if it has other values.
+  private var constants: [Set<Int>?] = []
 
   /// - Throws: `badInput` for a schema that no grammar can stand for, or only one without bounds.
   static func check(_ graph: SchemaGraph) throws {
@@ -44,6 +47,8 @@ struct SchemaAnalysis {
           at: graph.nodes[id].path, "has more than \(GrammarLimits.flatAlternatives) alternatives")
       }
     }
+    let own = Self.ownConstants(graph)
+    constants = leaves.map { $0.count == 1 ? own[$0[0]] : nil }
   }
 
   /// How many choices follow each other before a value begins. That bounds how deep llama.cpp's search for left
@@ -123,7 +128,9 @@ struct SchemaAnalysis {
   /// How many readings of one text a grammar may have to follow at once: alternatives that begin alike add up, inside
   /// one another they multiply, and without end where the schema is recursive.
   private func checkReadings() throws {
-    let groups = graph.nodes.indices.map(alikeGroups)
+    // Schemas that many choices have in common are compared once.
+    var known: [[ID]: Bool] = [:]
+    let groups = graph.nodes.indices.map { alikeGroups($0, &known) }
     var dependents = [[ID]](repeating: [], count: graph.nodes.count)
     for id in graph.nodes.indices {
       for part in graph.parts(id) + groups[id].flatMap(\.ids) { dependents[part].append(id) }
@@ -156,12 +163,17 @@ struct SchemaAnalysis {
   }
 
   /// A choice's schemas, by the type of their values: types differ in their first character.
-  private func alikeGroups(_ id: ID) -> [(ids: [ID], areToldApart: Bool)] {
+  private func alikeGroups(_ id: ID, _ known: inout [[ID]: Bool]) -> [(ids: [ID], areToldApart: Bool)] {
     guard !graph.alternatives(id).isEmpty else { return [] }
-    return Kinds.each.compactMap { kind in
+    var groups: [(ids: [ID], areToldApart: Bool)] = []
+    for kind in Kinds.each {
       let ids = leaves[id].filter { !kinds[$0].isDisjoint(with: kind) }
-      return ids.isEmpty ? nil : (ids, areToldApart(ids))
+      guard !ids.isEmpty else { continue }
+      let areToldApart = known[ids] ?? areToldApart(ids)
+      known[ids] = areToldApart
+      groups.append((ids, areToldApart))
     }
+    return groups
   }
 
   /// Whether the first property, which must come, tells these objects apart before any other value begins.
@@ -174,27 +186,33 @@ struct SchemaAnalysis {
       byName[first.name, default: []].append(first.schema)
     }
     return byName.values.allSatisfy { schemas in
-      var seen: Set<String> = []
+      var seen: Set<Int> = []
       return schemas.count == 1
-        || schemas.allSatisfy { schema in constants(schema)?.allSatisfy { seen.insert($0).inserted } ?? false }
+        || schemas.allSatisfy { schema in constants[schema]?.allSatisfy { seen.insert($0).inserted } ?? false }
     }
   }
 
   // MARK: Constants
 
-  /// The constants that a schema consists of, equal where JSON Schema calls them equal, such as 1 and 1.0; nil if it has
-  /// other values.
-  private func constants(_ id: ID) -> Set<String>? {
-    guard leaves[id].count == 1, case .literals(let values) = graph.nodes[leaves[id][0]].shape else { return nil }
-    return Set(
-      values.map { value in
+  /// Those of schemas that are constants themselves, each text looked at once.
+  private static func ownConstants(_ graph: SchemaGraph) -> [Set<Int>?] {
+    var numbers: [String: Int] = [:]
+    func number(of value: JSONValue) -> Int {
+      let text =
         switch value {
         case .integer(let integer): "\(Double(integer))"
         // Members may come in any order, and numbers be inside: all of these count as equal.
         case .array, .object: "container"
         default: value.text
         }
-      })
+      if let known = numbers[text] { return known }
+      numbers[text] = numbers.count
+      return numbers.count - 1
+    }
+    return graph.nodes.map { node in
+      guard case .literals(let values) = node.shape else { return nil }
+      return Set(values.map(number))
+    }
   }
 
   // MARK: Exactly one
@@ -202,7 +220,7 @@ struct SchemaAnalysis {
   /// `oneOf` asks that exactly one alternative matches. A grammar follows one and does not see whether another would
   /// match too, so the schemas must show that none can.
   private func checkExclusive() throws {
-    var comparisons = 0
+    var comparisons = Comparisons()
     for id in graph.exclusive {
       let list = graph.alternatives(id)
       for (index, first) in list.enumerated() {
@@ -216,12 +234,28 @@ struct SchemaAnalysis {
     }
   }
 
+  private struct Comparisons {
+    struct Pair: Hashable {
+      var a: ID
+      var b: ID
+    }
+
+    var count = 0
+    /// Whether two schemas of constants have none in common: there may be a thousand of them, in many objects.
+    var constants: [Pair: Bool] = [:]
+  }
+
   /// Whether no value that is written for one of them can satisfy the other.
-  private func areDisjoint(_ a: ID, _ b: ID, _ comparisons: inout Int, depth: Int = 0) -> Bool {
-    comparisons += 1
-    guard comparisons <= GrammarLimits.comparisons, depth < GrammarLimits.alternativeDepth else { return false }
+  private func areDisjoint(_ a: ID, _ b: ID, _ comparisons: inout Comparisons, depth: Int = 0) -> Bool {
+    comparisons.count += 1
+    guard comparisons.count <= GrammarLimits.comparisons, depth < GrammarLimits.alternativeDepth else { return false }
     if kinds[a].isDisjoint(with: kinds[b]) { return true }
-    if let first = constants(a), let second = constants(b) { return first.isDisjoint(with: second) }
+    if let first = constants[a], let second = constants[b] {
+      let pair = Comparisons.Pair(a: min(leaves[a][0], leaves[b][0]), b: max(leaves[a][0], leaves[b][0]))
+      let areDisjoint = comparisons.constants[pair] ?? first.isDisjoint(with: second)
+      comparisons.constants[pair] = areDisjoint
+      return areDisjoint
+    }
     guard leaves[a].count == 1, leaves[b].count == 1 else {
       for first in leaves[a] {
         for second in leaves[b] where !areDisjoint(first, second, &comparisons, depth: depth + 1) { return false }

@@ -181,7 +181,7 @@ export class ClusterPanel {
       this.#kv(replica.kv_tokens, replica.slots * replica.context),
       h("dl", { class: "facts-grid" },
         fact("Sequences", `${count(replica.sequences)} of ${count(replica.slots)}`),
-        fact("Queue", count(replica.queued), "as its last heartbeat said"),
+        fact("Queue", count(replica.queued), "requests of all its coordinators that it has not answered"),
         fact("Under way", count(replica.under_way)),
         fact("Evaluates", `${rate(speed)} /s`, "tokens per second through the model, prompts included")),
     );
