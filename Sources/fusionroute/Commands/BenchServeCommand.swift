@@ -71,7 +71,7 @@ struct BenchServeCommand: AsyncParsableCommand {
           let benchmark = try ServeBenchmark(plan: plan, session: session, withPlainCalls: false)
           try await progress.showing("measuring \(rounds) rounds with every expert") {
             for round in 0...rounds {
-              let rate = try await benchmark.streamRate(round: round)
+              let rate = try await benchmark.streamFigures(round: round).rate
               if round > 0 { report.alternating.append(rate) }
             }
           }
