@@ -1,0 +1,4 @@
+#define FR_MULTIPLY fr_multiply_plain
+#define FR_LANES 4
+#define FR_MR 6
+#include "gemm_body.h"
