@@ -3,9 +3,9 @@ internal import Foundation
 /// −log σ(ℓ + bias) of one pair: DPO (arXiv 2305.18290) with bias 0, CDPO (arXiv 2601.05106, stage 2) with the bias of the
 /// selected experts, through which no gradient flows.
 public struct PreferenceLoss: Sendable, Equatable {
-  public var beta: Float
+  public var beta: Double
 
-  public init(beta: Float = 0.1) { self.beta = beta }
+  public init(beta: Double = 0.1) { self.beta = beta }
 
   /// Sums of log-probabilities over a response's tokens.
   public struct Sums: Sendable, Equatable {
@@ -30,12 +30,12 @@ public struct PreferenceLoss: Sendable, Equatable {
   }
 
   public func evaluate(chosen: Sums, rejected: Sums, bias: Double = 0) -> Result {
-    let margin = Double(beta) * ((chosen.policy - chosen.reference) - (rejected.policy - rejected.reference))
+    let margin = beta * ((chosen.policy - chosen.reference) - (rejected.policy - rejected.reference))
     let z = margin + bias
     let weight = 1 / (1 + exp(z))
     // softplus(−z), without overflow.
     let loss = max(-z, 0) + log1p(exp(-abs(z)))
-    return Result(loss: loss, margin: margin, bias: bias, slope: -Double(beta) * weight, weight: weight)
+    return Result(loss: loss, margin: margin, bias: bias, slope: -beta * weight, weight: weight)
   }
 
   /// β (Σ log π_{i*}(y_w,t) − Σ log π_{i*}(y_l,t)), the selected expert's at each position.
@@ -55,6 +55,6 @@ public struct PreferenceLoss: Sendable, Equatable {
         return sum + Double(max(opinion, clamp ?? -.infinity))
       }
     }
-    return Double(beta) * (sum(chosen, chosenRouting) - sum(rejected, rejectedRouting))
+    return beta * (sum(chosen, chosenRouting) - sum(rejected, rejectedRouting))
   }
 }
