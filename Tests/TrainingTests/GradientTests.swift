@@ -66,6 +66,7 @@ import Testing
       GGUFFile.read(path), mode: .full, headRows: 3, options: Worlds.options(smooth: true))
     Self.randomise(engine, seed: 7)
     let batch = Worlds.batch(lengths: [20, 9, 17], vocabulary: engine.shape.vocabularySize, seed: 11)
+    try engine.centreHead(on: batch.sequences, sequencesPerPass: 2)
     try Self.check(engine, batch: batch, seed: 13)
   }
 

@@ -64,9 +64,12 @@ import Testing
       let sequence = TrainingSequence(tokens: Self.walk(next, length: 17, generator: &generator), response: 1)
       return Sample(sequence: sequence, opinions: Self.opinions(sequence))
     }
+    try engine.centreHead(on: samples.map(\.sequence), sequencesPerPass: 8)
+    var settings = Self.settings(steps: 40)
+    settings.headRate = 1e-2
     let loop = try TrainingLoop(
       engine: engine, objective: TrainingObjective(routing: RoutingLoss()), samples: samples,
-      heldOut: (Array(samples.prefix(16)), []), settings: Self.settings(steps: 40), folder: scratch.path("run"),
+      heldOut: (Array(samples.prefix(16)), []), settings: settings, folder: scratch.path("run"),
       identity: "test")
     let before = try #require(try loop.evaluation())
     // A head of zeros is undecided.
@@ -77,6 +80,34 @@ import Testing
     #expect(try #require(after.routingAccuracy) >= 0.98, "seed \(seed)")
     #expect(try #require(after.meanRoutingLoss) - #require(after.meanRoutingFloor) <= 0.15, "seed \(seed)")
     #expect(try #require(after.meanLanguageLoss) < 0.5 * #require(before.meanLanguageLoss), "seed \(seed)")
+  }
+
+  /// Centring and scaling change the way, not the map: the exported head computes what the trainer's does.
+  @Test func centredHeads() throws {
+    let scratch = try Scratch()
+    let engine = try Self.engine(scratch, headRows: 3)
+    var generator = SplitMix64(seed: 109)
+    let batch = Worlds.batch(lengths: [20, 30], vocabulary: engine.shape.vocabularySize, seed: 4)
+    let start = LinearHead(
+      weight: (0..<3 * engine.shape.width).map { _ in 0.1 * generator.normal() }, bias: [0.3, -0.2, 0])
+    try engine.setHead(start)
+    let plain = try engine.forward(batch).head
+    try engine.centreHead(on: batch.sequences, sequencesPerPass: 1)
+    try engine.setHead(start)
+    let centred = try engine.forward(batch).head
+    #expect(zip(plain, centred).allSatisfy { abs($0 - $1) <= 1e-4 } && plain != centred)
+    let hidden = engine.hiddenStates()
+    let exported = engine.head
+    #expect(exported.weight == start.weight)
+    let width = engine.shape.width
+    for row in 0..<batch.rowCount {
+      for expert in 0..<3 {
+        let sum = (0..<width).reduce(Double(exported.bias[expert])) {
+          $0 + Double(exported.weight[expert * width + $1]) * Double(hidden[row * width + $1])
+        }
+        #expect(abs(sum - Double(centred[row * 3 + expert])) <= 1e-4)
+      }
+    }
   }
 
   /// A selected expert that is right but at known tokens, where it is sure of a wrong one.
@@ -136,7 +167,7 @@ import Testing
     let (kept, report) = try PairPreparation(maximumBias: nil).prepare(
       pairs, engine: engine, objective: objective, pairsPerPass: 8) { _ in }
     #expect(report.kept + report.empty == pairs.count && report.kept > 60)
-    let head = engine.headWeights
+    let head = engine.head
     let loop = try TrainingLoop(
       engine: engine, objective: objective, samples: [], pairs: kept, settings: Self.settings(steps: 60, rate: 1e-3),
       folder: scratch.path("run"), identity: "test")
@@ -147,7 +178,7 @@ import Testing
     #expect(before == Set(next.indices.map { Token(10 + $0) }).subtracting(FlawedExpert.flawed), "seed \(seed)")
     #expect(after.isSuperset(of: before), "seed \(seed)")
     #expect(after.isSuperset(of: FlawedExpert.flawed), "seed \(seed)")
-    #expect(engine.headWeights == head, "pairs must not teach routing")
+    #expect(engine.head == head, "pairs must not teach routing")
     // The first step starts at the reference.
     let first = try #require(RunLog.entries(loop.logPath).first { $0["held_out"] == nil })
     guard case .number(let margin)? = first["largest_margin"] else {

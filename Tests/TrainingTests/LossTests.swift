@@ -85,7 +85,7 @@ import Testing
     let engine = try TrainingEngine(
       GGUFFile.read(path), mode: .frozen, headRows: Self.experts, options: Worlds.options())
     let head = (0..<engine.shape.width * Self.experts).map { _ in 0.05 * generator.normal() }
-    try engine.setHead(head)
+    try engine.setHead(LinearHead(weight: head, bias: [Float](repeating: 0, count: Self.experts)))
     let vocabulary = engine.shape.vocabularySize
     let samples = Worlds.batch(lengths: [30, 12, 21], vocabulary: vocabulary, seed: seed).sequences.map {
       Sample(sequence: $0, opinions: Self.opinions($0.judged.count, generator: &generator))

@@ -83,7 +83,10 @@ struct ForwardGraph {
     ggml_set_output(hidden)
     let matrix = try weights(shape.tied ? "token_embd.weight" : "output.weight")
     let logits = wantsLogits ? try check(ggml_mul_mat(context, matrix, hidden)) : nil
-    let head = try trainables.head.map { try check(ggml_mul_mat(context, $0, hidden)) }
+    let head = try trainables.head.map { head in
+      let centred = try check(ggml_scale(context, ggml_sub(context, hidden, head.mean), 1 / head.scale))
+      return try check(ggml_add(context, ggml_mul_mat(context, head.weight, centred), head.bias))
+    }
     return Outputs(hidden: hidden, logits: logits, head: head)
   }
 

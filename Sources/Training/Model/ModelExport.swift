@@ -109,20 +109,6 @@ extension TrainingEngine {
     Array(UnsafeBufferPointer(start: parameter.values, count: parameter.count))
   }
 
-  /// The linear head, [head rows][width], row-major.
-  public var headWeights: [Float] {
-    trainables.parameters.first { $0.kind == .head }.map { values(of: $0) } ?? []
-  }
-
-  /// Starts the head from `weights`, [head rows][width].
-  public func setHead(_ weights: [Float]) throws {
-    guard let head = trainables.parameters.first(where: { $0.kind == .head }), weights.count == head.count else {
-      throw FusionRouteError.badInput(
-        "a head of \(weights.count) numbers does not fit \(headRows) rows of width \(shape.width)")
-    }
-    head.values.update(from: weights, count: weights.count)
-  }
-
   /// Starts the adapters from those of a GGUF adapter of the same rank and targets. Throws `.badInput`.
   public func loadAdapter(_ file: GGUFFile) throws {
     guard case .lora(let options) = mode else {

@@ -70,12 +70,24 @@ struct Parameter {
 /// The parameters of a run and their memory.
 final class Trainables {
   static let headName = "head.weight"
+  static let headBiasName = "head.bias"
 
   private let context: TensorContext
   private var blocks: [AlignedMemory] = []
   private(set) var parameters: [Parameter] = []
   private(set) var lora: [String: (a: Tensor, b: Tensor)] = [:]
-  private(set) var head: Tensor?
+  private(set) var head: HeadTensors?
+
+  /// A linear head on centred, scaled hidden states: W·((h − mean) / scale) + b. As a map of h that is linear too, but the
+  /// hidden states' large common component does not drown what differs between positions.
+  struct HeadTensors {
+    let weight: Tensor
+    let bias: Tensor
+    let mean: Tensor
+    let means: UnsafeMutablePointer<Float>
+    /// A power of two, so that multiplying by it loses nothing.
+    var scale: Float = 1
+  }
 
   /// - Parameter headRows: rows of the linear head on the hidden state (experts, or 1 for a reward); 0: none.
   init(shape: ModelShape, weights: BaseWeights, mode: TrainingMode, headRows: Int, seed: UInt64) throws {
@@ -100,8 +112,22 @@ final class Trainables {
         lora[name] = (a, b)
       }
     }
-    if headRows > 0 { head = try fresh(Self.headName, .head, [shape.width, headRows]) }
+    guard headRows > 0 else { return }
+    let weight = try fresh(Self.headName, .head, [shape.width, headRows])
+    let bias = try fresh(Self.headBiasName, .head, [headRows])
+    let means = try floats(shape.width)
+    head = HeadTensors(
+      weight: weight, bias: bias, mean: try context.tensor("head.mean", dimensions: [shape.width], data: means),
+      means: means)
   }
+
+  /// Changes what the head's input is centred and scaled by.
+  func centreHead(mean: [Float], scale: Float) {
+    head?.means.update(from: mean, count: mean.count)
+    head?.scale = scale
+  }
+
+  func parameter(_ name: String) -> Parameter? { parameters.first { $0.name == name } }
 
   private func floats(_ count: Int) throws -> UnsafeMutablePointer<Float> {
     let block = try AlignedMemory(byteCount: count * 4, what: "the parameters' gradients and moments")

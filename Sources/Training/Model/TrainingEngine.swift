@@ -228,6 +228,12 @@ public final class TrainingEngine {
     try compute(backward)
   }
 
+  func setCentre(mean: [Float], scale: Float) {
+    trainables.centreHead(mean: mean, scale: scale)
+    // The scale is part of the graph.
+    graph = nil
+  }
+
   public func zeroGradients() { trainables.zeroGradients() }
 
   private func graph(for pass: PassShape) throws -> PassGraph {

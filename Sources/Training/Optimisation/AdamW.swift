@@ -45,16 +45,17 @@ extension TrainingEngine {
   func gradientNorm(withHead: Bool) -> Double {
     var sum = 0.0
     for parameter in trainables.parameters where parameter.kind != .head || withHead {
-      sum += Self.partialSums(of: parameter)
+      sum += gradientSquares(of: parameter)
     }
     return sum.squareRoot()
   }
 
   private static let chunk = 1 << 16
 
-  private static func partialSums(of parameter: Parameter) -> Double {
-    stride(from: 0, to: parameter.count, by: chunk).reduce(0) { sum, first in
-      sum + fr_sum_of_squares(parameter.gradients + first, Int64(min(chunk, parameter.count - first)))
+  /// Sum of the squares of one parameter's gradient.
+  func gradientSquares(of parameter: Parameter) -> Double {
+    stride(from: 0, to: parameter.count, by: Self.chunk).reduce(0) { sum, first in
+      sum + fr_sum_of_squares(parameter.gradients + first, Int64(min(Self.chunk, parameter.count - first)))
     }
   }
 

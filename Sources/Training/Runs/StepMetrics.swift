@@ -86,7 +86,7 @@ public struct StepMetrics: Sendable, Equatable {
   public var biasQuantiles: [Double]? {
     guard !biases.isEmpty else { return nil }
     let sorted = biases.sorted()
-    return (0...4).map { sorted[min(sorted.count - 1, $0 * sorted.count / 4)] }
+    return (0...4).map { sorted[$0 * (sorted.count - 1) / 4] }
   }
 
   /// The loss that is descended.

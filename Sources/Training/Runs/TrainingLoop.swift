@@ -16,6 +16,8 @@ public final class TrainingLoop {
 
   /// Steps of the whole run.
   public let totalSteps: Int
+  /// Steps that changed the head.
+  public var headSteps: Int { state.headSteps }
   /// Steps that an earlier, interrupted run had done.
   public private(set) var resumedAt = 0
 

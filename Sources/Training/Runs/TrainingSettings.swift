@@ -12,7 +12,7 @@ public struct TrainingSettings: Sendable, Equatable {
   public var optimiser = AdamWOptions()
   public var schedule = LearningRateSchedule(peak: 2e-4, warmup: 10)
   /// The highest learning rate of the head; it follows the same schedule.
-  public var headRate: Float = 1e-2
+  public var headRate: Float = 1e-3
   public var seed: UInt64 = 1
   /// Steps between evaluations on held-out data; 0: at the end only.
   public var evaluateEvery = 0
