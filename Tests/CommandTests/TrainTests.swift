@@ -27,7 +27,9 @@ import Testing
 
   private func bytes(_ name: String) throws -> Data { try Data(contentsOf: URL(fileURLWithPath: models.path(name))) }
 
-  private static let questions = (1...12).map { "{\"prompt\": \"say \($0) words\", \"completion\": \"good words \($0)\"}" }
+  private static let questions = (1...12).map {
+    "{\"prompt\": \"say \($0) words\", \"completion\": \"good words \($0)\"}"
+  }
   private static let pairs = (1...10).map {
     "{\"prompt\": \"say \($0)\", \"chosen\": \"good words \($0)\", \"rejected\": \"old words \($0)\"}"
   }
@@ -134,7 +136,8 @@ import Testing
     let result = try await Product.run(
       [
         "train", "dpo", models.path("router.gguf"), "--data", pairs, "--out", models.path("dpo"), "--steps", "6",
-        "--batch", "5", "--rank", "4", "--learning-rate", "2e-3", "--warmup", "1", "--length-ratio", "0", "--bake", "bf16",
+        "--batch", "5", "--rank", "4", "--learning-rate", "2e-3", "--warmup", "1", "--length-ratio", "0", "--bake",
+        "bf16",
       ] + Self.fast)
     #expect(result.code == 0, "\(result.errors)")
     let losses = try entries("dpo").compactMap { $0["preference"] as? Double }

@@ -52,7 +52,10 @@ import Testing
     ("{\"messages\": [{\"role\": \"robot\", \"content\": \"a\"}]}", "robot"), ("{\"question\": \"a\"}", "question"),
     ("{\"prompt\": \"a\", \"chosen\": \"b\"}", "rejected"), ("{\"text\": 4}", "number"),
     ("{\"messages\": [{\"role\": \"user\"}]}", "content"), ("{\"text\": \"\u{FFFD}\" \"x\"}", "JSON"),
-    ("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"\"}]}", "empty"),
+    (
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"\"}]}",
+      "empty"
+    ),
   ])
   func faultsNameTheirLine(_ line: String, _ word: String) throws {
     let scratch = try Scratch()
@@ -97,7 +100,9 @@ import Testing
     let source = RecordSource(file: "f", line: 1)
     let (samples, report) = try short.samples([
       (.conversation(messages), source),
-      (.conversation([ChatMessage(role: "user", content: long), ChatMessage(role: "assistant", content: "x")]), source),
+      (
+        .conversation([ChatMessage(role: "user", content: long), ChatMessage(role: "assistant", content: "x")]), source
+      ),
     ])
     #expect(report == ExampleEncoder.Report(examples: 1, truncated: 1, dropped: 1))
     #expect(samples[0].sequence.tokens == Array(full.tokens.prefix(30)))
@@ -137,7 +142,8 @@ import Testing
     let fingerprint = SHA256Digest(hashing: [1, 2, 3])
     let sequences = Worlds.batch(lengths: [9, 14, 30], vocabulary: 100, seed: 3).sequences
     let scores = sequences.map { sequence in
-      ExpertScores(logProbabilities: sequence.judged.map { -Float($0) / 3 }, argmaxes: sequence.judged.map { Token($0) })
+      ExpertScores(
+        logProbabilities: sequence.judged.map { -Float($0) / 3 }, argmaxes: sequence.judged.map { Token($0) })
     }
     do {
       let cache = try ScoreCache(folder: scratch.path("scores"), fingerprint: fingerprint)

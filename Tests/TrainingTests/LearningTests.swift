@@ -165,7 +165,8 @@ import Testing
     var objective = TrainingObjective(routing: RoutingLoss())
     objective.usesBias = true
     let (kept, report) = try PairPreparation(maximumBias: nil).prepare(
-      pairs, engine: engine, objective: objective, pairsPerPass: 8) { _ in }
+      pairs, engine: engine, objective: objective, pairsPerPass: 8
+    ) { _ in }
     #expect(report.kept + report.empty == pairs.count && report.kept > 60)
     let head = engine.head
     let loop = try TrainingLoop(
@@ -212,7 +213,8 @@ import Testing
     let scratch = try Scratch()
     let next = Self.chain(&generator)
     let samples = (0..<20).map { index in
-      let sequence = TrainingSequence(tokens: Self.walk(next, length: 8 + index % 5, generator: &generator), response: 2)
+      let sequence = TrainingSequence(
+        tokens: Self.walk(next, length: 8 + index % 5, generator: &generator), response: 2)
       return Sample(sequence: sequence, opinions: index % 4 == 0 ? nil : Self.opinions(sequence))
     }
     var settings = Self.settings(steps: 9)

@@ -76,7 +76,8 @@ import Testing
 
   @Test func reports() throws {
     let entries = try (1...30).map { step -> JSONObject in
-      let line = "{\"step\":\(step),\"loss\":\(3.0 / Double(step)),\"lm\":1.5,\"selected\":[3,1],\"confusion\":[1,0,1,0]}"
+      let line =
+        "{\"step\":\(step),\"loss\":\(3.0 / Double(step)),\"lm\":1.5,\"selected\":[3,1],\"confusion\":[1,0,1,0]}"
       guard case .object(let object) = try JSONParser.parse(Array(line.utf8)) else { throw CancellationError() }
       return object
     }

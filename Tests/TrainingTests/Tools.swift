@@ -51,7 +51,8 @@ enum Tools {
   /// Runs `script` with the oracle's modules importable; what it prints.
   static func python(_ script: String, _ arguments: [String], input: String = "") throws -> Data {
     try run(
-      try interpreter.get(), ["-c", "import sys; sys.path.insert(0, '\(scripts)')\n" + script] + arguments, input: input)
+      try interpreter.get(), ["-c", "import sys; sys.path.insert(0, '\(scripts)')\n" + script] + arguments, input: input
+    )
   }
 
   // MARK: llama.cpp

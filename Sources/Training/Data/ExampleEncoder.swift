@@ -54,8 +54,9 @@ public struct ExampleEncoder: Sendable {
     return (samples, report)
   }
 
-  private func add(_ sequence: TrainingSequence, _ source: RecordSource, to samples: inout [Sample], _ report: inout Report)
-  {
+  private func add(
+    _ sequence: TrainingSequence, _ source: RecordSource, to samples: inout [Sample], _ report: inout Report
+  ) {
     var cut = sequence
     if sequence.tokens.count > maximumLength {
       cut.tokens = Array(sequence.tokens.prefix(maximumLength))

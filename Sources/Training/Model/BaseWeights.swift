@@ -41,7 +41,9 @@ final class BaseWeights {
       tensors[tensor.name] = try context.tensor(tensor.name, type: kind, dimensions: tensor.dimensions, data: place)
       if storage == .floats, tensor.type != .f32 {
         let values = try file.floats(of: tensor)
-        values.withUnsafeBytes { place.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(place), byteCount: $0.count) }
+        values.withUnsafeBytes {
+          place.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(place), byteCount: $0.count)
+        }
       } else {
         try Self.copy(tensor, of: file, to: place)
       }

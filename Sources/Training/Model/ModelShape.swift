@@ -147,7 +147,8 @@ public struct ModelShape: Sendable, Equatable {
     for tensor in file.tensors {
       if tensor.name == Self.ropeFactors {
         guard architecture == .llama, tensor.type == .f32, tensor.dimensions == [headSize / 2] else {
-          throw FusionRouteError.badInput("\(file.path): tensor '\(tensor.name)' must be \(headSize / 2) numbers in f32")
+          throw FusionRouteError.badInput(
+            "\(file.path): tensor '\(tensor.name)' must be \(headSize / 2) numbers in f32")
         }
         continue
       }

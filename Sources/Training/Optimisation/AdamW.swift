@@ -17,7 +17,8 @@ public struct AdamWOptions: Sendable, Equatable {
     func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
       guard condition else { throw FusionRouteError.usage(message()) }
     }
-    try require(weightDecay.isFinite && weightDecay >= 0, "the weight decay must be a number from 0, not \(weightDecay)")
+    try require(
+      weightDecay.isFinite && weightDecay >= 0, "the weight decay must be a number from 0, not \(weightDecay)")
     for (name, beta) in [("beta1", beta1), ("beta2", beta2)] {
       try require(beta >= 0 && beta < 1, "\(name) must be from 0 to below 1, not \(beta)")
     }

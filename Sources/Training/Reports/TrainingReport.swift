@@ -71,7 +71,9 @@ public enum TrainingReport {
   private static func charts(_ steps: [JSONObject], _ heldOut: [JSONObject]) -> [Chart] {
     func chart(_ title: String, _ lines: [(name: String, key: String)], isShare: Bool = false) -> Chart? {
       var series = lines.map { Chart.Series(name: $0.name, points: points(steps, $0.key)) }
-      series += lines.map { Chart.Series(name: "\($0.name), held out", points: points(heldOut, $0.key), isSparse: true) }
+      series += lines.map {
+        Chart.Series(name: "\($0.name), held out", points: points(heldOut, $0.key), isSparse: true)
+      }
       series.removeAll { $0.points.isEmpty }
       return series.isEmpty ? nil : Chart(title: title, series: series, isShare: isShare)
     }

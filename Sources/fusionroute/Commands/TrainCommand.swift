@@ -33,7 +33,8 @@ enum TrainSupport {
     note(report, what: what, limit: encoder.maximumLength, notes: &notes)
     guard !samples.isEmpty else {
       throw FusionRouteError.badInput(
-        "no answer in \(files.joined(separator: ", ")) begins within \(encoder.maximumLength) tokens: raise --max-length")
+        "no answer in \(files.joined(separator: ", ")) begins within \(encoder.maximumLength) tokens: raise --max-length"
+      )
     }
     return samples
   }
@@ -55,7 +56,8 @@ enum TrainSupport {
     _ report: ExampleEncoder.Report, what: String, limit: Int, notes: inout [(String, String)]
   ) {
     guard report.truncated + report.dropped > 0 else { return }
-    let text = "\(report.examples) used, \(report.truncated) cut to \(limit) tokens, \(report.dropped) left out as too long"
+    let text =
+      "\(report.examples) used, \(report.truncated) cut to \(limit) tokens, \(report.dropped) left out as too long"
     notes.append((what, text))
     try? FileHandle.standardError.write(contentsOf: Data("\(what): \(text)\n".utf8))
   }

@@ -55,7 +55,8 @@ struct TrainCDPOCommand: AsyncParsableCommand {
   @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML): router and experts.", valueName: "file"))
   var cluster: String
 
-  @Option(help: ArgumentHelp("Directory of stage 1, with adapter.gguf (or model.gguf) and head.gguf.", valueName: "dir"))
+  @Option(
+    help: ArgumentHelp("Directory of stage 1, with adapter.gguf (or model.gguf) and head.gguf.", valueName: "dir"))
   var from: String
 
   @Option(

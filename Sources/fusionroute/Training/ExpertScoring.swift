@@ -49,7 +49,8 @@ struct ExpertScoring {
       sequences.indices.filter { caches[expert][keys[$0]] == nil }.map { (expert: expert, sequence: $0) }
     }
     let known = experts.count * sequences.count - missing.count
-    let text = "asking the experts about \(sequences.count) sequences" + (known > 0 ? " (\(known) answers are known)" : "")
+    let text =
+      "asking the experts about \(sequences.count) sequences" + (known > 0 ? " (\(known) answers are known)" : "")
     try await progress.showing(text) {
       // Enough to keep every slot busy; the coordinator places them.
       let limit = max(2, 2 * coordinator.expertSlots)

@@ -143,7 +143,8 @@ struct TrainDataOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Data that is evaluated, not learnt (JSONL). Repeatable.", valueName: "file"))
   var heldOut: [String] = []
 
-  @Option(help: ArgumentHelp("Longest sequence in tokens; longer answers are cut, longer pairs left out.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Longest sequence in tokens; longer answers are cut, longer pairs left out.", valueName: "n"))
   var maxLength = 1024
 
   @Flag(help: "Use no chat template: prompt and answer follow one another.")

@@ -44,7 +44,10 @@ struct TrainingSession: Sendable {
     let shown = samples.map(\.sequence) + pairs.flatMap { [$0.chosen, $0.rejected] }
     try engine.centreHead(
       on: Array(shown.prefix(Self.centringSequences)), sequencesPerPass: settings.sequencesPerPass)
-    if let start { try engine.setHead(LinearHead(weight: start.weight, bias: start.bias ?? [Float](repeating: 0, count: experts.count))) }
+    if let start {
+      try engine.setHead(
+        LinearHead(weight: start.weight, bias: start.bias ?? [Float](repeating: 0, count: experts.count)))
+    }
     var facts = facts(engine)
     let learnt = try prepared(pairs, engine: engine, progress: progress, what: "pairs", facts: &facts)
     let judged = try prepared(
@@ -106,7 +109,8 @@ struct TrainingSession: Sendable {
     switch mode {
     case .full: facts.append(("trained", "every weight, \(engine.parameterCount) numbers"))
     case .lora(let options):
-      facts.append(("trained", "LoRA of rank \(options.rank), alpha \(options.alpha), \(engine.parameterCount) numbers"))
+      facts.append(
+        ("trained", "LoRA of rank \(options.rank), alpha \(options.alpha), \(engine.parameterCount) numbers"))
     case .frozen: facts.append(("trained", "the head alone"))
     }
     if !experts.isEmpty { facts.append(("experts", experts.joined(separator: ", "))) }
