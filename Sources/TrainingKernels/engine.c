@@ -51,6 +51,14 @@ static fr_multiply builtin(enum fr_precision precision) {
   return fr_multiply_plain;
 }
 
+static fr_multiply_few builtin_few(void) {
+#if defined(__x86_64__) && defined(__clang__)
+  if (__builtin_cpu_supports("x86-64-v4")) return fr_multiply_few_v4;
+  if (__builtin_cpu_supports("x86-64-v3")) return fr_multiply_few_v3;
+#endif
+  return fr_multiply_few_plain;
+}
+
 void fr_multiply_blas(
     struct fr_scratch *scratch, int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_column,
     const float *b, int64_t b_row, int64_t b_column, float *c, int64_t ldc, int add) {
@@ -73,6 +81,7 @@ fr_engine *fr_engine_new(int threads, enum fr_precision precision, enum fr_gemm_
   if (engine == NULL) return NULL;
   engine->threads = threads;
   engine->multiply = library == fr_gemm_blas && fr_has_blas() ? fr_multiply_blas : builtin(precision);
+  engine->multiply_few = builtin_few();
   engine->scratch = calloc((size_t)threads, sizeof *engine->scratch);
   int complete = engine->scratch != NULL;
   for (int i = 0; complete && i < threads; i++) {

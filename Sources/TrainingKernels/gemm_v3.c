@@ -5,6 +5,7 @@
 
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
 #define FR_MULTIPLY fr_multiply_v3
+#define FR_MULTIPLY_FEW fr_multiply_few_v3
 #define FR_LANES 8
 #define FR_MR 6
 #include "gemm_body.h"

@@ -5,6 +5,7 @@
 
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
 #define FR_MULTIPLY fr_multiply_v4
+#define FR_MULTIPLY_FEW fr_multiply_few_v4
 #define FR_LANES 16
 #define FR_MR 12
 #include "gemm_body.h"

@@ -65,6 +65,21 @@ struct range {
   int64_t first, last;
 };
 
+/// Words of `op_params` behind those of a custom operation and before the mark: whether a product is added to what its
+/// memory holds already, and, before a graph is rewritten, how many nodes use a product.
+enum { adds_word = 8, uses_word = 9 };
+
+static int adds(const struct ggml_tensor *dst) { return dst->op_params[adds_word] != 0; }
+
+/// A product with a parameter: adapters' shapes have a way of their own.
+static void multiply_parameter(
+    struct fr_engine *engine, int ith, int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_column,
+    const float *b, int64_t b_row, int64_t b_column, float *c, int64_t ldc, int add) {
+  if (m <= 0 || n <= 0 || k <= 0) return;
+  if (engine->multiply_few(&engine->scratch[ith], m, n, k, a, a_row, a_column, b, b_row, b_column, c, ldc, add)) return;
+  fr_gemm(engine, ith, m, n, k, a, a_row, a_column, b, b_row, b_column, c, ldc, add);
+}
+
 /// dst[p, m] = src1[p, n] · src0[m, n]ᵀ for some rows and columns of one matrix.
 static void product_f32(
     struct fr_engine *engine, int ith, struct ggml_tensor *dst, int64_t i2, int64_t i3, struct range rows,
@@ -72,11 +87,11 @@ static void product_f32(
   const struct ggml_tensor *w = dst->src[0], *x = dst->src[1];
   const int64_t w2 = i2 / (dst->ne[2] / w->ne[2]), w3 = i3 / (dst->ne[3] / w->ne[3]);
   float *out = (float *)((char *)dst->data + i2 * (int64_t)dst->nb[2] + i3 * (int64_t)dst->nb[3]);
-  fr_gemm(
+  (dst->ne[2] * dst->ne[3] > 1 ? fr_gemm : multiply_parameter)(
       engine, ith, rows.last - rows.first, columns.last - columns.first, w->ne[0],
       matrix(x, i2, i3) + rows.first * stride(x, 1), stride(x, 1), stride(x, 0),
       matrix(w, w2, w3) + columns.first * stride(w, 1), stride(w, 0), stride(w, 1),
-      out + rows.first * stride(dst, 1) + columns.first, stride(dst, 1), 0);
+      out + rows.first * stride(dst, 1) + columns.first, stride(dst, 1), adds(dst));
 }
 
 static void compute_product(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
@@ -112,7 +127,7 @@ static void compute_product(struct ggml_tensor *dst, int ith, int nth, void *use
     }
     fr_gemm(
         engine, ith, p, count, w->ne[0], matrix(x, 0, 0), stride(x, 1), stride(x, 0), floats, 1, w->ne[0],
-        (float *)dst->data + j, stride(dst, 1), 0);
+        (float *)dst->data + j, stride(dst, 1), adds(dst));
   }
 }
 
@@ -123,11 +138,11 @@ static void outer_f32(
   const struct ggml_tensor *w = dst->src[0], *g = dst->src[1];
   const int64_t w2 = i2 / (dst->ne[2] / w->ne[2]), w3 = i3 / (dst->ne[3] / w->ne[3]);
   float *out = (float *)((char *)dst->data + i2 * (int64_t)dst->nb[2] + i3 * (int64_t)dst->nb[3]);
-  fr_gemm(
+  (dst->ne[2] * dst->ne[3] > 1 ? fr_gemm : multiply_parameter)(
       engine, ith, rows.last - rows.first, columns.last - columns.first, w->ne[1],
       matrix(g, i2, i3) + rows.first * stride(g, 0), stride(g, 0), stride(g, 1),
       matrix(w, w2, w3) + columns.first * stride(w, 0), stride(w, 1), stride(w, 0),
-      out + rows.first * stride(dst, 1) + columns.first, stride(dst, 1), 0);
+      out + rows.first * stride(dst, 1) + columns.first, stride(dst, 1), adds(dst));
 }
 
 static void compute_outer(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
@@ -167,7 +182,7 @@ static void compute_outer(struct ggml_tensor *dst, int ith, int nth, void *userd
     }
     fr_gemm(
         engine, ith, m, width, count, matrix(g, 0, 0) + k * stride(g, 1), stride(g, 0), stride(g, 1), floats, width, 1,
-        (float *)dst->data + columns.first, stride(dst, 1), k > 0);
+        (float *)dst->data + columns.first, stride(dst, 1), k > 0 || adds(dst));
   }
 }
 
@@ -186,6 +201,17 @@ static inline float gelu_slope(float x) {
   struct range part;                                               \
   share(ggml_nelements(dst), 64, ith, nth, &part.first, &part.last); \
   float *out = (dst)->data
+
+/// ggml's own takes one exponential at a time.
+static void compute_silu_back(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
+  (void)userdata;
+  ELEMENTS(dst, ith, nth);
+  const float *gradient = dst->src[0]->data, *x = dst->src[1]->data;
+  for (int64_t i = part.first; i < part.last; i++) {
+    const float s = 1.0f / (1.0f + fr_exp(-x[i]));
+    out[i] = gradient[i] * s * (1.0f + x[i] * (1.0f - s));
+  }
+}
 
 static void compute_softcap(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
   (void)userdata;
@@ -238,8 +264,8 @@ static void become(struct ggml_tensor *node, ggml_custom_op_t function, fr_engin
   struct ggml_tensor *model =
       ggml_custom_4d(context, GGML_TYPE_F32, 1, 1, 1, 1, NULL, 0, function, GGML_N_TASKS_MAX, engine);
   node->op = GGML_OP_CUSTOM;
-  // A mark lies behind these words and stays.
-  memcpy(node->op_params, model->op_params, mark_word * sizeof node->op_params[0]);
+  // What we noted behind these words stays.
+  memcpy(node->op_params, model->op_params, adds_word * sizeof node->op_params[0]);
   ggml_free(context);
 }
 
@@ -253,7 +279,38 @@ static void rewrite_unary(struct ggml_tensor *node, fr_engine *engine) {
   }
 }
 
+static int is_product(const struct ggml_tensor *node) {
+  return node != NULL && (node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_OUT_PROD);
+}
+
+/// Lets products that are only added to something be computed on top of it: x + W·y where the sum lies in x's memory.
+static void join_sums(struct ggml_cgraph *graph) {
+  const int count = ggml_graph_n_nodes(graph);
+  for (int i = 0; i < count; i++) {
+    struct ggml_tensor *node = ggml_graph_node(graph, i);
+    for (int j = 0; j < GGML_MAX_SRC; j++) {
+      if (is_product(node->src[j])) node->src[j]->op_params[uses_word]++;
+      // A view of a product is a use of it.
+      if (node->src[j] != NULL && is_product(node->src[j]->view_src)) node->src[j]->view_src->op_params[uses_word]++;
+    }
+  }
+  for (int i = 0; i < count; i++) {
+    struct ggml_tensor *sum = ggml_graph_node(graph, i);
+    if (sum->op != GGML_OP_ADD) continue;
+    struct ggml_tensor *product = sum->src[1];
+    const int fits = is_product(product) && product->op_params[uses_word] == 1 && product->op_params[adds_word] == 0 &&
+                     product->view_src == NULL && sum->data == sum->src[0]->data && sum->data != product->data &&
+                     ggml_are_same_shape(sum, sum->src[0]) && ggml_are_same_shape(sum, product) &&
+                     ggml_are_same_stride(sum, product) && sum->type == GGML_TYPE_F32;
+    if (!fits) continue;
+    product->data = sum->data;
+    product->op_params[adds_word] = 1;
+    sum->op = GGML_OP_NONE;
+  }
+}
+
 void fr_graph_rewrite(struct ggml_cgraph *graph, fr_engine *engine) {
+  join_sums(graph);
   const int count = ggml_graph_n_nodes(graph);
   for (int i = 0; i < count; i++) {
     struct ggml_tensor *node = ggml_graph_node(graph, i);
@@ -266,7 +323,7 @@ void fr_graph_rewrite(struct ggml_cgraph *graph, fr_engine *engine) {
           case mark_softcap: become(node, compute_softcap_back, engine); break;
           case mark_gelu_table:
           case mark_gelu_smooth: become(node, compute_gelu_back, engine); break;
-          case mark_none: break;
+          case mark_none: become(node, compute_silu_back, engine); break;
         }
         break;
       case GGML_OP_GLU:
