@@ -132,7 +132,7 @@ let package = Package(
       name: "fusionroute",
       dependencies: [
         "Core", "Fusion", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch", "Messaging", "Wire", "Gateway",
-        "Training",
+        "Training", "Yams",
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -147,6 +147,118 @@ import Testing
     #expect(try GGUFFile.read(models.path("dpo/model.gguf")).tensor(named: "blk.0.ffn_up.weight")?.type == .bf16)
   }
 
+  /// Pairs from a cluster's own answers, judged by a command; a reward model from them; answers judged by that.
+  @Test func samplesBecomeData() async throws {
+    let cluster = try models.cluster("sampling")
+    let prompts = try write("prompts.jsonl", (1...5).map { "{\"prompt\": \"say \($0)\", \"id\": \($0)}" })
+    let asked = [
+      "sample", prompts, "-c", cluster, "--answers", "4", "--temperature", "1.5", "--seed", "5", "--max-tokens", "12",
+      "--stop", "e", "--length-ratio", "0", "--per-prompt", "2",
+    ]
+    // A judge that looks at the answer and its record.
+    let judge = "python3 -c 'import json, sys; c = json.load(sys.stdin); json.loads(c[\"record\"])[\"id\"]; "
+    let grader = judge + "sys.exit(len(c[\"answer\"]) % 2)'"
+    func sample(_ out: String, _ more: [String]) async throws -> [[String: Any]] {
+      let result = try await Product.run(asked + ["--out", models.path(out)] + more)
+      #expect(result.code == 0, "\(result.errors)")
+      return try String(contentsOfFile: models.path(out), encoding: .utf8).split(separator: "\n").map {
+        try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+      }
+    }
+    let pairs = try await sample("sampled-pairs.jsonl", ["--as", "pairs", "--grader", grader])
+    #expect(!pairs.isEmpty)
+    for pair in pairs {
+      let (chosen, rejected) = (try #require(pair["chosen"] as? String), try #require(pair["rejected"] as? String))
+      #expect(chosen.unicodeScalars.count % 2 == 0 && rejected.unicodeScalars.count % 2 == 1)
+    }
+    // Cut off in the middle, sampling goes on and ends with the same data.
+    let kept = try bytes("sampled-pairs.jsonl")
+    let answers = URL(fileURLWithPath: models.path("sampled-pairs.jsonl.answers"))
+    let data = try Data(contentsOf: answers)
+    try data.prefix(data.count / 2).write(to: answers)
+    _ = try await sample("sampled-pairs.jsonl", ["--as", "pairs", "--grader", grader])
+    #expect(try bytes("sampled-pairs.jsonl") == kept)
+    // Other settings do not take these answers over.
+    let other = try await Product.run(
+      asked + ["--out", models.path("sampled-pairs.jsonl"), "--grader", grader, "--top-k", "5"])
+    #expect(other.code == 65, "\(other.errors)")
+
+    let trained = try await Product.run(
+      [
+        "train", "reward", models.path("router.gguf"), "--data", models.path("sampled-pairs.jsonl"), "--out",
+        models.path("reward"), "--steps", "5", "--rank", "4",
+      ] + Self.fast)
+    #expect(trained.code == 0, "\(trained.errors)")
+    #expect(try RoutingHead.read(models.path("reward/head.gguf")).experts == ["reward"])
+    let best = try await sample(
+      "sampled-best.jsonl",
+      ["--reward", models.path("reward"), "--model", models.path("router.gguf"), "--threshold", "-1000"])
+    #expect(best.count >= 5 && best.allSatisfy { ($0["completion"] as? String)?.isEmpty == false })
+    let broken = try await Product.run(asked + ["--out", models.path("broken.jsonl"), "--grader", "exit 3"])
+    #expect(broken.code == 65 && !FileManager.default.fileExists(atPath: models.path("broken.jsonl")))
+  }
+
+  @Test func plansSkipWhatIsDone() async throws {
+    _ = try write("plan-data.jsonl", Self.questions)
+    let plan = models.path("plan.yaml")
+    func write(steps: Int) throws {
+      let options = "steps: \(steps), rank: 4, batch: 4, threads: 1, precision: f32, library: builtin"
+      try Data(
+        """
+        steps:
+          - { train: lm, model: router.gguf, data: [plan-data.jsonl], out: plan1, \(options) }
+          - { train: dpo, model: router.gguf, from: plan1, data: plan-pairs.jsonl, length_ratio: 0, out: plan2, \(options) }
+        """.utf8
+      ).write(to: URL(fileURLWithPath: plan))
+    }
+    try write(steps: 2)
+    // The second step fails for want of its data, the first one is done by then.
+    let first = try await Product.run(["train", plan])
+    #expect(first.code == 65 && first.errors.contains("plan-pairs.jsonl"), "\(first.errors)")
+    let adapter = try bytes("plan1/adapter.gguf")
+    _ = try self.write("plan-pairs.jsonl", Self.pairs)
+    let stamp = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
+    let second = try await Product.run(["train", plan])
+    #expect(second.code == 0, "\(second.errors)")
+    let kept = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
+    #expect(stamp as? Date == kept as? Date)
+    #expect(FileManager.default.fileExists(atPath: models.path("plan2/adapter.gguf")))
+    // Changed data makes both steps run again.
+    _ = try self.write("plan-data.jsonl", Array(Self.questions.dropFirst()))
+    for folder in ["plan1", "plan2"] {
+      try FileManager.default.removeItem(atPath: models.path("\(folder)/checkpoints"))
+    }
+    let third = try await Product.run(["train", plan])
+    #expect(third.code == 0, "\(third.errors)")
+    #expect(try bytes("plan1/adapter.gguf") != adapter)
+    for (text, word) in [
+      ("steps: [{ train: x, out: a }]", "lm"), ("steps: [{ train: lm }]", "out"), ("step: []", "steps"),
+      ("steps: [{ train: lm, out: a, data: { b: c } }]", "data"), ("steps: [", "YAML"),
+    ] {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: models.path("bad.yaml")))
+      let result = try await Product.run(["train", models.path("bad.yaml")])
+      #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.errors)")
+    }
+  }
+
+  @Test func headsAreImported() async throws {
+    let values: [Float] = [1, 2, 3, -4, 0.5, 6]
+    let header = "{\"router.head\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}"
+    var data = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) }
+    data += Data(header.utf8) + values.withUnsafeBytes { Data($0) }
+    try data.write(to: URL(fileURLWithPath: models.path("head.safetensors")))
+    func run(_ more: [String]) async throws -> Product.Result {
+      try await Product.run(["import-head", models.path("head.safetensors"), models.path("imported.gguf")] + more)
+    }
+    let result = try await run(["--tensor", "router.head", "--experts", "x,y", "--complement-scale", "0.5"])
+    #expect(result.code == 0, "\(result.errors)")
+    let head = try RoutingHead.read(models.path("imported.gguf"))
+    #expect(head.experts == ["x", "y"] && head.weight == values && head.complementScale == 0.5)
+    let missing = try await run(["--tensor", "head", "--experts", "x,y"])
+    #expect(missing.code == 65 && missing.errors.contains("router.head"), "\(missing.errors)")
+    #expect(try await run(["--tensor", "router.head", "--experts", "x,y,z"]).code == 65)
+  }
+
   @Test func faultsAreSaidInOneSentence() async throws {
     let bad = try write("bad.jsonl", Self.questions.prefix(2) + ["{\"prompt\": \"a\", \"completion\": \"\"}"])
     let good = try write("good.jsonl", Self.questions)

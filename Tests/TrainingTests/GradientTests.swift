@@ -70,6 +70,23 @@ import Testing
     try Self.check(engine, batch: batch, seed: 13)
   }
 
+  /// A head alone, whose loss goes past the output matrix.
+  @Test(arguments: [ModelRecipe.Architecture.llama, .gemma2])
+  func rewardHeads(_ architecture: ModelRecipe.Architecture) throws {
+    let scratch = try Scratch()
+    let path = scratch.path("model.gguf")
+    try ModelMaker.make(Worlds.recipe(architecture), to: path)
+    let engine = try TrainingEngine(
+      GGUFFile.read(path), mode: .lora(LoRAOptions(rank: 3)), headRows: 1, wantsLogits: false,
+      options: Worlds.options(smooth: true))
+    Self.randomise(engine, seed: 17)
+    let batch = PassBatch(
+      Worlds.batch(lengths: [15, 22], vocabulary: engine.shape.vocabularySize, seed: 19).sequences.map {
+        .atEnd(of: $0.tokens)
+      })
+    try Self.check(engine, batch: batch, seed: 29)
+  }
+
   static let bases: [TensorType] = [.f32, .f16, .bf16, .q80, .q41, .q4K]
 
   /// Gradients of adapters through a base of each type, and that each equals the one through the base as floats.

@@ -189,6 +189,42 @@ import Testing
     #expect(margin <= 1e-5)
   }
 
+  /// A reward for answers that hold one symbol learns to tell, also on answers it has not seen.
+  @Test func rewards() throws {
+    let seed: UInt64 = 113
+    var generator = SplitMix64(seed: seed)
+    let scratch = try Scratch()
+    let path = scratch.path("model.gguf")
+    try ModelMaker.make(Worlds.recipe(.llama), to: path)
+    let engine = try TrainingEngine(
+      GGUFFile.read(path), mode: .lora(LoRAOptions(rank: 4)), headRows: 1, wantsLogits: false,
+      options: Worlds.options())
+    func pair() -> PreferencePair? {
+      func answer(_ length: Int, good: Bool) -> TrainingSequence {
+        var tokens = (0..<length).map { _ in Token(20 + generator.next() % 50) }
+        if good { tokens[2 + Int(generator.next() % UInt64(length - 3))] = 90 }
+        return TrainingSequence(tokens: tokens, response: 1)
+      }
+      return .reward(chosen: answer(12, good: true), rejected: answer(11, good: false))
+    }
+    let pairs = (0..<64).compactMap { _ in pair() }
+    let others = (0..<32).compactMap { _ in pair() }
+    var objective = TrainingObjective()
+    objective.isReward = true
+    try engine.centreHead(on: pairs.flatMap { [$0.chosen, $0.rejected] }, sequencesPerPass: 8)
+    let loop = try TrainingLoop(
+      engine: engine, objective: objective, samples: [], pairs: pairs, heldOut: ([], others),
+      settings: Self.settings(steps: 80, rate: 1e-2), folder: scratch.path("run"), identity: "test")
+    // Zero at first, so that every pair's loss is log 2.
+    #expect(abs(try #require(try loop.evaluation()?.meanPreferenceLoss) - log(2)) <= 1e-6)
+    try loop.run()
+    #expect(try #require(try loop.evaluation()?.preferenceAccuracy) >= 0.9, "seed \(seed)")
+    #expect(loop.headSteps == 80)
+    // Equal answers teach nothing.
+    let same = TrainingSequence(tokens: [1, 2, 3], response: 1)
+    #expect(PreferencePair.reward(chosen: same, rejected: same) == nil)
+  }
+
   /// Tokens after which argmax(r + e) is the true one.
   static func fusedRight(_ engine: TrainingEngine, _ expert: FlawedExpert) throws -> Set<Token> {
     let width = engine.shape.vocabularySize

@@ -1,4 +1,4 @@
-internal import Core
+public import Core
 public import Inference
 
 /// Turns records into tokens as the runtime does: the same template, the same tokenizer, and a response that ends with
@@ -72,8 +72,10 @@ public struct ExampleEncoder: Sendable {
   }
 
   /// Preference pairs. Other records are refused.
+  ///
+  /// - Parameter isReward: pairs for a reward model; of those with two equal answers none is left.
   public func pairs(
-    _ records: [(record: TrainingRecord, source: RecordSource)]
+    _ records: [(record: TrainingRecord, source: RecordSource)], isReward: Bool = false
   ) throws -> (pairs: [PreferencePair], report: Report) {
     var report = Report()
     var pairs: [PreferencePair] = []
@@ -81,16 +83,20 @@ public struct ExampleEncoder: Sendable {
       guard case .preference(let prompt, let chosen, let rejected) = record else {
         throw FusionRouteError.badInput("\(source): this is no preference pair; one has \"chosen\" and \"rejected\"")
       }
-      let pair = try located(source) {
-        PreferencePair(
-          chosen: try conversation(prompt + [ChatMessage(role: "assistant", content: chosen)], lastOnly: true),
-          rejected: try conversation(prompt + [ChatMessage(role: "assistant", content: rejected)], lastOnly: true),
-          source: "\(source)")
+      let both = try located(source) {
+        try [chosen, rejected].map {
+          try conversation(prompt + [ChatMessage(role: "assistant", content: $0)], lastOnly: true)
+        }
       }
-      guard max(pair.chosen.tokens.count, pair.rejected.tokens.count) <= maximumLength else {
+      guard max(both[0].tokens.count, both[1].tokens.count) <= maximumLength else {
         report.dropped += 1
         continue
       }
+      guard
+        let pair = isReward
+          ? PreferencePair.reward(chosen: both[0], rejected: both[1], source: "\(source)")
+          : PreferencePair(chosen: both[0], rejected: both[1], source: "\(source)")
+      else { continue }
       report.examples += 1
       pairs.append(pair)
     }
@@ -114,6 +120,11 @@ public struct ExampleEncoder: Sendable {
     return stride(from: 0, to: tokens.count, by: maximumLength).map { start in
       TrainingSequence(tokens: Array(tokens[start..<min(tokens.count, start + maximumLength)]), response: 1)
     }
+  }
+
+  /// The tokens of a conversation that ends with an answer, at most `maximumLength`: a longer one loses its beginning.
+  public func tokens(_ messages: [ChatMessage]) throws -> [Token] {
+    try conversation(messages, lastOnly: true).tokens.suffix(maximumLength - 1)
   }
 
   /// - Parameter lastOnly: only the last answer is judged.

@@ -1,4 +1,4 @@
-internal import Core
+public import Core
 internal import Foundation
 public import Inference
 
@@ -86,6 +86,11 @@ public enum RecordReader {
     return .preference(
       prompt: before, chosen: try answer(chosen, "chosen", before, fault),
       rejected: try answer(rejected, "rejected", before, fault))
+  }
+
+  /// A prompt's messages: of a text, one of the user.
+  public static func prompt(_ value: JSONValue, source: String) throws -> [ChatMessage] {
+    try prompt(value) { .badInput("\(source): \($0)") }
   }
 
   private typealias Fault = (String) -> FusionRouteError

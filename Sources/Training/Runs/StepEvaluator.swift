@@ -152,6 +152,11 @@ struct StepEvaluator {
     _ pair: PreferencePair, chosen: Range<Int>, rejected: Range<Int>, output: PassOutput, totals: Totals,
     metrics: inout StepMetrics, gradients: inout Gradients
   ) {
+    if objective.isReward {
+      return addReward(
+        chosen: chosen.lowerBound, rejected: rejected.lowerBound, output: output, totals: totals, metrics: &metrics,
+        gradients: &gradients)
+    }
     func sum(_ rows: Range<Int>) -> Double { rows.reduce(0) { $0 + Double(output.logProbabilities[$1]) } }
     var bias = 0.0
     if objective.usesBias {
@@ -180,6 +185,24 @@ struct StepEvaluator {
     let coefficient = Float(-result.slope / Double(totals.pairs))
     for row in chosen { gradients.coefficients[row] = coefficient }
     for row in rejected { gradients.coefficients[row] = -coefficient }
+  }
+
+  /// Bradley–Terry on the head's outputs at the ends of both answers.
+  private func addReward(
+    chosen: Int, rejected: Int, output: PassOutput, totals: Totals, metrics: inout StepMetrics,
+    gradients: inout Gradients
+  ) {
+    let result = PreferenceLoss(beta: 1).evaluate(
+      chosen: .init(policy: Double(output.head[chosen]), reference: 0),
+      rejected: .init(policy: Double(output.head[rejected]), reference: 0))
+    metrics.pairs += 1
+    metrics.preferenceLoss += result.loss
+    metrics.marginSum += result.margin
+    metrics.largestMargin = max(metrics.largestMargin, abs(result.margin))
+    if result.margin > 0 { metrics.preferred += 1 }
+    let slope = Float(result.slope / Double(totals.pairs))
+    gradients.head?[chosen] = slope
+    gradients.head?[rejected] = -slope
   }
 
   /// The expert that the head picks at each of `rows`.

@@ -156,7 +156,7 @@ public final class TrainingLoop {
     let factor = settings.schedule.factor(step: state.step, of: totalSteps)
     let rate = settings.schedule.peak * factor
     // Pairs do not teach routing: without a sample that does, W and its moments stay as they are.
-    let teachesHead = engine.headRows > 0 && metrics.disagreements > 0
+    let teachesHead = engine.headRows > 0 && (metrics.disagreements > 0 || objective.isReward)
     let norm: Double
     do {
       norm = try engine.update(

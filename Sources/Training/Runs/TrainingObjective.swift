@@ -41,6 +41,25 @@ public struct PreferencePair: Sendable {
   }
 }
 
+extension PreferencePair {
+  /// A pair for a reward: one output is read from each answer, at its last token. Nil if the answers are the same.
+  public static func reward(chosen: TrainingSequence, rejected: TrainingSequence, source: String = "")
+    -> PreferencePair?
+  {
+    guard chosen.tokens != rejected.tokens else { return nil }
+    var pair = PreferencePair(chosen: chosen, rejected: rejected, source: source)
+    (pair.chosen, pair.rejected) = (.atEnd(of: chosen.tokens), .atEnd(of: rejected.tokens))
+    return pair
+  }
+}
+
+extension TrainingSequence {
+  /// The position of the last token alone; the token that is put behind it is not seen.
+  static func atEnd(of tokens: [Token]) -> TrainingSequence {
+    TrainingSequence(tokens: tokens + [0], judged: [tokens.count - 1])
+  }
+}
+
 /// What is descended: λ_sft·(L_LM + λ·L_route) over samples plus the preference loss over pairs.
 public struct TrainingObjective: Sendable, Equatable {
   /// nil: no routing is learnt.
@@ -52,6 +71,9 @@ public struct TrainingObjective: Sendable, Equatable {
   public var preference = PreferenceLoss()
   /// Whether pairs get the selected experts' bias: CDPO instead of DPO.
   public var usesBias = false
+  /// Whether pairs teach a reward, −log σ(s(y_w) − s(y_l)) (Bradley–Terry), s being the head's output at the end of the
+  /// answer, instead of the language model.
+  public var isReward = false
 
   public init(routing: RoutingLoss? = nil) { self.routing = routing }
 

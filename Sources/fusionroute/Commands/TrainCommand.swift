@@ -12,9 +12,12 @@ struct TrainCommand: AsyncParsableCommand {
     discussion: """
       The method has two stages: `train sft` learns the answers and which expert knows each token, `train cdpo` then \
       learns to complement the selected expert. Data is JSONL: {"messages": […]}, {"prompt", "completion"}, {"prompt", \
-      "chosen", "rejected"} or {"text"} a line. A run that was interrupted goes on when the same command is given again.
+      "chosen", "rejected"} or {"text"} a line. A run that was interrupted goes on when the same command is given again. `train plan.yaml` runs a chain of these.
       """,
-    subcommands: [TrainLMCommand.self, TrainSFTCommand.self, TrainCDPOCommand.self, TrainDPOCommand.self])
+    subcommands: [
+      TrainLMCommand.self, TrainSFTCommand.self, TrainCDPOCommand.self, TrainDPOCommand.self, TrainRewardCommand.self,
+      TrainPlanCommand.self,
+    ], defaultSubcommand: TrainPlanCommand.self)
 }
 
 /// What all `train` commands do in the same way.
@@ -40,10 +43,10 @@ enum TrainSupport {
   }
 
   static func pairs(
-    _ files: [String], encoder: ExampleEncoder, what: String, notes: inout [(String, String)]
+    _ files: [String], encoder: ExampleEncoder, what: String, isReward: Bool = false, notes: inout [(String, String)]
   ) throws -> [PreferencePair] {
     guard !files.isEmpty else { return [] }
-    let (pairs, report) = try encoder.pairs(files.flatMap { try RecordReader.read($0) })
+    let (pairs, report) = try encoder.pairs(files.flatMap { try RecordReader.read($0) }, isReward: isReward)
     note(report, what: what, limit: encoder.maximumLength, notes: &notes)
     guard !pairs.isEmpty else {
       throw FusionRouteError.badInput(

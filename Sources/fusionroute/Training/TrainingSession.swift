@@ -38,7 +38,8 @@ struct TrainingSession: Sendable {
   func run(progress: Progress, isCancelled: @escaping @Sendable () -> Bool) throws -> [String] {
     let file = try GGUFFile.read(model)
     let engine = try TrainingEngine(
-      file, mode: mode, headRows: experts.count, seed: settings.seed, options: self.engine)
+      file, mode: mode, headRows: experts.count, wantsLogits: !objective.isReward, seed: settings.seed,
+      options: self.engine)
     if let adapter { try engine.loadAdapter(GGUFFile.read(adapter)) }
     let start = try head.map { try startHead($0, width: engine.shape.width) }
     let shown = samples.map(\.sequence) + pairs.flatMap { [$0.chosen, $0.rejected] }
@@ -91,7 +92,8 @@ struct TrainingSession: Sendable {
     _ pairs: [PreferencePair], engine: TrainingEngine, progress: Progress, what: String,
     facts: inout [(String, String)]
   ) throws -> [PreferencePair] {
-    guard !pairs.isEmpty else { return [] }
+    // A reward has no reference, and its pairs' lengths need not match: it reads one position of each.
+    guard !pairs.isEmpty, !objective.isReward else { return pairs }
     let (kept, report) = try preparation.prepare(
       pairs, engine: engine, objective: objective, pairsPerPass: max(1, settings.sequencesPerPass / 2)
     ) { progress.update("the reference of \(pairs.count) \(what): \($0)") }
