@@ -66,6 +66,16 @@ let package = Package(
     .target(
       name: "ModelKernels", cSettings: [.unsafeFlags(["-O3", "-ffp-contract=off", "-fno-math-errno"])]),
 
+    // Matrix products, the graph rewrite and row-wise kernels of training, on ggml.
+    .target(
+      name: "TrainingKernels",
+      cSettings: llamaCHeaders + [
+        .unsafeFlags(["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"])
+      ],
+      linkerSettings: llamaLibraries + [
+        .linkedLibrary("ggml"), .linkedLibrary("ggml-base"), .linkedLibrary("ggml-cpu"),
+      ]),
+
     // Swift, bottom up.
     .target(
       name: "Core", dependencies: ["CSodium", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
@@ -81,6 +91,9 @@ let package = Package(
     .target(
       name: "ModelFiles", dependencies: ["Core", "CGGML", "ModelKernels"], swiftSettings: strict + llamaHeaders,
       linkerSettings: llamaLibraries),
+    .target(
+      name: "Training", dependencies: ["Core", "ModelFiles", "Inference", "TrainingKernels"],
+      swiftSettings: strict + llamaHeaders),
     .target(
       name: "Worker",
       dependencies: [
@@ -119,6 +132,7 @@ let package = Package(
       name: "fusionroute",
       dependencies: [
         "Core", "Fusion", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch", "Messaging", "Wire", "Gateway",
+        "Training", "Yams",
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -143,6 +157,7 @@ let package = Package(
     tests("MessagingTests", of: ["Messaging", "Core"]),
     tests("InferenceTests", of: ["Inference", "ModelFiles", "Core", "llama-oracle"]),
     tests("ModelFilesTests", of: ["ModelFiles", "Core", "llama-oracle"]),
+    tests("TrainingTests", of: ["Training", "ModelFiles", "Inference", "Core", "llama-oracle"]),
     tests("CoordinatorTests", of: ["Coordinator", "Core"]),
     tests("WorkerTests", of: ["Worker", "Core"]),
     tests("LaunchTests", of: ["Launch", "Core"]),

@@ -16,7 +16,8 @@ struct FusionRoute: AsyncParsableCommand {
       DemoCommand.self, RunCommand.self, UpCommand.self, CoordinatorCommand.self, GenerateCommand.self,
       StatusCommand.self, ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
-      ConvertCommand.self, MakeModelCommand.self, BenchCommand.self,
+      ConvertCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
+      ImportHeadCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])
 }

@@ -3,9 +3,14 @@ public import ArgumentParser
 public import Coordinator
 public import Launch
 public import ModelFiles
+public import Training
 
 extension ClusterFile.KVType: ExpressibleByArgument {}
 extension FanoutPolicy: ExpressibleByArgument {}
 extension WarmPolicy: ExpressibleByArgument {}
 extension ModelRecipe.Architecture: ExpressibleByArgument {}
 extension ModelRecipe.VocabularyKind: ExpressibleByArgument {}
+extension EngineOptions.Precision: ExpressibleByArgument {}
+extension EngineOptions.Library: ExpressibleByArgument {}
+extension LearningRateSchedule.Decay: ExpressibleByArgument {}
+extension RoutingAggregation: ExpressibleByArgument {}

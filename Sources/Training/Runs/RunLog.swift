@@ -1,0 +1,58 @@
+internal import Core
+internal import Foundation
+
+/// The log of a run: a JSON object a line, appended as it happens.
+final class RunLog {
+  private let path: String
+  private var handle: FileHandle
+
+  /// Opens the log and drops lines of steps after `step`, which will be done again.
+  init(path: String, resumingAfter step: Int) throws {
+    self.path = path
+    let kept = step > 0 ? Self.lines(path).filter { Self.step(of: $0) <= step } : []
+    var file = try AtomicFile(path: path)
+    for line in kept { try file.write(Array((line + "\n").utf8)) }
+    try file.commit()
+    guard let handle = FileHandle(forWritingAtPath: path) else {
+      throw FusionRouteError.unavailable("cannot write \(path)")
+    }
+    handle.seekToEndOfFile()
+    self.handle = handle
+  }
+
+  deinit { try? handle.close() }
+
+  func append(_ members: [(String, JSONValue)]) throws {
+    let object = JSONValue.object(JSONObject(members: members.map { (key: $0.0, value: Self.finite($0.1)) }))
+    do {
+      try handle.write(contentsOf: Data((object.text + "\n").utf8))
+    } catch {
+      throw FusionRouteError.unavailable("cannot write \(path)", cause: error)
+    }
+  }
+
+  /// JSON has no infinities.
+  private static func finite(_ value: JSONValue) -> JSONValue {
+    if case .number(let number) = value, !number.isFinite { return .null }
+    return value
+  }
+
+  static func lines(_ path: String) -> [String] {
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return [] }
+    return text.split(separator: "\n").map(String.init)
+  }
+
+  /// The entries of a log; a line that was cut off by a crash is left out.
+  static func entries(_ path: String) -> [JSONObject] {
+    lines(path).compactMap { line in
+      guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)) else { return nil }
+      return object
+    }
+  }
+
+  private static func step(of line: String) -> Int {
+    guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)), case .integer(let step)? = object["step"]
+    else { return Int.max }
+    return Int(clamping: step)
+  }
+}

@@ -1,0 +1,212 @@
+internal import Core
+internal import Foundation
+
+/// A run: steps over the data, evaluations, checkpoints and the log, in a directory that it can be resumed from.
+public final class TrainingLoop {
+  public let engine: TrainingEngine
+  public let objective: TrainingObjective
+  public let settings: TrainingSettings
+  private let evaluator: StepEvaluator
+  private let heldOut: StepEvaluator
+  private let plan: StepPlan
+  private let folder: String
+  private let fingerprint: String
+  private var state = TrainingState()
+  private var lastEvaluation: StepMetrics?
+
+  /// Steps of the whole run.
+  public let totalSteps: Int
+  /// Steps that changed the head.
+  public var headSteps: Int { state.headSteps }
+  /// Steps that an earlier, interrupted run had done.
+  public private(set) var resumedAt = 0
+
+  /// - Parameters:
+  ///   - heldOut: samples and pairs that are evaluated, not learnt.
+  ///   - folder: takes checkpoints and the log; made if missing.
+  ///   - identity: names the models that the run starts from; a checkpoint of a run with another one is refused.
+  public init(
+    engine: TrainingEngine, objective: TrainingObjective, samples: [Sample], pairs: [PreferencePair] = [],
+    heldOut: (samples: [Sample], pairs: [PreferencePair]) = ([], []), settings: TrainingSettings, folder: String,
+    identity: String
+  ) throws {
+    try settings.validate()
+    try objective.validate()
+    guard samples.count + pairs.count > 0 else {
+      throw FusionRouteError.badInput("there is no example to learn from")
+    }
+    self.engine = engine
+    self.objective = objective
+    self.settings = settings
+    self.folder = folder
+    evaluator = StepEvaluator(
+      engine: engine, objective: objective, samples: samples, pairs: pairs, sequencesPerPass: settings.sequencesPerPass)
+    self.heldOut = StepEvaluator(
+      engine: engine, objective: objective, samples: heldOut.samples, pairs: heldOut.pairs,
+      sequencesPerPass: settings.sequencesPerPass)
+    let items = samples.indices.map { Item.sample($0) } + pairs.indices.map { Item.pair($0) }
+    let lengths =
+      samples.map(\.sequence.inputCount) + pairs.map { max($0.chosen.inputCount, $0.rejected.inputCount) }
+    plan = StepPlan(items: items, lengths: lengths, batch: settings.batch, seed: settings.seed)
+    totalSteps = settings.totalSteps(stepsPerEpoch: plan.stepsPerEpoch)
+    fingerprint = Self.fingerprint(identity, engine, objective, settings, samples, pairs)
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    } catch {
+      throw FusionRouteError.unavailable("cannot create the directory \(folder)", cause: error)
+    }
+  }
+
+  /// Everything that the trained weights depend on.
+  private static func fingerprint(
+    _ identity: String, _ engine: TrainingEngine, _ objective: TrainingObjective, _ settings: TrainingSettings,
+    _ samples: [Sample], _ pairs: [PreferencePair]
+  ) -> String {
+    var hasher = SHA256Hasher()
+    hasher.update(field: "fusionroute/run/1")
+    hasher.update(field: identity)
+    var timeless = settings
+    // These change what is written, not what is learnt.
+    (timeless.evaluateEvery, timeless.checkpointEvery, timeless.keepCheckpoints) = (0, 0, 1)
+    hasher.update(field: "\(engine.mode) \(engine.headRows) \(engine.productName) \(objective) \(timeless)")
+    func add(_ sequence: TrainingSequence) {
+      hasher.update(littleEndian: UInt64(sequence.tokens.count))
+      sequence.tokens.withUnsafeBytes { hasher.update($0) }
+      hasher.update(littleEndian: UInt64(sequence.judged.count))
+      sequence.judged.withUnsafeBytes { hasher.update($0) }
+    }
+    for sample in samples {
+      add(sample.sequence)
+      sample.opinions?.logProbabilities.withUnsafeBytes { hasher.update($0) }
+      sample.opinions?.argmaxes.withUnsafeBytes { hasher.update($0) }
+    }
+    for pair in pairs {
+      add(pair.chosen)
+      add(pair.rejected)
+      pair.chosenOpinions.withUnsafeBytes { hasher.update($0) }
+      pair.rejectedOpinions.withUnsafeBytes { hasher.update($0) }
+    }
+    return hasher.finalize().hex
+  }
+
+  public var checkpointFolder: String { "\(folder)/checkpoints" }
+  public var logPath: String { "\(folder)/log.jsonl" }
+
+  // MARK: Running
+
+  /// Trains to the end, from the latest checkpoint if there is one.
+  ///
+  /// - Parameters:
+  ///   - shouldStop: is asked between steps; when it says so, a checkpoint is written and `.interrupted` thrown.
+  ///   - progress: is told after every step.
+  public func run(shouldStop: () -> Bool = { false }, progress: (TrainingProgress) -> Void = { _ in }) throws {
+    try resume()
+    let log = try RunLog(path: logPath, resumingAfter: state.step)
+    if state.step == 0 { try evaluate(log) }
+    let clock = ContinuousClock()
+    let started = clock.now
+    var epoch = -1
+    var steps: [[Item]] = []
+    while state.step < totalSteps {
+      guard !shouldStop() else {
+        if settings.checkpointEvery > 0 { try writeCheckpoint() }
+        throw FusionRouteError.interrupted("interrupted after step \(state.step); the same command goes on from there")
+      }
+      if state.step / plan.stepsPerEpoch != epoch {
+        epoch = state.step / plan.stepsPerEpoch
+        steps = plan.epoch(epoch)
+      }
+      let began = clock.now
+      let (metrics, norm, rate) = try step(steps[state.step % plan.stepsPerEpoch])
+      let seconds = Self.seconds(clock.now - began)
+      let speed = Double(metrics.tokens) / max(1e-9, seconds)
+      try log.append(
+        [("step", .integer(Int64(state.step))), ("of", .integer(Int64(totalSteps)))] + metrics.members(objective) + [
+          ("gradient_norm", .number(norm)), ("rate", .number(Double(rate))), ("seconds", .number(seconds)),
+          ("tokens_per_second", .number(speed)),
+        ])
+      if settings.evaluateEvery > 0, state.step % settings.evaluateEvery == 0, state.step < totalSteps {
+        try evaluate(log)
+      }
+      if settings.checkpointEvery > 0, state.step % settings.checkpointEvery == 0 || state.step == totalSteps {
+        try writeCheckpoint()
+      }
+      let done = state.step - resumedAt
+      let remaining = Self.seconds(clock.now - started) / Double(done) * Double(totalSteps - state.step)
+      progress(
+        TrainingProgress(
+          step: state.step, steps: totalSteps, metrics: metrics, loss: metrics.total(objective), tokensPerSecond: speed,
+          remaining: remaining, heldOutLoss: lastEvaluation?.total(objective)))
+    }
+    try evaluate(log)
+  }
+
+  private static func seconds(_ duration: Duration) -> Double {
+    Double(duration.components.seconds) + 1e-18 * Double(duration.components.attoseconds)
+  }
+
+  private func step(_ items: [Item]) throws -> (metrics: StepMetrics, norm: Double, rate: Float) {
+    engine.zeroGradients()
+    let metrics: StepMetrics
+    do {
+      metrics = try evaluator.evaluate(items, learns: true)
+    } catch let error as FusionRouteError where error.code == .badInput {
+      throw FusionRouteError.badInput("step \(state.step + 1): \(error.message)\(lastCheckpoint)")
+    }
+    let factor = settings.schedule.factor(step: state.step, of: totalSteps)
+    let rate = settings.schedule.peak * factor
+    // Pairs do not teach routing: without a sample that does, W and its moments stay as they are.
+    let teachesHead = engine.headRows > 0 && (metrics.disagreements > 0 || objective.isReward)
+    let norm: Double
+    do {
+      norm = try engine.update(
+        settings.optimiser, rates: UpdateRates(model: rate, head: teachesHead ? settings.headRate * factor : nil),
+        steps: (state.modelSteps, state.headSteps))
+    } catch let error as FusionRouteError where error.code == .badInput {
+      throw FusionRouteError.badInput(
+        "step \(state.step + 1) with \(evaluator.sources(items)): \(error.message)\(lastCheckpoint)")
+    }
+    state.step += 1
+    state.modelSteps += 1
+    if teachesHead { state.headSteps += 1 }
+    return (metrics, norm, rate)
+  }
+
+  private var lastCheckpoint: String {
+    Checkpoint.all(in: checkpointFolder).first.map { "; the last good checkpoint is \($0.path)" } ?? ""
+  }
+
+  /// Losses on held-out data, to the log; nothing if there is none.
+  private func evaluate(_ log: RunLog) throws {
+    guard let metrics = try evaluation() else { return }
+    lastEvaluation = metrics
+    try log.append(
+      [("step", .integer(Int64(state.step))), ("held_out", .bool(true))] + metrics.members(objective))
+  }
+
+  /// Losses on held-out data as the model is now.
+  public func evaluation() throws -> StepMetrics? {
+    let items = heldOut.samples.indices.map { Item.sample($0) } + heldOut.pairs.indices.map { Item.pair($0) }
+    return items.isEmpty ? nil : try heldOut.evaluate(items, learns: false)
+  }
+
+  // MARK: Checkpoints
+
+  private func writeCheckpoint() throws {
+    do {
+      try FileManager.default.createDirectory(atPath: checkpointFolder, withIntermediateDirectories: true)
+    } catch {
+      throw FusionRouteError.unavailable("cannot create the directory \(checkpointFolder)", cause: error)
+    }
+    try Checkpoint.write(
+      engine, state: state, fingerprint: fingerprint,
+      to: "\(checkpointFolder)/\(Checkpoint.name(step: state.step))")
+    Checkpoint.prune(checkpointFolder, keeping: settings.keepCheckpoints)
+  }
+
+  private func resume() throws {
+    guard let latest = Checkpoint.all(in: checkpointFolder).first else { return }
+    state = try Checkpoint.read(latest.path, into: engine, fingerprint: fingerprint)
+    resumedAt = state.step
+  }
+}

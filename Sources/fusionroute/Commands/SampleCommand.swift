@@ -1,0 +1,198 @@
+internal import ArgumentParser
+internal import Core
+internal import Foundation
+internal import Inference
+internal import Launch
+internal import Synchronization
+internal import Training
+
+struct SampleCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sample",
+    abstract: "Sample answers from a cluster, grade them, and write them as training data.",
+    discussion: """
+      Prompts are JSONL: a "prompt" (a text or a list of messages) a line; other fields are for the grader. With -c the \
+      cluster is started and stopped, otherwise --url is asked. Any mode answers: --mode expert:NAME, router, fusion, …
+
+      A grader is a command that gets {"prompt", "answer", "record"} (the record is the prompt's whole line) on stdin and \
+      exits with 0 for an answer that passes and 1 for one that fails, or a reward model (--reward with --model). \
+      --as sft writes the answers that pass, --as pairs writes a passed against a failed answer of similar length. \
+      Answers are kept beside the result as they come: the same command again goes on where it stopped.
+      """)
+
+  enum Form: String, ExpressibleByArgument, CaseIterable { case sft, pairs }
+
+  @Argument(help: ArgumentHelp("Prompts (JSONL).", valueName: "prompts"))
+  var prompts: String
+
+  @Option(help: ArgumentHelp("Where to write the data (JSONL).", valueName: "file"))
+  var out: String
+
+  @Option(name: .customLong("as"), help: "sft: answers that pass. pairs: passed against failed answers.")
+  var form: Form = .sft
+
+  @Option(help: ArgumentHelp("Answers per prompt.", valueName: "n"))
+  var answers = 4
+
+  @Option(help: ArgumentHelp("A shell command that judges an answer.", valueName: "command"))
+  var grader: String?
+
+  @Option(help: ArgumentHelp("Directory of `train reward`, to judge answers by.", valueName: "dir"))
+  var reward: String?
+
+  @Option(help: ArgumentHelp("The model that --reward was trained on.", valueName: "file"))
+  var model: String?
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Least score of an answer that passes. Default: 1 for a command, 0 for a reward.", valueName: "f"))
+  var threshold: Double?
+
+  @Option(help: ArgumentHelp("Examples per prompt at most.", valueName: "n"))
+  var perPrompt = 1
+
+  @Option(help: ArgumentHelp("Largest ratio of a pair's lengths; 0 is any.", valueName: "f"))
+  var lengthRatio = 1.25
+
+  @Option(
+    name: [.short, .long], help: ArgumentHelp("Start this cluster instead of asking a service.", valueName: "file"))
+  var cluster: String?
+
+  @Flag(help: "Start no workers; wait for those that were started elsewhere.")
+  var attach = false
+
+  @OptionGroup(title: "Service") var service: ServiceOptions
+  @OptionGroup(title: "Generation") var generation: GenerationOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+
+  func validate() throws {
+    guard (grader == nil) != (reward == nil) else { throw ValidationError("Give either --grader or --reward.") }
+    guard (reward == nil) == (model == nil) else { throw ValidationError("--reward and --model belong together.") }
+    guard answers > 0, perPrompt > 0 else { throw ValidationError("--answers and --per-prompt must be positive.") }
+    guard answers == 1 || generation.temperature > 0 else {
+      throw ValidationError("Several answers to a prompt need --temperature above 0; 1.7 suits a fused model.")
+    }
+  }
+
+  func run() async throws {
+    let log = output.bootstrap(default: .warning)
+    let progress = Progress()
+    let list = try SamplePrompt.read(prompts)
+    try await withInterruption { [self] in
+      if let cluster {
+        let file = try ClusterFile.load(path: cluster)
+        let grader = try await makeGrader(progress)
+        try await ClusterSession.with(file, workers: attach ? .elsewhere : .all, log: log, progress: progress) {
+          session in try await sample(list, with: LocalAnswerer(session), grader: grader, progress: progress)
+        }
+      } else {
+        let grader = try await makeGrader(progress)
+        try await ServiceClient.with(service, waiting: { _ in }) { client in
+          let answerer = try await RemoteAnswerer(client, tellsPrompts: false)
+          try await sample(list, with: answerer, grader: grader, progress: progress)
+        }
+      }
+    }
+  }
+
+  private func makeGrader(_ progress: Progress) async throws -> AnswerGrader {
+    if let grader { return .command(grader) }
+    guard let reward, let model else { throw FusionRouteError.usage("give --grader or --reward") }
+    return try await progress.step("loading the reward model") {
+      .reward(try RewardGrader(model: model, folder: reward, threads: 1))
+    }
+  }
+
+  /// Everything that the answers depend on.
+  private func identity(_ list: [SamplePrompt]) -> String {
+    var hasher = SHA256Hasher()
+    for prompt in list { hasher.update(field: prompt.record) }
+    hasher.update(field: "\(generation.sampling) \(generation.maxTokens) \(generation.mode.mode) \(generation.stop)")
+    hasher.update(field: "\(generation.raw) \(grader ?? "") \(reward ?? "") \(cluster ?? service.url.description)")
+    return hasher.finalize().hex
+  }
+
+  private func sample(
+    _ list: [SamplePrompt], with answerer: some Answerer, grader: AnswerGrader, progress: Progress
+  ) async throws {
+    let store = try SampleStore(path: "\(out).answers", identity: identity(list))
+    let known = Set(store.answers.map { [$0.prompt, $0.sample] })
+    let work = list.indices.flatMap { prompt in
+      (0..<answers).compactMap { known.contains([prompt, $0]) ? nil : (prompt: prompt, sample: $0) }
+    }
+    try await progress.showing("sampling \(work.count) answers") {
+      try await withThrowingTaskGroup(of: SampledAnswer.self) { group in
+        var next = work.makeIterator()
+        func start() {
+          guard let (prompt, sample) = next.next() else { return }
+          group.addTask { try await self.answer(list[prompt], prompt, sample, with: answerer, grader: grader) }
+        }
+        for _ in 0..<answerer.parallelism { start() }
+        var done = 0
+        while let answer = try await group.next() {
+          try store.add(answer)
+          done += 1
+          progress.update("sampling: \(done) of \(work.count) answers")
+          start()
+        }
+      }
+    }
+    try write(store.answers.filter { $0.sample < answers }, list)
+  }
+
+  private func answer(
+    _ prompt: SamplePrompt, _ index: Int, _ sample: Int, with answerer: some Answerer, grader: AnswerGrader
+  ) async throws -> SampledAnswer {
+    var asked = Prompt(label: "line \(index + 1)", content: prompt.conversation)
+    // A seed of its own for every answer, whatever the order in which they come.
+    asked.sampling.seed = SplitMix64.mix(generation.seed &+ UInt64(index) << 20 &+ UInt64(sample)) >> 1
+    let collected = Mutex(Answer())
+    try await answerer.answer(asked, options: generation) { event in collected.withLock { $0.add(event) } }
+    let answer = collected.withLock { $0 }
+    let messages: [ChatMessage]
+    switch prompt.conversation {
+    case .messages(let list): messages = list
+    case .text(let text): messages = [ChatMessage(role: "user", content: text)]
+    case .tokens: messages = []
+    }
+    let isEmpty = answer.text.allSatisfy(\.isWhitespace)
+    let score =
+      isEmpty
+      ? -Double.greatestFiniteMagnitude
+      : try await grader.score(prompt: messages, answer: answer.text, record: prompt.record)
+    return SampledAnswer(
+      prompt: index, sample: sample, text: answer.text, isComplete: answer.summary?.finishReason == "stop", score: score
+    )
+  }
+
+  /// Writes the data, and says what became of the answers.
+  private func write(_ answers: [SampledAnswer], _ list: [SamplePrompt]) throws {
+    let selection = SampleSelection(
+      threshold: threshold ?? (grader == nil ? 0 : 1), perPrompt: perPrompt,
+      lengthRatio: lengthRatio > 0 ? lengthRatio : nil)
+    let byPrompt = Dictionary(grouping: answers.sorted { $0.sample < $1.sample }, by: \.prompt)
+    var file = try AtomicFile(path: out)
+    var count = 0
+    for (index, prompt) in list.enumerated() {
+      let own = byPrompt[index] ?? []
+      let lines: [[(String, JSONText)]] =
+        switch form {
+        case .sft: selection.passed(own).map { [("completion", .text($0.text))] }
+        case .pairs:
+          selection.pairs(own).map { [("chosen", .text($0.chosen.text)), ("rejected", .text($0.rejected.text))] }
+        }
+      for line in lines {
+        try file.write(Array((JSONText.object([("prompt", .array(prompt.messages))] + line).rendered + "\n").utf8))
+        count += 1
+      }
+    }
+    try file.commit()
+    let passed = answers.count { $0.score >= selection.threshold }
+    let cut = answers.count { !$0.isComplete }
+    print("\(count) \(form == .sft ? "answers" : "pairs") in \(out)")
+    let text =
+      "\(passed) of \(answers.count) answers passed; \(cut) did not end within \(generation.maxTokens) tokens\n"
+    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+  }
+}

@@ -1,0 +1,80 @@
+internal import ArgumentParser
+internal import Core
+internal import Foundation
+internal import Inference
+internal import Launch
+internal import Training
+
+struct TrainCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "train",
+    abstract: "Train a router and its head, or a model.",
+    discussion: """
+      The method has two stages: `train sft` learns the answers and which expert knows each token, `train cdpo` then \
+      learns to complement the selected expert. Data is JSONL: {"messages": […]}, {"prompt", "completion"}, {"prompt", \
+      "chosen", "rejected"} or {"text"} a line. A run that was interrupted goes on when the same command is given again. `train plan.yaml` runs a chain of these.
+      """,
+    subcommands: [
+      TrainLMCommand.self, TrainSFTCommand.self, TrainCDPOCommand.self, TrainDPOCommand.self, TrainRewardCommand.self,
+      TrainPlanCommand.self,
+    ], defaultSubcommand: TrainPlanCommand.self)
+}
+
+/// What all `train` commands do in the same way.
+enum TrainSupport {
+  /// The model's tokenizer and template, without its weights.
+  static func vocabulary(of model: String) throws -> Model {
+    try ModelProbe.check(path: model, adapters: [], executable: try Executable.path())
+    return try Model.load(path: model, options: ModelLoadOptions(vocabularyOnly: true))
+  }
+
+  static func samples(
+    _ files: [String], encoder: ExampleEncoder, what: String, notes: inout [(String, String)]
+  ) throws -> [Sample] {
+    guard !files.isEmpty else { return [] }
+    let (samples, report) = try encoder.samples(files.flatMap { try RecordReader.read($0) })
+    note(report, what: what, limit: encoder.maximumLength, notes: &notes)
+    guard !samples.isEmpty else {
+      throw FusionRouteError.badInput(
+        "no answer in \(files.joined(separator: ", ")) begins within \(encoder.maximumLength) tokens: raise --max-length"
+      )
+    }
+    return samples
+  }
+
+  static func pairs(
+    _ files: [String], encoder: ExampleEncoder, what: String, isReward: Bool = false, notes: inout [(String, String)]
+  ) throws -> [PreferencePair] {
+    guard !files.isEmpty else { return [] }
+    let (pairs, report) = try encoder.pairs(files.flatMap { try RecordReader.read($0) }, isReward: isReward)
+    note(report, what: what, limit: encoder.maximumLength, notes: &notes)
+    guard !pairs.isEmpty else {
+      throw FusionRouteError.badInput(
+        "no pair in \(files.joined(separator: ", ")) fits \(encoder.maximumLength) tokens: raise --max-length")
+    }
+    return pairs
+  }
+
+  private static func note(
+    _ report: ExampleEncoder.Report, what: String, limit: Int, notes: inout [(String, String)]
+  ) {
+    guard report.truncated + report.dropped > 0 else { return }
+    let text =
+      "\(report.examples) used, \(report.truncated) cut to \(limit) tokens, \(report.dropped) left out as too long"
+    notes.append((what, text))
+    try? FileHandle.standardError.write(contentsOf: Data("\(what): \(text)\n".utf8))
+  }
+
+  /// Trains on a thread of its own, and prints where the results are.
+  static func run(_ session: TrainingSession, progress: Progress) async throws {
+    let isCancelled = CancellationFlag()
+    let lines = try await withTaskCancellationHandler {
+      try await progress.step("training") {
+        try session.run(progress: progress) { isCancelled.isSet }
+      }
+    } onCancel: {
+      isCancelled.set()
+    }
+    for line in lines { print(line) }
+  }
+}

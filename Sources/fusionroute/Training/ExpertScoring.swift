@@ -1,0 +1,101 @@
+internal import Coordinator
+internal import Core
+internal import Foundation
+internal import Fusion
+internal import Launch
+internal import ModelFiles
+internal import Training
+
+/// Asks a cluster's experts what they think of sequences. What was asked before comes from the cache.
+struct ExpertScoring {
+  let cluster: ClusterFile
+  let attach: Bool
+  let log: LogSettings
+  let progress: Progress
+
+  var experts: [String] { cluster.experts.map(\.name) }
+
+  /// Opinions on the judged tokens of every sequence, in their order.
+  func opinions(on sequences: [TrainingSequence]) async throws -> [ExpertOpinions] {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("fusionroute-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    // Routing is not asked for, but a coordinator has a head: one that names the experts.
+    var started = cluster
+    started.router.head = folder.appendingPathComponent("head.gguf").path
+    let shape = try ModelShape(GGUFFile.read(cluster.router.engine.model))
+    try RoutingHead(
+      experts: experts, weight: [Float](repeating: 0, count: experts.count * shape.width), embeddingWidth: shape.width
+    ).write(started.router.head)
+    let result = ResultBox()
+    try await ClusterSession.with(started, workers: attach ? .elsewhere : .all, log: log, progress: progress) {
+      session in result.put(try await score(sequences, session.coordinator))
+    }
+    return result.value
+  }
+
+  private func score(
+    _ sequences: [TrainingSequence], _ coordinator: CoordinatorRuntime
+  ) async throws -> [ExpertOpinions] {
+    let folder = try CacheDirectory.url().appendingPathComponent("scores").path
+    let caches = try experts.map { expert in
+      guard let fingerprint = coordinator.fingerprint(of: expert) else {
+        throw FusionRouteError.unavailable("expert \"\(expert)\" has no replica")
+      }
+      return try ScoreCache(folder: folder, fingerprint: fingerprint)
+    }
+    let keys = sequences.map(ScoreCache.key(of:))
+    let missing = experts.indices.flatMap { expert in
+      sequences.indices.filter { caches[expert][keys[$0]] == nil }.map { (expert: expert, sequence: $0) }
+    }
+    let known = experts.count * sequences.count - missing.count
+    let text =
+      "asking the experts about \(sequences.count) sequences" + (known > 0 ? " (\(known) answers are known)" : "")
+    try await progress.showing(text) {
+      // Enough to keep every slot busy; the coordinator places them.
+      let limit = max(2, 2 * coordinator.expertSlots)
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for (done, work) in missing.enumerated() {
+          if done >= limit {
+            try await group.next()
+            progress.update("\(text): \(done - limit + 1) of \(missing.count)")
+          }
+          group.addTask {
+            let sequence = sequences[work.sequence]
+            let scores = try await Self.scores(of: sequence, expert: experts[work.expert], coordinator)
+            try caches[work.expert].store(scores, for: keys[work.sequence])
+          }
+        }
+        try await group.waitForAll()
+      }
+    }
+    return try keys.map { key in
+      ExpertOpinions(
+        try caches.map { cache in
+          guard let scores = cache[key] else { throw FusionRouteError.internal("a sequence was not scored") }
+          return scores
+        })
+    }
+  }
+
+  private static func scores(
+    of sequence: TrainingSequence, expert: String, _ coordinator: CoordinatorRuntime
+  ) async throws -> ExpertScores {
+    guard let first = sequence.judged.first, let last = sequence.judged.last else {
+      return ExpertScores(logProbabilities: [], argmaxes: [])
+    }
+    // Position p judges tokens[p + 1]; what comes behind the last need not be computed.
+    let scores = try await coordinator.score(
+      Array(sequence.tokens[...(last + 1)]), first: first + 1, mode: .expert(expert), client: "train")
+    let judged = sequence.judged.map { scores[$0 - first] }
+    return ExpertScores(logProbabilities: judged.map(\.logProbability), argmaxes: judged.map(\.argmax))
+  }
+
+  /// Takes a result out of a session's body.
+  private final class ResultBox: @unchecked Sendable {
+    // Unchecked: written by the body before `with` returns, read afterwards.
+    private(set) var value: [ExpertOpinions] = []
+
+    func put(_ value: [ExpertOpinions]) { self.value = value }
+  }
+}

@@ -1,0 +1,33 @@
+internal import Core
+internal import Foundation
+internal import Inference
+internal import Training
+
+extension SamplePrompt {
+  /// Reads prompts, a JSON object a line. Throws `.badInput` that names file, line and fault.
+  static func read(_ path: String) throws -> [SamplePrompt] {
+    guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
+    else { throw FusionRouteError.badInput("the prompts \(path) cannot be read as UTF-8 text") }
+    let prompts = try text.split(separator: "\n", omittingEmptySubsequences: false).enumerated().compactMap {
+      index, line -> SamplePrompt? in
+      guard line.contains(where: { !$0.isWhitespace }) else { return nil }
+      return try parse(String(line), source: "\(path):\(index + 1)")
+    }
+    guard !prompts.isEmpty else { throw FusionRouteError.badInput("\(path) has no prompts") }
+    return prompts
+  }
+
+  private static func parse(_ line: String, source: String) throws -> SamplePrompt {
+    let value: JSONValue
+    do { value = try JSONParser.parse(Array(line.utf8)) } catch let failure as JSONParser.Failure {
+      throw FusionRouteError.badInput("\(source): this is no JSON: \(failure.message)")
+    }
+    guard case .object(let object) = value, let prompt = object["prompt"] ?? object["messages"] else {
+      throw FusionRouteError.badInput("\(source): a prompt must be an object with \"prompt\" or \"messages\"")
+    }
+    let messages = try RecordReader.prompt(prompt, source: source)
+    return SamplePrompt(
+      messages: messages.map { .object([("role", .text($0.role)), ("content", .text($0.content))]) },
+      conversation: .messages(messages), record: line)
+  }
+}

@@ -1,0 +1,120 @@
+internal import Core
+internal import Foundation
+
+/// A prompt to sample answers for.
+struct SamplePrompt: Sendable {
+  var messages: [JSONText]
+  var conversation: Prompt.Content
+  /// The whole line, for a grader.
+  var record: String
+}
+
+/// One sampled and graded answer.
+struct SampledAnswer: Sendable, Equatable {
+  var prompt: Int
+  var sample: Int
+  var text: String
+  var isComplete: Bool
+  var score: Double
+}
+
+/// Answers on disk as they come, so that sampling goes on where it stopped.
+final class SampleStore {
+  private let handle: FileHandle
+  private(set) var answers: [SampledAnswer] = []
+
+  /// - Parameter identity: of prompts and settings; a file of others is refused.
+  init(path: String, identity: String) throws {
+    if FileManager.default.fileExists(atPath: path) {
+      let lines = try String(contentsOfFile: path, encoding: .utf8).split(
+        separator: "\n", omittingEmptySubsequences: false)
+      guard lines.first.map(String.init) == Self.head(identity) else {
+        throw FusionRouteError.badInput(
+          "\(path) holds answers to other prompts or of other settings: give another --out, or remove it")
+      }
+      // A line that a crash cut off is dropped.
+      answers = lines.dropFirst().compactMap(Self.answer)
+    }
+    var file = try AtomicFile(path: path)
+    try file.write(Array((Self.head(identity) + "\n").utf8))
+    for answer in answers { try file.write(Array((Self.line(answer) + "\n").utf8)) }
+    try file.commit()
+    guard let handle = FileHandle(forWritingAtPath: path) else {
+      throw FusionRouteError.unavailable("cannot write \(path)")
+    }
+    handle.seekToEndOfFile()
+    self.handle = handle
+  }
+
+  deinit { try? handle.close() }
+
+  func add(_ answer: SampledAnswer) throws {
+    do { try handle.write(contentsOf: Data((Self.line(answer) + "\n").utf8)) } catch {
+      throw FusionRouteError.unavailable("the answers cannot be written", cause: error)
+    }
+    answers.append(answer)
+  }
+
+  private static func head(_ identity: String) -> String { JSONText.object([("samples_of", .text(identity))]).rendered }
+
+  private static func line(_ answer: SampledAnswer) -> String {
+    JSONText.object([
+      ("prompt", .integer(answer.prompt)), ("sample", .integer(answer.sample)), ("complete", .bool(answer.isComplete)),
+      ("score", .number(answer.score)), ("text", .text(answer.text)),
+    ]).rendered
+  }
+
+  private static func answer(_ line: Substring) -> SampledAnswer? {
+    guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)),
+      case .integer(let prompt)? = object["prompt"], case .integer(let sample)? = object["sample"],
+      case .bool(let isComplete)? = object["complete"], case .string(let text)? = object["text"]
+    else { return nil }
+    let score: Double
+    switch object["score"] {
+    case .integer(let value)?: score = Double(value)
+    case .number(let value)?: score = value
+    default: return nil
+    }
+    return SampledAnswer(
+      prompt: Int(prompt), sample: Int(sample), text: text, isComplete: isComplete, score: score)
+  }
+}
+
+/// Which answers become data.
+struct SampleSelection: Sendable {
+  /// Answers with at least this score pass.
+  var threshold: Double
+  /// Examples of one prompt at most.
+  var perPrompt: Int
+  /// Pairs whose answers differ in length, in bytes, by a larger factor are not made; nil: all.
+  var lengthRatio: Double?
+
+  /// The passed, complete answers of one prompt: the best first, each text once.
+  func passed(_ answers: [SampledAnswer]) -> [SampledAnswer] {
+    var seen: Set<String> = []
+    return answers.filter { $0.isComplete && $0.score >= threshold }
+      .sorted { ($1.score, $0.sample) < ($0.score, $1.sample) }
+      .filter { !$0.text.allSatisfy(\.isWhitespace) && seen.insert($0.text).inserted }.prefix(perPrompt).map { $0 }
+  }
+
+  /// Passed answers against failed ones of similar length, each answer once.
+  func pairs(_ answers: [SampledAnswer]) -> [(chosen: SampledAnswer, rejected: SampledAnswer)] {
+    var seen: Set<String> = []
+    var failed = answers.filter { $0.isComplete && $0.score < threshold }.sorted {
+      ($0.score, $0.sample) < ($1.score, $1.sample)
+    }
+    .filter { !$0.text.allSatisfy(\.isWhitespace) && seen.insert($0.text).inserted }
+    var pairs: [(SampledAnswer, SampledAnswer)] = []
+    let all = SampleSelection(threshold: threshold, perPrompt: answers.count, lengthRatio: nil).passed(answers)
+    for answer in all where pairs.count < perPrompt {
+      func ratio(_ other: SampledAnswer) -> Double {
+        let (a, b) = (Double(answer.text.utf8.count), Double(other.text.utf8.count))
+        return max(a, b) / min(a, b)
+      }
+      let nearest = failed.indices.min { ratio(failed[$0]) < ratio(failed[$1]) }
+      guard let nearest, lengthRatio.map({ ratio(failed[nearest]) <= $0 }) ?? true else { continue }
+      pairs.append((answer, failed.remove(at: nearest)))
+    }
+    return pairs
+  }
+}

@@ -1,0 +1,172 @@
+internal import ArgumentParser
+internal import Core
+internal import Foundation
+internal import ModelFiles
+internal import Training
+
+/// What is trained, and what comes out.
+struct TrainModelOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Directory for the result, the log, the report and checkpoints. The same command again goes on where it stopped.",
+      valueName: "dir"))
+  var out: String
+
+  @Flag(help: "Train every weight, in F32, instead of LoRA adapters on a frozen model.")
+  var full = false
+
+  @Option(help: ArgumentHelp("Rank of the adapters.", valueName: "n"))
+  var rank = 16
+
+  @Option(help: ArgumentHelp("Adapters are scaled by alpha / rank. Default: 2 × rank.", valueName: "f"))
+  var alpha: Float?
+
+  @Option(
+    help: ArgumentHelp(
+      "Matrices that get adapters: some of \(ModelShape.blockMatrices.joined(separator: ",")). Default: all.",
+      valueName: "names"))
+  var targets: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Write the model with the adapters added as well, of this type: f32, bf16, f16, q8_0. With --full: the type of the "
+        + "result, f32 if not given.", valueName: "type"))
+  var bake: String?
+
+  @Option(help: ArgumentHelp("Threads. Default: one per core.", valueName: "n"))
+  var threads: Int?
+
+  @Option(
+    help: "What matrix products round their factors to: auto (bf16 where the CPU multiplies it natively), f32, bf16.")
+  var precision: EngineOptions.Precision = .auto
+
+  @Option(help: "Who multiplies F32: auto (OpenBLAS or Accelerate where present), builtin, blas.")
+  var library: EngineOptions.Library = .auto
+
+  /// - Parameter adapter: continued if given, with its own rank, alpha and targets.
+  func mode(adapter: String?) throws -> TrainingMode {
+    if full {
+      guard adapter == nil else { throw FusionRouteError.usage("--full cannot continue an adapter") }
+      return .full
+    }
+    if let adapter { return .lora(try LoRAOptions(adapter: GGUFFile.read(adapter))) }
+    var options = LoRAOptions(rank: rank, alpha: alpha)
+    if let targets { options.targets = targets.split(separator: ",").map(String.init) }
+    try options.validate()
+    return .lora(options)
+  }
+
+  func bakedType() throws -> TensorType? {
+    guard let bake else { return nil }
+    guard let type = TensorType(name: bake), type.isWritable else {
+      throw FusionRouteError.usage("\"\(bake)\" is no weight type that can be written: use f32, bf16, f16 or q8_0")
+    }
+    return type
+  }
+
+  var engine: EngineOptions {
+    EngineOptions(
+      threads: threads ?? ProcessInfo.processInfo.activeProcessorCount, precision: precision, library: library)
+  }
+}
+
+/// How long and how fast.
+struct TrainScheduleOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Steps. Default: --epochs passes over the data.", valueName: "n"))
+  var steps: Int?
+
+  @Option(help: ArgumentHelp("Passes over the data.", valueName: "f"))
+  var epochs = 1.0
+
+  @Option(help: ArgumentHelp("Examples of a step; a pair is one.", valueName: "n"))
+  var batch = 8
+
+  @Option(
+    help: ArgumentHelp(
+      "Sequences computed together; a step has as many passes as it needs. Memory grows with it.", valueName: "n"))
+  var sequencesPerPass = 4
+
+  @Option(help: ArgumentHelp("Highest learning rate.", valueName: "f"))
+  var learningRate: Float?
+
+  @Option(help: ArgumentHelp("Highest learning rate of the routing head.", valueName: "f"))
+  var headRate: Float = 1e-3
+
+  @Option(help: ArgumentHelp("Steps of linear warm-up.", valueName: "n"))
+  var warmup = 10
+
+  @Option(help: "How the learning rate falls after the warm-up: cosine, linear or constant.")
+  var decay: LearningRateSchedule.Decay = .cosine
+
+  @Option(help: ArgumentHelp("Decoupled weight decay of matrices.", valueName: "f"))
+  var weightDecay: Float = 0.01
+
+  @Option(help: ArgumentHelp("Largest norm of the gradient; larger ones are scaled down.", valueName: "f"))
+  var clip: Float = 1
+
+  @Option(help: ArgumentHelp("Seed of the adapters and of the order of examples.", valueName: "n"))
+  var seed: UInt64 = 1
+
+  @Option(help: ArgumentHelp("Steps between evaluations on held-out data; 0: at the end only.", valueName: "n"))
+  var evaluateEvery = 50
+
+  @Option(help: ArgumentHelp("Steps between checkpoints; 0: none.", valueName: "n"))
+  var checkpointEvery = 50
+
+  @Option(help: ArgumentHelp("Checkpoints that are kept.", valueName: "n"))
+  var keepCheckpoints = 2
+
+  func settings(defaultRate: Float) throws -> TrainingSettings {
+    var settings = TrainingSettings()
+    settings.steps = steps
+    settings.epochs = epochs
+    settings.batch = batch
+    settings.sequencesPerPass = sequencesPerPass
+    settings.schedule = LearningRateSchedule(peak: learningRate ?? defaultRate, warmup: warmup, decay: decay)
+    settings.headRate = headRate
+    settings.optimiser.weightDecay = weightDecay
+    settings.optimiser.clipNorm = clip
+    settings.seed = seed
+    settings.evaluateEvery = evaluateEvery
+    settings.checkpointEvery = checkpointEvery
+    settings.keepCheckpoints = keepCheckpoints
+    try settings.validate()
+    return settings
+  }
+}
+
+/// What is learnt from.
+struct TrainDataOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Data (JSONL). Repeatable.", valueName: "file"))
+  var data: [String]
+
+  @Option(help: ArgumentHelp("Data that is evaluated, not learnt (JSONL). Repeatable.", valueName: "file"))
+  var heldOut: [String] = []
+
+  @Option(
+    help: ArgumentHelp("Longest sequence in tokens; longer answers are cut, longer pairs left out.", valueName: "n"))
+  var maxLength = 1024
+
+  @Flag(help: "Use no chat template: prompt and answer follow one another.")
+  var raw = false
+}
+
+/// The routing loss.
+struct TrainRoutingOptions: ParsableArguments {
+  @Option(help: "How routing weights combine experts: softmax, raw (as printed in the paper) or mixture.")
+  var aggregation: RoutingAggregation = .softmax
+
+  @Option(help: ArgumentHelp("Weight of the routing loss. Default: 1/3.", valueName: "f"))
+  var lambda: Double?
+
+  @Option(
+    help: ArgumentHelp(
+      "Raise experts' log-probabilities to this, for example -10. Default: leave them.", valueName: "f"))
+  var clampExperts: Float?
+
+  var objective: TrainingObjective {
+    var objective = TrainingObjective(routing: RoutingLoss(aggregation: aggregation, clamp: clampExperts))
+    if let lambda { objective.routingWeight = lambda }
+    return objective
+  }
+}

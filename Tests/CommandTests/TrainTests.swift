@@ -1,0 +1,281 @@
+import Core
+import Foundation
+import ModelFiles
+import Testing
+
+@testable import fusionroute
+
+/// `train` as users run it, with real workers.
+@Suite(.serialized) struct TrainTests {
+  let models: ToyModels
+  private static let fast = ["--threads", "1", "--precision", "f32", "--library", "builtin"]
+
+  init() throws { models = try ToyModels.shared.get() }
+
+  private func write(_ name: String, _ lines: [String]) throws -> String {
+    let path = models.path(name)
+    try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: URL(fileURLWithPath: path))
+    return path
+  }
+
+  private func entries(_ folder: String) throws -> [[String: Any]] {
+    let text = try String(contentsOfFile: models.path("\(folder)/log.jsonl"), encoding: .utf8)
+    return try text.split(separator: "\n").map { line in
+      try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+    }
+  }
+
+  private func bytes(_ name: String) throws -> Data { try Data(contentsOf: URL(fileURLWithPath: models.path(name))) }
+
+  private static let questions = (1...12).map {
+    "{\"prompt\": \"say \($0) words\", \"completion\": \"good words \($0)\"}"
+  }
+  private static let pairs = (1...10).map {
+    "{\"prompt\": \"say \($0)\", \"chosen\": \"good words \($0)\", \"rejected\": \"old words \($0)\"}"
+  }
+
+  /// Both stages, from data to a cluster that answers with what was learnt.
+  @Test func bothStages() async throws {
+    let cluster = try models.cluster("train", head: "not-there.gguf")
+    let data = try write("sft.jsonl", Self.questions)
+    let heldOut = try write("sft-held-out.jsonl", Array(Self.questions.prefix(2)))
+    let pairs = try write("pairs.jsonl", Self.pairs)
+    let cache = ["FUSIONROUTE_CACHE": models.path("train-cache")]
+    let sft = [
+      "train", "sft", "-c", cluster, "--data", data, "--held-out", heldOut, "--out", models.path("stage1"), "--steps",
+      "4", "--batch", "4", "--rank", "4", "--evaluate-every", "0",
+    ]
+    let first = try await Product.run(sft + Self.fast, environment: cache)
+    #expect(first.code == 0, "\(first.errors)")
+    for name in ["adapter.gguf", "head.gguf", "report.html", "log.jsonl"] {
+      #expect(FileManager.default.fileExists(atPath: models.path("stage1/\(name)")), "\(name)")
+    }
+    let log = try entries("stage1")
+    #expect(log.filter { $0["held_out"] == nil }.compactMap { $0["step"] as? Int } == [1, 2, 3, 4])
+    // A head of zeros is undecided between three experts.
+    let entropy = try #require(log.first?["routing_entropy"] as? Double)
+    #expect(abs(entropy - log3) <= 1e-5)
+    #expect(log.allSatisfy { ($0["route"] as? Double)?.isFinite == true })
+    let head = try RoutingHead.read(models.path("stage1/head.gguf"))
+    #expect(head.experts == ToyModels.experts && head.weight.contains { $0 != 0 })
+
+    // The experts' answers are known by now: nothing is asked, and the result is the same.
+    let scores = try FileManager.default.contentsOfDirectory(atPath: models.path("train-cache/scores")).sorted()
+    #expect(scores.count == 3)
+    let sizes = try scores.map { try bytes("train-cache/scores/\($0)").count }
+    var again = sft
+    again[again.firstIndex(of: models.path("stage1"))!] = models.path("stage1-again")
+    #expect(try await Product.run(again + Self.fast, environment: cache).code == 0)
+    #expect(try scores.map { try bytes("train-cache/scores/\($0)").count } == sizes)
+    #expect(try bytes("stage1-again/adapter.gguf") == bytes("stage1/adapter.gguf"))
+
+    let second = try await Product.run(
+      [
+        "train", "cdpo", "-c", cluster, "--from", models.path("stage1"), "--data", pairs, "--mix", data, "--out",
+        models.path("stage2"), "--steps", "4", "--batch", "6", "--max-bias", "0", "--length-ratio", "0",
+      ] + Self.fast, environment: cache)
+    #expect(second.code == 0, "\(second.errors)")
+    let pairLog = try entries("stage2").filter { $0["pairs"] != nil && $0["held_out"] == nil }
+    #expect(try #require(pairLog.first?["largest_margin"] as? Double) <= 1e-5)
+    #expect(pairLog.contains { ($0["bias_quantiles"] as? [Double])?.contains { $0 != 0 } == true })
+
+    // Pairs alone leave the head as it is, to the bit.
+    let alone = try await Product.run(
+      [
+        "train", "cdpo", "-c", cluster, "--from", models.path("stage1"), "--data", pairs, "--out",
+        models.path("stage2-pairs"), "--steps", "3", "--batch", "4", "--max-bias", "0", "--length-ratio", "0",
+      ] + Self.fast, environment: cache)
+    #expect(alone.code == 0, "\(alone.errors)")
+    #expect(try bytes("stage2-pairs/head.gguf") == bytes("stage1/head.gguf"))
+    #expect(try bytes("stage2-pairs/adapter.gguf") != bytes("stage1/adapter.gguf"))
+
+    // What was trained serves.
+    let text = try String(contentsOfFile: cluster, encoding: .utf8).replacingOccurrences(
+      of: "head: not-there.gguf", with: "head: stage2/head.gguf, lora: stage2/adapter.gguf")
+    let trained = models.path("trained.yaml")
+    try Data(text.utf8).write(to: URL(fileURLWithPath: trained))
+    let answer = try await Product.run(["run", "-c", trained, "--prompt", "say 3 words", "--max-tokens", "8"])
+    #expect(answer.code == 0 && !answer.output.isEmpty, "\(answer.errors)")
+  }
+
+  private var log3: Double { 1.0986122886681098 }
+
+  /// Killed at any moment and started again until it is done, a run ends with the same bytes.
+  @Test func killedRunsGoOn() async throws {
+    let seed = UInt64.random(in: 0...999)
+    var generator = SplitMix64(seed: seed)
+    let data = try write("texts.jsonl", (1...24).map { "{\"text\": \"the first of \($0) words and then one more\"}" })
+    func command(_ folder: String) -> [String] {
+      [
+        "train", "lm", models.path("router.gguf"), "--data", data, "--out", models.path(folder), "--full", "--steps",
+        "30", "--batch", "4", "--checkpoint-every", "3", "--evaluate-every", "0",
+      ] + Self.fast
+    }
+    let whole = try await Product.run(command("whole"))
+    #expect(whole.code == 0, "\(whole.errors)")
+    var kills = 0
+    while kills < 20 {
+      let running = try Product.Running(command("killed"))
+      try await Task.sleep(for: .milliseconds(100 + Int(generator.next() % 900)))
+      if !running.isRunning { break }
+      running.send(SIGKILL)
+      _ = try await running.result()
+      kills += 1
+    }
+    let last = try await Product.run(command("killed"))
+    #expect(last.code == 0, "\(last.errors)")
+    #expect(try bytes("killed/model.gguf") == bytes("whole/model.gguf"), "seed \(seed)")
+    #expect(try entries("killed").filter { $0["held_out"] == nil }.compactMap { $0["step"] as? Int } == Array(1...30))
+    // Another seed is another run.
+    let other = try await Product.run(command("killed") + ["--seed", "7"])
+    #expect(other.code == 65, "\(other.errors)")
+  }
+
+  @Test func dpoWithoutExperts() async throws {
+    let pairs = try write("dpo.jsonl", Self.pairs)
+    let result = try await Product.run(
+      [
+        "train", "dpo", models.path("router.gguf"), "--data", pairs, "--out", models.path("dpo"), "--steps", "6",
+        "--batch", "5", "--rank", "4", "--learning-rate", "2e-3", "--warmup", "1", "--length-ratio", "0", "--bake",
+        "bf16",
+      ] + Self.fast)
+    #expect(result.code == 0, "\(result.errors)")
+    let losses = try entries("dpo").compactMap { $0["preference"] as? Double }
+    // At the reference every pair's loss is log 2.
+    #expect(abs(try #require(losses.first) - 0.6931471805599453) <= 1e-5)
+    #expect(try #require(losses.last) < 0.69)
+    #expect(try GGUFFile.read(models.path("dpo/model.gguf")).tensor(named: "blk.0.ffn_up.weight")?.type == .bf16)
+  }
+
+  /// Pairs from a cluster's own answers, judged by a command; a reward model from them; answers judged by that.
+  @Test func samplesBecomeData() async throws {
+    let cluster = try models.cluster("sampling")
+    let prompts = try write("prompts.jsonl", (1...5).map { "{\"prompt\": \"say \($0)\", \"id\": \($0)}" })
+    let asked = [
+      "sample", prompts, "-c", cluster, "--answers", "4", "--temperature", "1.5", "--seed", "5", "--max-tokens", "12",
+      "--stop", "e", "--length-ratio", "0", "--per-prompt", "2",
+    ]
+    // A judge that looks at the answer and its record.
+    let judge = "python3 -c 'import json, sys; c = json.load(sys.stdin); json.loads(c[\"record\"])[\"id\"]; "
+    let grader = judge + "sys.exit(len(c[\"answer\"]) % 2)'"
+    func sample(_ out: String, _ more: [String]) async throws -> [[String: Any]] {
+      let result = try await Product.run(asked + ["--out", models.path(out)] + more)
+      #expect(result.code == 0, "\(result.errors)")
+      return try String(contentsOfFile: models.path(out), encoding: .utf8).split(separator: "\n").map {
+        try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+      }
+    }
+    let pairs = try await sample("sampled-pairs.jsonl", ["--as", "pairs", "--grader", grader])
+    #expect(!pairs.isEmpty)
+    for pair in pairs {
+      let (chosen, rejected) = (try #require(pair["chosen"] as? String), try #require(pair["rejected"] as? String))
+      #expect(chosen.unicodeScalars.count % 2 == 0 && rejected.unicodeScalars.count % 2 == 1)
+    }
+    // Cut off in the middle, sampling goes on and ends with the same data.
+    let kept = try bytes("sampled-pairs.jsonl")
+    let answers = URL(fileURLWithPath: models.path("sampled-pairs.jsonl.answers"))
+    let data = try Data(contentsOf: answers)
+    try data.prefix(data.count / 2).write(to: answers)
+    _ = try await sample("sampled-pairs.jsonl", ["--as", "pairs", "--grader", grader])
+    #expect(try bytes("sampled-pairs.jsonl") == kept)
+    // Other settings do not take these answers over.
+    let other = try await Product.run(
+      asked + ["--out", models.path("sampled-pairs.jsonl"), "--grader", grader, "--top-k", "5"])
+    #expect(other.code == 65, "\(other.errors)")
+
+    let trained = try await Product.run(
+      [
+        "train", "reward", models.path("router.gguf"), "--data", models.path("sampled-pairs.jsonl"), "--out",
+        models.path("reward"), "--steps", "5", "--rank", "4",
+      ] + Self.fast)
+    #expect(trained.code == 0, "\(trained.errors)")
+    #expect(try RoutingHead.read(models.path("reward/head.gguf")).experts == ["reward"])
+    let best = try await sample(
+      "sampled-best.jsonl",
+      ["--reward", models.path("reward"), "--model", models.path("router.gguf"), "--threshold", "-1000"])
+    #expect(best.count >= 5 && best.allSatisfy { ($0["completion"] as? String)?.isEmpty == false })
+    let broken = try await Product.run(asked + ["--out", models.path("broken.jsonl"), "--grader", "exit 3"])
+    #expect(broken.code == 65 && !FileManager.default.fileExists(atPath: models.path("broken.jsonl")))
+  }
+
+  @Test func plansSkipWhatIsDone() async throws {
+    _ = try write("plan-data.jsonl", Self.questions)
+    let plan = models.path("plan.yaml")
+    func write(steps: Int) throws {
+      let options = "steps: \(steps), rank: 4, batch: 4, threads: 1, precision: f32, library: builtin"
+      try Data(
+        """
+        steps:
+          - { train: lm, model: router.gguf, data: [plan-data.jsonl], out: plan1, \(options) }
+          - { train: dpo, model: router.gguf, from: plan1, data: plan-pairs.jsonl, length_ratio: 0, out: plan2, \(options) }
+        """.utf8
+      ).write(to: URL(fileURLWithPath: plan))
+    }
+    try write(steps: 2)
+    // The second step fails for want of its data, the first one is done by then.
+    let first = try await Product.run(["train", plan])
+    #expect(first.code == 65 && first.errors.contains("plan-pairs.jsonl"), "\(first.errors)")
+    let adapter = try bytes("plan1/adapter.gguf")
+    _ = try self.write("plan-pairs.jsonl", Self.pairs)
+    let stamp = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
+    let second = try await Product.run(["train", plan])
+    #expect(second.code == 0, "\(second.errors)")
+    let kept = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
+    #expect(stamp as? Date == kept as? Date)
+    #expect(FileManager.default.fileExists(atPath: models.path("plan2/adapter.gguf")))
+    // Changed data makes both steps run again.
+    _ = try self.write("plan-data.jsonl", Array(Self.questions.dropFirst()))
+    for folder in ["plan1", "plan2"] {
+      try FileManager.default.removeItem(atPath: models.path("\(folder)/checkpoints"))
+    }
+    let third = try await Product.run(["train", plan])
+    #expect(third.code == 0, "\(third.errors)")
+    #expect(try bytes("plan1/adapter.gguf") != adapter)
+    for (text, word) in [
+      ("steps: [{ train: x, out: a }]", "lm"), ("steps: [{ train: lm }]", "out"), ("step: []", "steps"),
+      ("steps: [{ train: lm, out: a, data: { b: c } }]", "data"), ("steps: [", "YAML"),
+    ] {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: models.path("bad.yaml")))
+      let result = try await Product.run(["train", models.path("bad.yaml")])
+      #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.errors)")
+    }
+  }
+
+  @Test func headsAreImported() async throws {
+    let values: [Float] = [1, 2, 3, -4, 0.5, 6]
+    let header = "{\"router.head\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}"
+    var data = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) }
+    data += Data(header.utf8) + values.withUnsafeBytes { Data($0) }
+    try data.write(to: URL(fileURLWithPath: models.path("head.safetensors")))
+    func run(_ more: [String]) async throws -> Product.Result {
+      try await Product.run(["import-head", models.path("head.safetensors"), models.path("imported.gguf")] + more)
+    }
+    let result = try await run(["--tensor", "router.head", "--experts", "x,y", "--complement-scale", "0.5"])
+    #expect(result.code == 0, "\(result.errors)")
+    let head = try RoutingHead.read(models.path("imported.gguf"))
+    #expect(head.experts == ["x", "y"] && head.weight == values && head.complementScale == 0.5)
+    let missing = try await run(["--tensor", "head", "--experts", "x,y"])
+    #expect(missing.code == 65 && missing.errors.contains("router.head"), "\(missing.errors)")
+    #expect(try await run(["--tensor", "router.head", "--experts", "x,y,z"]).code == 65)
+  }
+
+  @Test func faultsAreSaidInOneSentence() async throws {
+    let bad = try write("bad.jsonl", Self.questions.prefix(2) + ["{\"prompt\": \"a\", \"completion\": \"\"}"])
+    let good = try write("good.jsonl", Self.questions)
+    let model = models.path("router.gguf")
+    for (arguments, code, word) in [
+      (["lm", model, "--data", bad], Int32(65), "bad.jsonl:3"), (["lm", model, "--data", "nowhere"], 65, "nowhere"),
+      (["lm", models.path("head.gguf"), "--data", good], 65, "head.gguf"),
+      (["dpo", model, "--data", good], 65, "good.jsonl:1"),
+      (["lm", model, "--data", good, "--rank", "0"], 64, "rank"),
+      (["lm", model, "--data", good, "--targets", "attn_x"], 64, "targets"),
+      (["lm", model, "--data", good, "--max-length", "2"], 65, "max-length"),
+      (["lm", model, "--data", good, "--bake", "q9"], 64, "q9"),
+    ] {
+      let result = try await Product.run(["train"] + arguments + ["--out", models.path("nothing")] + Self.fast)
+      #expect(result.code == code, "\(arguments): \(result.errors)")
+      #expect(result.errors.contains(word), "\(arguments): \(result.errors)")
+    }
+    #expect(!FileManager.default.fileExists(atPath: models.path("nothing/adapter.gguf")))
+  }
+}

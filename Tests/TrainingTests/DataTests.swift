@@ -1,0 +1,172 @@
+import Core
+import Foundation
+import Inference
+import ModelFiles
+import Testing
+
+@testable import Training
+
+/// From lines of JSON to tokens.
+@Suite struct DataTests {
+  private static func write(_ text: String, _ scratch: Scratch) throws -> String {
+    let path = scratch.path("data.jsonl")
+    try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+    return path
+  }
+
+  private static func encoder(_ scratch: Scratch, maximumLength: Int = 512, isRaw: Bool = false) throws
+    -> (encoder: ExampleEncoder, model: Model)
+  {
+    let path = scratch.path("model.gguf")
+    try ModelMaker.make(Worlds.recipe(.llama), to: path)
+    let model = try Model.load(path: path, options: ModelLoadOptions(vocabularyOnly: true))
+    return (try ExampleEncoder(model: model, maximumLength: maximumLength, isRaw: isRaw), model)
+  }
+
+  @Test func forms() throws {
+    let scratch = try Scratch()
+    let path = try Self.write(
+      """
+      {"messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+
+      {"prompt": "What?", "completion": "That."}
+      {"prompt": [{"role": "user", "content": "p"}], "chosen": [{"role": "assistant", "content": "good"}], "rejected": "bad"}
+      {"text": "some words"}
+      {"prompt": "p", "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "y"}], "rejected": "n"}
+      """, scratch)
+    let records = try RecordReader.read(path)
+    func message(_ role: String, _ content: String) -> ChatMessage { ChatMessage(role: role, content: content) }
+    #expect(
+      records.map(\.record) == [
+        .conversation([message("system", "Be short."), message("user", "a"), message("assistant", "b")]),
+        .conversation([message("user", "What?"), message("assistant", "That.")]),
+        .preference(prompt: [message("user", "p")], chosen: "good", rejected: "bad"),
+        .text("some words"),
+        .preference(prompt: [message("user", "p")], chosen: "y", rejected: "n"),
+      ])
+    #expect(records.map(\.source.line) == [1, 3, 4, 5, 6])
+  }
+
+  @Test(arguments: [
+    ("{\"prompt\": \"a\",", "JSON"), ("[1]", "object"), ("{\"prompt\": \"a\", \"completion\": \"  \"}", "empty"),
+    ("{\"messages\": [{\"role\": \"robot\", \"content\": \"a\"}]}", "robot"), ("{\"question\": \"a\"}", "question"),
+    ("{\"prompt\": \"a\", \"chosen\": \"b\"}", "rejected"), ("{\"text\": 4}", "number"),
+    ("{\"messages\": [{\"role\": \"user\"}]}", "content"), ("{\"text\": \"\u{FFFD}\" \"x\"}", "JSON"),
+    (
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"\"}]}",
+      "empty"
+    ),
+  ])
+  func faultsNameTheirLine(_ line: String, _ word: String) throws {
+    let scratch = try Scratch()
+    let path = try Self.write("{\"text\": \"fine\"}\n\n\(line)\n{\"text\": \"fine\"}\n", scratch)
+    let error = try #require(throws: FusionRouteError.self) { try RecordReader.read(path) }
+    #expect(error.code == .badInput)
+    #expect(error.message.hasPrefix("\(path):3: "), "\(error.message)")
+    #expect(error.message.contains(word), "\(error.message)")
+  }
+
+  /// What is judged is what the model would have to generate: the answer and its end of turn, nothing else.
+  @Test func answersAreJudgedWithTheirEndOfTurn() throws {
+    let scratch = try Scratch()
+    let (encoder, model) = try Self.encoder(scratch)
+    let messages = [
+      ChatMessage(role: "user", content: "one small step"), ChatMessage(role: "assistant", content: "the answer"),
+      ChatMessage(role: "user", content: "and <|im_end|> then"), ChatMessage(role: "assistant", content: " last words"),
+    ]
+    let sequence = try encoder.conversation(messages)
+    func text(_ tokens: [Token]) -> String {
+      String(decoding: tokens.flatMap { model.vocabulary.piece($0, special: true) }, as: UTF8.self)
+    }
+    let judged = sequence.judged.map { sequence.tokens[$0 + 1] }
+    #expect(text(judged) == "the answer<|im_end|> last words<|im_end|>")
+    #expect(text(sequence.tokens).hasSuffix("<|im_start|>assistant\n last words<|im_end|>"))
+    // The prompt is the runtime's own.
+    let prompt = try model.promptTokens(chat: [messages[0]])
+    #expect(sequence.tokens.starts(with: prompt))
+    #expect(sequence.judged.first == prompt.count - 1)
+    // Of a pair only the last answer counts.
+    let last = try encoder.conversation(messages, lastOnly: true)
+    #expect(text(last.judged.map { last.tokens[$0 + 1] }) == " last words<|im_end|>")
+  }
+
+  @Test func longAnswersAreCutAndCounted() throws {
+    let scratch = try Scratch()
+    let (whole, _) = try Self.encoder(scratch)
+    let long = String(repeating: "many words ", count: 40)
+    let messages = [ChatMessage(role: "user", content: "go"), ChatMessage(role: "assistant", content: long)]
+    let full = try whole.conversation(messages)
+    let (short, _) = try Self.encoder(scratch, maximumLength: 30)
+    let source = RecordSource(file: "f", line: 1)
+    let (samples, report) = try short.samples([
+      (.conversation(messages), source),
+      (
+        .conversation([ChatMessage(role: "user", content: long), ChatMessage(role: "assistant", content: "x")]), source
+      ),
+    ])
+    #expect(report == ExampleEncoder.Report(examples: 1, truncated: 1, dropped: 1))
+    #expect(samples[0].sequence.tokens == Array(full.tokens.prefix(30)))
+    #expect(samples[0].sequence.judged.last == 28)
+    let (pairs, pairReport) = try short.pairs([
+      (.preference(prompt: [messages[0]], chosen: long, rejected: "x"), source),
+      (.preference(prompt: [messages[0]], chosen: "y", rejected: "x"), source),
+    ])
+    #expect(pairs.count == 1 && pairReport.dropped == 1)
+  }
+
+  @Test func pairsBeginWhereTheyDiffer() {
+    let pair = PreferencePair(
+      chosen: TrainingSequence(tokens: [1, 2, 3, 4, 5], response: 2),
+      rejected: TrainingSequence(tokens: [1, 2, 3, 6], response: 2))
+    #expect(pair.chosen.judged == [2, 3] && pair.rejected.judged == [2])
+  }
+
+  /// Every example once per pass, in steps of the asked size, whatever the seed.
+  @Test func plansCoverTheData() {
+    var generator = SplitMix64(seed: 5)
+    for seed in 0..<20 as Range<UInt64> {
+      let count = 1 + Int(generator.next() % 200)
+      let batch = 1 + Int(generator.next() % 9)
+      let lengths = (0..<count).map { _ in Int(generator.next() % 100) }
+      let plan = StepPlan(items: (0..<count).map { .sample($0) }, lengths: lengths, batch: batch, seed: seed)
+      let first = plan.epoch(0)
+      #expect(first.count == plan.stepsPerEpoch && first.allSatisfy { (1...batch).contains($0.count) })
+      #expect(Set(first.joined()).count == count && first.joined().count == count)
+      #expect(first == plan.epoch(0))
+      if count > 20 { #expect(first != plan.epoch(1)) }
+    }
+  }
+
+  @Test func scoresSurviveACrash() throws {
+    let scratch = try Scratch()
+    let fingerprint = SHA256Digest(hashing: [1, 2, 3])
+    let sequences = Worlds.batch(lengths: [9, 14, 30], vocabulary: 100, seed: 3).sequences
+    let scores = sequences.map { sequence in
+      ExpertScores(
+        logProbabilities: sequence.judged.map { -Float($0) / 3 }, argmaxes: sequence.judged.map { Token($0) })
+    }
+    do {
+      let cache = try ScoreCache(folder: scratch.path("scores"), fingerprint: fingerprint)
+      for (sequence, score) in zip(sequences, scores) { try cache.store(score, for: ScoreCache.key(of: sequence)) }
+    }
+    let file = URL(fileURLWithPath: scratch.path("scores/\(fingerprint.hex).scores"))
+    let data = try Data(contentsOf: file)
+    for length in [data.count, data.count - 1, data.count - 40, 60, 8, 3, 0] {
+      try data.prefix(length).write(to: file)
+      let cache = try ScoreCache(folder: scratch.path("scores"), fingerprint: fingerprint)
+      let known = sequences.map { cache[ScoreCache.key(of: $0)] }
+      // A prefix of the records is known, exactly.
+      let count = known.prefix { $0 != nil }.count
+      #expect(known == scores.indices.map { $0 < count ? scores[$0] : nil })
+      #expect((length == data.count) == (count == 3))
+      // What is missing can be added again.
+      for (sequence, score) in zip(sequences, scores) { try cache.store(score, for: ScoreCache.key(of: sequence)) }
+      #expect(try Data(contentsOf: file) == data)
+    }
+    // A changed byte ends the known part.
+    var damaged = data
+    damaged[damaged.count / 2] ^= 1
+    try damaged.write(to: file)
+    #expect(try ScoreCache(folder: scratch.path("scores"), fingerprint: fingerprint).count < 3)
+  }
+}
