@@ -43,6 +43,7 @@ final class ExpertPool: Sendable {
     var lastTick: UInt64 = .max
     var heartbeats: UInt64 = 0
     var closed = false
+    var doors = DoorLimits()
   }
 
   /// This coordinator's random incarnation; workers tell its sequences from those of others by it.
@@ -233,6 +234,7 @@ final class ExpertPool: Sendable {
       state.registry.remove(replica)
       state.comparisons[replica] = nil
       state.consumed[replica] = nil
+      state.doors.unasked.forget(replica)
       return (calls, true)
     }
     guard known else { return }
