@@ -105,8 +105,14 @@ extension ExpertPool: ServerHandler {
     }
     let (decision, calls) = state.withLock { state in
       let (decision, former) = state.registry.register(offer, from: peer, now: MonotonicClock.now)
-      if case .refused(let code, let message) = decision, code != "capacity" { state.refusals[offer.expert] = message }
+      // Only of experts that there are: a peer may name any.
+      if case .refused(let code, let message) = decision, code != "capacity",
+        state.registry.requirements.experts.contains(offer.expert)
+      {
+        state.refusals[offer.expert] = message
+      }
       let calls = former.map { Self.takeCalls(of: $0, from: &state) } ?? []
+      if let former { Self.forget(former, &state) }
       return (decision, calls)
     }
     for call in calls { finish(call, with: .lost(reason: "it registered anew")) }
@@ -170,7 +176,7 @@ extension ExpertPool: ServerHandler {
       welcome(replica, offer: offer, at: peer)
     case .different(let sentence):
       state.withLock { state in
-        state.comparisons[replica] = nil
+        Self.forget(replica, &state)
         state.registry.remove(replica)
         state.refusals[offer.expert] = sentence
       }
@@ -187,6 +193,8 @@ extension ExpertPool: ServerHandler {
   func credit(_ bytes: Int, replica: ReplicaID, peer: PeerID? = nil) {
     guard bytes > 0 else { return }
     let (grant, address) = state.withLock { state -> (Int?, PeerID?) in
+      // Its consumer may be slower than its end.
+      guard state.registry.replicas[replica] != nil else { return (nil, nil) }
       let total = state.consumed[replica, default: 0] + UInt64(bytes)
       let ready = total >= UInt64(Self.creditBytes / 8)
       state.consumed[replica] = ready ? 0 : total
