@@ -78,7 +78,9 @@ extension Journal {
   /// The input is good: its items are written down and may run.
   public func begin(_ id: String, items: [BatchItem], now: Int) async throws {
     try await queue.write { [self] db in
-      guard var batch = try Self.fetch(id, db), batch.life.apply(.validated(items: items.count), now: now) else { return }
+      guard var batch = try Self.fetch(id, db), batch.life.apply(.validated(items: items.count), now: now) else {
+        return
+      }
       try checkRoom(db, for: items.reduce(0) { $0 + $1.body.count })
       let statement = try db.makeStatement(
         sql: "INSERT INTO item (batch, number, custom_id, state, body) VALUES (?, ?, ?, 0, ?)")

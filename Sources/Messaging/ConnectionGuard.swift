@@ -27,7 +27,8 @@ struct ConnectionGuard {
     ledger = ConnectionLedger(handshake: Monotonic.nanoseconds(handshake))
     self.limits = limits
     ports = Set(
-      endpoints.filter { $0.hasPrefix("tcp://") }.compactMap { UInt16($0.split(separator: ":").last ?? "") }.map(\.bigEndian)
+      endpoints.filter { $0.hasPrefix("tcp://") }.compactMap { UInt16($0.split(separator: ":").last ?? "") }.map(
+        \.bigEndian)
     )
   }
 
@@ -84,7 +85,8 @@ struct ConnectionGuard {
     let copy = fcntl(refused.descriptor, F_DUPFD_CLOEXEC, 0)
     guard copy >= 0 else { return false }
     defer { _ = close(copy) }
-    guard address(of: copy, getpeername) == refused.peer, let local = address(of: copy, getsockname), let port = port(local),
+    guard address(of: copy, getpeername) == refused.peer, let local = address(of: copy, getsockname),
+      let port = port(local),
       ports.contains(port)
     else { return false }
     #if canImport(Glibc)

@@ -159,7 +159,9 @@
     /// What some peer sends next.
     private func next() -> ([WireMessage], PeerID) {
       let calls = pool.state.withLock { state in
-        state.calls.sorted { $0.key < $1.key }.map { ($0.key, $0.value.kind, state.registry.peer(of: $0.value.replica)) }
+        state.calls.sorted { $0.key < $1.key }.map {
+          ($0.key, $0.value.kind, state.registry.peer(of: $0.value.replica))
+        }
       }
       if chance(50), let (request, kind, peer) = calls.randomElement(using: &generator), let peer,
         case .step(let assembly, _) = kind
@@ -174,7 +176,9 @@
         return ([page(query)], peer)
       }
       var message = samples.message(MessageKind.allCases.randomElement(using: &generator) ?? .heartbeat)
-      if let (request, _, _) = calls.randomElement(using: &generator), chance(50) { message = message.answering(request) }
+      if let (request, _, _) = calls.randomElement(using: &generator), chance(50) {
+        message = message.answering(request)
+      }
       return ([message], peer)
     }
 

@@ -210,7 +210,8 @@
     mutating func score() -> Score {
       let tokens = tokens(int(2...60))
       return Score(
-        request: id(), coordinator: id(), tokens: tokens, first: int(1...(tokens.count - 1)), topK: int(0...limits.topK),
+        request: id(), coordinator: id(), tokens: tokens, first: int(1...(tokens.count - 1)),
+        topK: int(0...limits.topK),
         fullRows: flag(), deadlineMilliseconds: int(1...limits.milliseconds), trace: flag() ? trace() : nil)
     }
 

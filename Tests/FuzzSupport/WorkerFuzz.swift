@@ -47,7 +47,8 @@
       let offer = Register(
         expert: "math", incarnation: 1, modelFingerprint: digest, vocabularyFingerprint: digest,
         vocabularySize: model.vocabulary.size, numerics: Numerics(label: "x", probeHash: digest, batchInvariant: true),
-        slots: Self.slots, context: Self.context, maximumPositions: WorkerRuntime.maximumPositions, host: "here", pid: 1,
+        slots: Self.slots, context: Self.context, maximumPositions: WorkerRuntime.maximumPositions, host: "here",
+        pid: 1,
         software: "fuzz")
       link = CoordinatorLink(
         endpoint: "ipc://nowhere", offer: offer, service: service, vocabulary: model.vocabulary, leases: SlotLeases(),

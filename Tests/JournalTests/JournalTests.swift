@@ -154,7 +154,9 @@ import Testing
   @Test func idempotencyKeys() async throws {
     let scratch = try Scratch()
     let journal = try scratch.open()
-    func claim(_ key: String, owner: String = "", route: String = "/r", body: [UInt8] = [1]) async throws -> RequestClaim {
+    func claim(_ key: String, owner: String = "", route: String = "/r", body: [UInt8] = [1]) async throws
+      -> RequestClaim
+    {
       try await journal.claim(owner: owner, key: key, route: route, body: body, client: "c", now: 1)
     }
     #expect(try await claim("k") == .run)

@@ -8,13 +8,14 @@ import Testing
   private static let key = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
   private static let hashKey = "#" + key.dropFirst()
 
-  @Test(arguments: [
-    (key, AllowedKey.Role.worker, nil), ("\n\n  \(key)  \r\n", .worker, nil),
-    (hashKey + "\n", .worker, nil), ("# gpu1\n#\n\(key)\nrole: worker\n", .worker, nil),
-    ("\(key)\nrole:coordinator", .coordinator, nil), ("\(key)\r\nexperts: math\r\n", .worker, ["math"]),
-    ("\(key)\nexperts: math ,code,a b\n# end\nrole: worker\n", .worker, ["math", "code", "a b"]),
-    ("\(key)\nexperts: größe", .worker, ["größe"]),
-  ] as [(String, AllowedKey.Role, Set<String>?)])
+  @Test(
+    arguments: [
+      (key, AllowedKey.Role.worker, nil), ("\n\n  \(key)  \r\n", .worker, nil),
+      (hashKey + "\n", .worker, nil), ("# gpu1\n#\n\(key)\nrole: worker\n", .worker, nil),
+      ("\(key)\nrole:coordinator", .coordinator, nil), ("\(key)\r\nexperts: math\r\n", .worker, ["math"]),
+      ("\(key)\nexperts: math ,code,a b\n# end\nrole: worker\n", .worker, ["math", "code", "a b"]),
+      ("\(key)\nexperts: größe", .worker, ["größe"]),
+    ] as [(String, AllowedKey.Role, Set<String>?)])
   func entries(text: String, role: AllowedKey.Role, experts: Set<String>?) throws {
     let entry = try AllowedKey(name: "n", parsing: text)
     #expect(entry.role == role && entry.experts == experts)

@@ -171,7 +171,8 @@ import Testing
     let recording = try bench.overhear()
     // Greeting, HELLO, INITIATE, and at least one message, which cannot be read on the way.
     #expect(recording.frames.count >= 4)
-    #expect(recording.frames[0].starts(with: [0xFF]) && recording.frames[1].dropFirst(2).starts(with: [5] + "HELLO".utf8))
+    #expect(
+      recording.frames[0].starts(with: [0xFF]) && recording.frames[1].dropFirst(2).starts(with: [5] + "HELLO".utf8))
     #expect(!recording.bytes.contains(Array("secret".utf8)))
     let heard = bench.handler.messages.count
     // All at once, and in step with the server's answers.

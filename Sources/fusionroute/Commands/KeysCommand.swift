@@ -130,7 +130,8 @@ struct KeysCommand: ParsableCommand {
     func run() throws {
       for entry in Messaging.Keys.entries(directory: keys.directory) {
         let experts = entry.experts.map { $0.sorted().joined(separator: ",") } ?? "any"
-        print([entry.name, entry.role.rawValue, entry.role == .worker ? experts : "-", entry.key].joined(separator: "\t"))
+        print(
+          [entry.name, entry.role.rawValue, entry.role == .worker ? experts : "-", entry.key].joined(separator: "\t"))
       }
     }
   }
