@@ -151,9 +151,17 @@ let package = Package(
         "Core", "Fusion", "Inference", "ModelFiles", "Worker", "Coordinator",
         .product(name: "Logging", package: "swift-log"),
       ], path: "Tests/TestSupport", swiftSettings: strict),
+    .target(
+      name: "FuzzSupport",
+      dependencies: [
+        "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", "Worker", "Coordinator", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ], path: "Tests/FuzzSupport", swiftSettings: strict + llamaHeaders),
+    .executableTarget(
+      name: "fusionroute-fuzz", dependencies: ["FuzzSupport"], path: "Tests/Fuzz", swiftSettings: strict),
     tests("CoreTests", of: ["Core"]),
     tests("FusionTests", of: ["Fusion", "Core"]),
-    tests("WireTests", of: ["Wire", "Core"]),
+    tests("WireTests", of: ["Wire", "Core", "FuzzSupport"]),
     tests("MessagingTests", of: ["Messaging", "Core"]),
     tests("InferenceTests", of: ["Inference", "ModelFiles", "Core", "llama-oracle"]),
     tests("ModelFilesTests", of: ["ModelFiles", "Core", "llama-oracle"]),
@@ -177,7 +185,7 @@ let package = Package(
       of: [
         "Core", "Fusion", "Wire", "Messaging", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch",
         "fusionroute",
-        "llama-oracle", "TestSupport",
+        "llama-oracle", "TestSupport", "FuzzSupport",
       ]),
   ],
   swiftLanguageModes: [.v6],

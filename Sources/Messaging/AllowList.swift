@@ -7,18 +7,24 @@ internal import Synchronization
   internal import Darwin
 #endif
 
-/// The keys that may connect: `allowed/NAME.pub`, read again when the folder or a file in it changes.
+/// The keys that may connect and what they may do: `allowed/NAME.pub`, read again when the folder or a file in it
+/// changes.
 ///
 /// Fails closed: an unreadable folder allows nobody, an unreadable file not its owner.
 final class AllowList: Sendable {
-  /// How old what is known of the folder may be when a message is authorised.
-  private static let maximumAge: UInt64 = 50_000_000
+  /// How old what is known of the folder may be when a message is authorised. Files that come, go or are replaced change
+  /// the folder itself, which is looked at more often than all files.
+  private static let folderAge: UInt64 = 1_000_000
+  private static let filesAge: UInt64 = 50_000_000
 
   private struct State {
-    var signature: [FileSignature]?
-    var checked: UInt64 = 0
-    var keysByName: [String: String] = [:]
+    var folder: FileSignature?
+    var folderChecked: UInt64 = 0
+    var files: [FileSignature]?
+    var filesChecked: UInt64 = 0
+    var entries: [String: AllowedKey] = [:]
     var namesByKey: [String: String] = [:]
+    var revision: UInt64 = 0
   }
 
   private let folder: String
@@ -30,12 +36,15 @@ final class AllowList: Sendable {
     self.logger = logger
   }
 
-  /// Names on the list, sorted.
-  var names: [String] { read(maximumAge: 0) { $0.keysByName.keys.sorted() } }
+  /// In order of name, as of now.
+  var entries: [AllowedKey] { read(isFresh: true) { $0.entries.values.sorted { $0.name < $1.name } } }
+
+  /// Rises with every change of an entry.
+  var revision: UInt64 { read { $0.revision } }
 
   /// What a connection with this key is called in `User-Id`; nil if it is not allowed. Looks at the folder now.
   func admit(key: String) -> String? {
-    read(maximumAge: 0) { state in state.namesByKey[key].map { "\($0):\(key)" } }
+    read(isFresh: true) { state in state.namesByKey[key].map { "\($0):\(key)" } }
   }
 
   /// The name behind a `User-Id` made by `admit`, if that name is allowed with that very key still.
@@ -43,45 +52,53 @@ final class AllowList: Sendable {
     guard let colon = userID.firstIndex(of: ":") else { return nil }
     let name = String(userID[..<colon])
     let key = userID[userID.index(after: colon)...]
-    return read(maximumAge: Self.maximumAge) { state in
-      guard let known = state.keysByName[name], known == key else { return nil }
+    return read { state in
+      guard let known = state.entries[name], known.key == key else { return nil }
       return name
     }
   }
 
-  func isAllowed(name: String) -> Bool { read(maximumAge: Self.maximumAge) { $0.keysByName[name] != nil } }
+  func entry(name: String) -> AllowedKey? { read { $0.entries[name] } }
 
-  private func read<R: Sendable>(maximumAge: UInt64, _ body: (State) -> R) -> R {
+  private func read<R: Sendable>(isFresh: Bool = false, _ body: (State) -> R) -> R {
     state.withLock { state in
-      let now = Monotonic.now()
-      if state.signature == nil || now - state.checked >= maximumAge {
-        state.checked = now
-        let signature = Folder.signature(folder, suffix: ".pub")
-        if signature != state.signature {
-          state.signature = signature
-          (state.keysByName, state.namesByKey) = load(signature.map(\.name))
-        }
-      }
+      refresh(&state, isFresh: isFresh)
       return body(state)
     }
   }
 
-  private func load(_ files: [String]) -> (byName: [String: String], byKey: [String: String]) {
-    var byName: [String: String] = [:]
-    var byKey: [String: String] = [:]
+  private func refresh(_ state: inout State, isFresh: Bool) {
+    let now = Monotonic.now()
+    var isDue = isFresh || state.files == nil || now - state.filesChecked >= Self.filesAge
+    if !isDue, now - state.folderChecked >= Self.folderAge {
+      state.folderChecked = now
+      let signature = FileSignature(of: folder, name: "")
+      isDue = signature != state.folder
+    }
+    guard isDue else { return }
+    (state.folderChecked, state.filesChecked) = (now, now)
+    // The folder first: what changes after is seen next time.
+    state.folder = FileSignature(of: folder, name: "")
+    let files = Folder.signature(folder, suffix: ".pub")
+    guard files != state.files else { return }
+    state.files = files
+    let entries = load(files.map(\.name))
+    if entries != state.entries { state.revision += 1 }
+    state.entries = entries
+    // The same key under two names: the first one in order of name.
+    state.namesByKey = Dictionary(entries.values.map { ($0.key, $0.name) }) { min($0, $1) }
+  }
+
+  private func load(_ files: [String]) -> [String: AllowedKey] {
+    var entries: [String: AllowedKey] = [:]
     for file in files {
       let name = String(file.dropLast(".pub".count))
       guard Keys.isName(name) else { continue }
-      do {
-        let key = try KeyFile.load("\(folder)/\(file)", isSecret: false)
-        byName[name] = key
-        // The same key under two names: the first one in order of name.
-        if byKey[key] == nil { byKey[key] = name }
-      } catch {
+      do { entries[name] = try KeyFile.loadEntry("\(folder)/\(file)", name: name) } catch {
         logger?.warning("allowed key not usable", metadata: ["file": "\(file)", "error": "\(error)"])
       }
     }
-    return (byName, byKey)
+    return entries
   }
 }
 
@@ -95,6 +112,22 @@ struct FileSignature: Equatable {
 
   static func == (a: Self, b: Self) -> Bool {
     a.name == b.name && a.inode == b.inode && a.size == b.size && a.modified == b.modified && a.changed == b.changed
+  }
+
+  /// nil if it cannot be looked at.
+  init?(of path: String, name: String) {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    #if canImport(Glibc)
+      let (modified, changed) = (status.st_mtim, status.st_ctim)
+    #else
+      let (modified, changed) = (status.st_mtimespec, status.st_ctimespec)
+    #endif
+    self.name = name
+    inode = UInt64(status.st_ino)
+    size = Int64(status.st_size)
+    self.modified = (modified.tv_sec, modified.tv_nsec)
+    self.changed = (changed.tv_sec, changed.tv_nsec)
   }
 }
 
@@ -115,17 +148,6 @@ enum Folder {
 
   /// Signatures of the files with a suffix, in order of name.
   static func signature(_ path: String, suffix: String) -> [FileSignature] {
-    files(path).filter { $0.hasSuffix(suffix) }.compactMap { name in
-      var status = stat()
-      guard stat("\(path)/\(name)", &status) == 0 else { return nil }
-      #if canImport(Glibc)
-        let (modified, changed) = (status.st_mtim, status.st_ctim)
-      #else
-        let (modified, changed) = (status.st_mtimespec, status.st_ctimespec)
-      #endif
-      return FileSignature(
-        name: name, inode: UInt64(status.st_ino), size: Int64(status.st_size),
-        modified: (modified.tv_sec, modified.tv_nsec), changed: (changed.tv_sec, changed.tv_nsec))
-    }
+    files(path).filter { $0.hasSuffix(suffix) }.compactMap { FileSignature(of: "\(path)/\($0)", name: $0) }
   }
 }

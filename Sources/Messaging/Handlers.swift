@@ -12,6 +12,8 @@ public protocol ServerHandler: Sendable {
   /// Some connection has ended; ZeroMQ does not say whose. Send each peer something: `unreachable` follows for the lost
   /// ones. Called at once and once more a little later, since the socket may learn of it after its monitor does.
   func peerDisconnected()
+  /// The allow-list has changed: keys came, went, or may do other things now. Within a `tickInterval` of the change.
+  func accessChanged()
   /// Every `tickInterval`.
   func tick()
 }
@@ -20,6 +22,7 @@ extension ServerHandler {
   public func started(_ server: MessageServer) {}
   public func unreachable(_ peer: PeerID) {}
   public func peerDisconnected() {}
+  public func accessChanged() {}
   public func tick() {}
 }
 

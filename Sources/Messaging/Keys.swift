@@ -7,7 +7,7 @@ internal import Core
 ///     keys/coordinator.key        0600, the coordinator's alone
 ///     keys/workers/NAME.pub
 ///     keys/workers/NAME.key       0600, for the hosts of the workers that use it
-///     keys/allowed/NAME.pub       who may connect; removing the file revokes the key at once
+///     keys/allowed/NAME.pub       who may connect and as what (``AllowedKey``); removing it revokes the key at once
 public enum Keys {
   /// Characters of a key in Z85.
   public static let keyLength = 40
@@ -31,26 +31,45 @@ public enum Keys {
 
   /// Adds a worker's pair to an existing directory and allows it.
   ///
+  /// - Parameter experts: which experts it may serve; nil: any.
   /// - Throws: as `generate`.
-  public static func addWorker(_ name: String, directory: String, force: Bool = false) throws {
+  public static func addWorker(
+    _ name: String, directory: String, experts: Set<String>? = nil, force: Bool = false
+  ) throws {
     try requireCurve()
-    try check(name: name)
+    try check(name: name, experts: experts)
     let layout = KeyLayout(directory: directory)
     guard KeyFile.exists(layout.coordinatorPublic) else { throw noKeys(directory) }
     if !force, let existing = layout.files(worker: name).first(where: KeyFile.exists) { throw alreadyThere(existing) }
     for folder in layout.folders { try KeyFile.makeFolder(folder) }
-    try writeWorker(name, layout, force: force)
+    try writeWorker(name, layout, experts: experts, force: force)
   }
 
-  /// Allows a public key made elsewhere.
-  public static func allow(_ name: String, publicKey: String, directory: String, force: Bool = false) throws {
-    try check(name: name)
+  /// Allows a public key made elsewhere, or changes what an allowed one may do (`force`).
+  ///
+  /// - Throws: `.badInput` for names and keys that are none, a name that exists (without `force`) or a key that is on the
+  ///   list under another name, which would outlive the revocation of either.
+  public static func allow(
+    _ name: String, publicKey: String, role: AllowedKey.Role = .worker, experts: Set<String>? = nil, directory: String,
+    force: Bool = false
+  ) throws {
+    try check(name: name, experts: experts)
     guard KeyFile.isKey(publicKey) else {
       throw FusionRouteError.badInput("the public key for \"\(name)\" is not \(keyLength) characters of Z85")
     }
+    guard AllowedKey.Role.all.contains(role) else {
+      throw FusionRouteError.badInput("\"\(role.rawValue)\" is no role: use worker or coordinator")
+    }
+    guard role == .worker || experts == nil else {
+      throw FusionRouteError.badInput("only a worker serves experts: leave them out for the role \(role.rawValue)")
+    }
     let layout = KeyLayout(directory: directory)
+    if let other = entries(directory: directory).first(where: { $0.key == publicKey && $0.name != name }) {
+      throw FusionRouteError.badInput("this key is allowed already, as \"\(other.name)\": revoke that first")
+    }
     try KeyFile.makeFolder(layout.allowedFolder)
-    try KeyFile.store(publicKey, to: layout.allowed(name), mode: 0o644, force: force)
+    let entry = AllowedKey(name: name, key: publicKey, role: role, experts: experts)
+    try KeyFile.store(text: entry.text, to: layout.allowed(name), mode: 0o644, force: force)
   }
 
   /// Takes a key off the allow-list: its connections are refused, its open ones are no longer heard.
@@ -65,8 +84,11 @@ public enum Keys {
   }
 
   /// Names on the allow-list, sorted.
-  public static func allowed(directory: String) -> [String] {
-    AllowList(folder: KeyLayout(directory: directory).allowedFolder, logger: nil).names
+  public static func allowed(directory: String) -> [String] { entries(directory: directory).map(\.name) }
+
+  /// The allow-list in order of name, without files that are no entries.
+  public static func entries(directory: String) -> [AllowedKey] {
+    AllowList(folder: KeyLayout(directory: directory).allowedFolder, logger: nil).entries
   }
 
   static func isName(_ name: String) -> Bool {
@@ -77,10 +99,18 @@ public enum Keys {
       }
   }
 
-  private static func check(name: String) throws {
+  private static func check(name: String, experts: Set<String>? = nil) throws {
     guard isName(name) else {
       throw FusionRouteError.badInput(
         "\"\(name)\" cannot name a key: use up to 64 letters, digits, '.', '_' and '-', not starting with '.'")
+    }
+    guard let experts else { return }
+    guard (1...AllowedKey.maximumExperts).contains(experts.count) else {
+      throw FusionRouteError.badInput("\(experts.count) experts: name 1 to \(AllowedKey.maximumExperts)")
+    }
+    if let bad = experts.first(where: { !AllowedKey.isExpert($0) }) {
+      throw FusionRouteError.badInput(
+        "\"\(bad)\" cannot name an expert here: use 1 to \(AllowedKey.maximumExpertBytes) bytes without commas")
     }
   }
 
@@ -90,9 +120,12 @@ public enum Keys {
     }
   }
 
-  private static func writeWorker(_ name: String, _ layout: KeyLayout, force: Bool) throws {
+  private static func writeWorker(
+    _ name: String, _ layout: KeyLayout, experts: Set<String>? = nil, force: Bool
+  ) throws {
     let publicKey = try writePair(public: layout.workerPublic(name), secret: layout.workerSecret(name), force: force)
-    try KeyFile.store(publicKey, to: layout.allowed(name), mode: 0o644, force: force)
+    let entry = AllowedKey(name: name, key: publicKey, experts: experts)
+    try KeyFile.store(text: entry.text, to: layout.allowed(name), mode: 0o644, force: force)
   }
 
   @discardableResult

@@ -66,7 +66,13 @@ public final class MessageServer: Sendable {
   }
 
   /// Whether the key of that name is in the allow-list now; false without security.
-  public func isAuthorised(user: String) -> Bool { allowList?.isAllowed(name: user) ?? false }
+  public func isAuthorised(user: String) -> Bool { allowedKey(user: user) != nil }
+
+  /// Whether peers need keys.
+  public var isSecured: Bool { allowList != nil }
+
+  /// What the key of that name may do now; nil if it is not in the allow-list, or without security.
+  public func allowedKey(user: String) -> AllowedKey? { allowList?.entry(name: user) }
 
   public var statistics: MessagingStatistics { counters.read() }
 

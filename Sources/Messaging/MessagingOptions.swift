@@ -25,10 +25,27 @@ public struct MessagingOptions: Sendable {
   public var heartbeatTimeout: Duration = .seconds(10)
   /// Connections the kernel holds before they are accepted.
   public var backlog: Int32 = 512
+  /// What a server takes over `tcp://`.
+  public var connections = ConnectionLimits()
 
   public init(logger: Logger = Logger(label: "fusionroute.messaging")) {
     self.logger = logger
   }
+}
+
+/// How many connections a server takes over `tcp://`. One that is over a limit is closed before its handshake.
+public struct ConnectionLimits: Sendable, Hashable {
+  /// Open at once. Never more than half of the descriptors that the process may have.
+  public var total = 8_192
+  /// Of them, from one address.
+  public var perAddress = 2_048
+  /// New ones within `handshakeTimeout`, which is also how long one may stay without a handshake. Never more than a
+  /// quarter of the descriptors.
+  public var new = 2_048
+  /// Of them, from one address.
+  public var newPerAddress = 256
+
+  public init() {}
 }
 
 /// Counts since the start.
@@ -46,6 +63,8 @@ public struct MessagingStatistics: Sendable, Hashable {
   /// Not sent: the peer had gone.
   public var droppedUnreachable: UInt64 = 0
   public var handshakeFailures: UInt64 = 0
+  /// Closed because of ``ConnectionLimits``.
+  public var refusedConnections: UInt64 = 0
   public var disconnects: UInt64 = 0
 
   public init() {}

@@ -23,6 +23,9 @@ final class ServerLoop {
   private let handler: any ServerHandler
   private let outbox: Outbox
   private let counters: Counters
+  private var guardian: ConnectionGuard
+  /// The allow-list that the handler knows of.
+  private var accessRevision: UInt64 = 0
 
   /// Messages that ZeroMQ has not taken yet (its queue for the peer is full), in order.
   private var stalled: [PeerID: [Outbox.Item]] = [:]
@@ -51,6 +54,9 @@ final class ServerLoop {
       if let security { try security.apply(to: router) }
       monitor = try scope.monitor(router, name: "server-monitor", events: Self.watched)
       for endpoint in endpoints { bound.append(try Binding.bind(router, to: endpoint)) }
+      guardian = ConnectionGuard(
+        endpoints: bound.map(\.endpoint), limits: options.connections, handshake: options.handshakeTimeout)
+      accessRevision = allowList?.revision ?? 0
     } catch {
       for bound in bound { bound.removeFile() }
       scope.closeAll()
@@ -59,7 +65,8 @@ final class ServerLoop {
   }
 
   private static let watched =
-    ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
+    ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
     | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
 
   /// Until the outbox is closed.
@@ -105,6 +112,10 @@ final class ServerLoop {
     if echo.fire(now: now) { handler.peerDisconnected() }
     _ = retry.fire(now: now)
     if tick.fire(now: now) {
+      if let revision = allowList?.revision, revision != accessRevision {
+        accessRevision = revision
+        handler.accessChanged()
+      }
       handler.tick()
       tick.set(after: options.tickInterval)
     }
@@ -113,11 +124,23 @@ final class ServerLoop {
   private func readMonitor() {
     var disconnected = false
     while let event = MonitorEvent.next(monitor) {
-      if event.kind == ZMQ_EVENT_DISCONNECTED {
+      switch event.kind {
+      case ZMQ_EVENT_ACCEPTED: guardian.accepted(event.value)
+      case ZMQ_EVENT_DISCONNECTED:
         disconnected = true
+        guardian.ended(event.value)
         counters.update { $0.disconnects += 1 }
-      } else if event.kind != 0 {
-        counters.update { $0.handshakeFailures += 1 }
+      case 0: break
+      default: counters.update { $0.handshakeFailures += 1 }
+      }
+    }
+    let refused = guardian.closeRefused()
+    if refused > 0 {
+      counters.update { $0.refusedConnections += UInt64(refused) }
+      if guardian.mayComplain() {
+        options.logger.warning(
+          "connections refused: too many, or too many new ones, from one address or in all",
+          metadata: ["refused": "\(counters.read().refusedConnections)", "open": "\(guardian.count)"])
       }
     }
     if disconnected {

@@ -92,6 +92,13 @@ public enum WireCodec {
     }
   }
 
+  /// Whether these frames claim to be a registration, of any version, and are small enough for one. Reads no further than
+  /// it must: for messages from peers that nobody knows yet.
+  public static func isRegistration(_ frames: [[UInt8]], limits: WireLimits = WireLimits()) -> Bool {
+    guard frames.count == 1, frames[0].count <= limits.headerCap(.register) else { return false }
+    return (try? frames[0].readingBytes { (bytes) throws(WireError) in try EnvelopeScan(bytes) })?.kind == .register
+  }
+
   private static func describe(_ versions: ClosedRange<UInt32>) -> String {
     versions.count == 1 ? "\(versions.lowerBound)" : "\(versions.lowerBound) to \(versions.upperBound)"
   }

@@ -61,7 +61,7 @@ final class RawPeer {
 
   /// So many bytes, or fewer if the connection ends or nothing comes for 5 s.
   @discardableResult
-  private func read(count: Int) -> [UInt8] {
+  func read(count: Int) -> [UInt8] {
     limitWaiting(seconds: 5)
     var bytes = [UInt8](repeating: 0, count: count)
     var filled = 0

@@ -1,6 +1,7 @@
 import Core
 import Testing
 
+@testable import FuzzSupport
 @testable import Wire
 
 @Suite struct RoundTripTests {

@@ -9,6 +9,16 @@ extension ExpertPool: ServerHandler {
   func started(_ server: MessageServer) { self.server.withLock { $0 = server } }
 
   func received(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
+    let known = state.withLock { state in
+      state.registry.replica(of: peer).flatMap { id in state.registry.replicas[id].map { (id, $0.offer.expert) } }
+    }
+    guard known != nil || WireCodec.isRegistration(frames) else { return heardStranger(frames, from: peer, user: user) }
+    guard known != nil || admitsRegistration(from: peer, user: user) else { return }
+    if let (replica, expert) = known {
+      do throws(FusionRouteError) { _ = try worker(user, for: expert) } catch {
+        return shutOut(replica, at: peer, reason: error.message)
+      }
+    }
     let message: WireMessage
     do {
       message = try WireCodec.decode(frames, from: .worker)
@@ -17,20 +27,16 @@ extension ExpertPool: ServerHandler {
       return
     }
     if case .register(let register) = message {
-      joined(register, from: peer, user: user)
+      if known == nil || admitsRegistration(from: peer, user: user) { joined(register, from: peer, user: user) }
       return
     }
+    guard let (replica, _) = known else { return }
     let now = MonotonicClock.now
-    let replica = state.withLock { state -> ReplicaID? in
-      guard let id = state.registry.replica(of: peer) else { return nil }
-      state.registry.sawFrame(from: id, now: now)
-      return id
+    let isWithin = state.withLock { state in
+      state.registry.sawFrame(from: replica, now: now)
+      return Self.isWithin(message, from: replica, state: &state, now: now)
     }
-    guard let replica else {
-      if case .goodbye = message { return }
-      send(.registerAgain, to: peer)
-      return
-    }
+    guard isWithin else { return lose(replica, reason: "it sends more than anyone asked it for") }
     receive(message, from: replica, at: peer, payload: frames.dropFirst().reduce(0) { $0 + $1.count }, now: now)
   }
 
@@ -86,17 +92,27 @@ extension ExpertPool: ServerHandler {
   // MARK: Registration
 
   private func joined(_ register: Register, from peer: PeerID, user: String?) {
-    let offer = ReplicaOffer(
+    var offer = ReplicaOffer(
       expert: register.expert, incarnation: register.incarnation, protocolRange: register.protocols,
       modelFingerprint: register.modelFingerprint, vocabularyFingerprint: register.vocabularyFingerprint,
       vocabularySize: register.vocabularySize, numericsLabel: register.numerics.label,
       numericsHash: register.numerics.probeHash, batchInvariant: register.numerics.batchInvariant,
       slots: register.slots, context: register.context, maximumPositions: register.maximumPositions,
       host: register.host, pid: register.pid)
+    do throws(FusionRouteError) { offer.key = try worker(user, for: register.expert) } catch {
+      if let former = state.withLock({ $0.registry.replica(of: peer) }) { lose(former, reason: error.message) }
+      return refuse(offer, code: Refused.Code.authorisation.rawValue, message: error.message, at: peer)
+    }
     let (decision, calls) = state.withLock { state in
       let (decision, former) = state.registry.register(offer, from: peer, now: MonotonicClock.now)
-      if case .refused(let code, let message) = decision, code != "capacity" { state.refusals[offer.expert] = message }
+      // Only of experts that there are: a peer may name any.
+      if case .refused(let code, let message) = decision, code != "capacity",
+        state.registry.requirements.experts.contains(offer.expert)
+      {
+        state.refusals[offer.expert] = message
+      }
       let calls = former.map { Self.takeCalls(of: $0, from: &state) } ?? []
+      if let former { Self.forget(former, &state) }
       return (decision, calls)
     }
     for call in calls { finish(call, with: .lost(reason: "it registered anew")) }
@@ -160,7 +176,7 @@ extension ExpertPool: ServerHandler {
       welcome(replica, offer: offer, at: peer)
     case .different(let sentence):
       state.withLock { state in
-        state.comparisons[replica] = nil
+        Self.forget(replica, &state)
         state.registry.remove(replica)
         state.refusals[offer.expert] = sentence
       }
@@ -177,6 +193,8 @@ extension ExpertPool: ServerHandler {
   func credit(_ bytes: Int, replica: ReplicaID, peer: PeerID? = nil) {
     guard bytes > 0 else { return }
     let (grant, address) = state.withLock { state -> (Int?, PeerID?) in
+      // Its consumer may be slower than its end.
+      guard state.registry.replicas[replica] != nil else { return (nil, nil) }
       let total = state.consumed[replica, default: 0] + UInt64(bytes)
       let ready = total >= UInt64(Self.creditBytes / 8)
       state.consumed[replica] = ready ? 0 : total

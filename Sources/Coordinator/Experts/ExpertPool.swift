@@ -43,6 +43,7 @@ final class ExpertPool: Sendable {
     var lastTick: UInt64 = .max
     var heartbeats: UInt64 = 0
     var closed = false
+    var doors = DoorLimits()
   }
 
   /// This coordinator's random incarnation; workers tell its sequences from those of others by it.
@@ -225,14 +226,20 @@ final class ExpertPool: Sendable {
     }
   }
 
+  /// Drops what is kept of a replica beside the registry.
+  static func forget(_ replica: ReplicaID, _ state: inout State) {
+    state.comparisons[replica] = nil
+    state.consumed[replica] = nil
+    state.doors.unasked.forget(replica)
+  }
+
   /// A replica is gone: its calls end as lost, and whoever waits for a change looks again.
   func lose(_ replica: ReplicaID, reason: String) {
     let (calls, known) = state.withLock { state -> ([Call], Bool) in
       guard !state.closed, state.registry.replicas[replica] != nil else { return ([], false) }
       let calls = Self.takeCalls(of: replica, from: &state)
       state.registry.remove(replica)
-      state.comparisons[replica] = nil
-      state.consumed[replica] = nil
+      Self.forget(replica, &state)
       return (calls, true)
     }
     guard known else { return }

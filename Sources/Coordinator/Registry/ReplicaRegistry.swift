@@ -1,4 +1,5 @@
 public import Core
+public import Messaging
 
 /// Names one registration of one worker process; never reused.
 public struct ReplicaID: Hashable, Comparable, Sendable, CustomStringConvertible {
@@ -27,6 +28,8 @@ public struct ReplicaOffer: Sendable, Equatable {
   public var maximumPositions: Int
   public var host: String
   public var pid: Int32
+  /// The key it came with; nil without security.
+  public var key: AllowedKey?
 
   public init(
     expert: String, incarnation: UInt64, protocolRange: ClosedRange<UInt32>, modelFingerprint: SHA256Digest,
@@ -155,8 +158,12 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
   // MARK: Joining
 
   public mutating func register(_ offer: ReplicaOffer, from peer: Peer, now: UInt64) -> (Decision, lost: ReplicaID?) {
-    // The same connection or the same process anew: what was there before is gone.
-    let former = peers[peer] ?? replicas.values.first { $0.offer.incarnation == offer.incarnation }?.id
+    // The same connection or the same process anew: what was there before is gone. A process has one key, and nobody
+    // takes the place of another's.
+    let former =
+      peers[peer]
+      ?? replicas.values.first { $0.offer.incarnation == offer.incarnation && $0.offer.key?.key == offer.key?.key }?
+      .id
     if let former { remove(former) }
     if let refusal = refusal(of: offer) { return (refusal, former) }
     let id = ReplicaID(rawValue: nextID)

@@ -10,7 +10,9 @@ struct KeysCommand: ParsableCommand {
     abstract: "Make and manage the keys of connections beyond one machine, and of the HTTP service (`keys api`).",
     discussion: """
       A keys directory holds coordinator.pub and coordinator.key, a pair for each worker in workers/, and allowed/, the \
-      public keys that may connect. Removing a key from allowed/ shuts its workers out at once.
+      public keys that may connect. A file allowed/NAME.pub holds the key on its first line; "role: worker" or "role: \
+      coordinator" and "experts: NAME, NAME" on lines after it narrow what its owner may do. A running coordinator \
+      notices changes: removing a key from allowed/ shuts its workers out at once.
 
       A worker's host needs coordinator.pub and its own workers/NAME.pub and workers/NAME.key, and nothing else.
       """,
@@ -61,14 +63,28 @@ struct KeysCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("The worker's or host's name.", valueName: "name"))
     var name: String
 
+    @OptionGroup var scope: Experts
+
     @Flag(help: "Replace the key if it exists.")
     var force = false
 
-    func run() throws { try Messaging.Keys.addWorker(name, directory: keys.directory, force: force) }
+    func run() throws {
+      try Messaging.Keys.addWorker(name, directory: keys.directory, experts: scope.set, force: force)
+    }
+  }
+
+  struct Experts: ParsableArguments {
+    @Option(
+      name: .customLong("expert"),
+      help: ArgumentHelp("An expert that this key may serve. Repeatable; default: any.", valueName: "name"))
+    var names: [String] = []
+
+    var set: Set<String>? { names.isEmpty ? nil : Set(names) }
   }
 
   struct Allow: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Allow a public key that was made elsewhere.")
+    static let configuration = CommandConfiguration(
+      abstract: "Allow a public key that was made elsewhere, or change what an allowed one may do (--force).")
 
     @OptionGroup var keys: Directory
 
@@ -78,13 +94,19 @@ struct KeysCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("The public key, 40 characters of Z85, or a file that holds it.", valueName: "key"))
     var key: String
 
+    @Option(help: ArgumentHelp("What it is: worker or coordinator. A coordinator's key never passes for a worker's."))
+    var role = "worker"
+
+    @OptionGroup var scope: Experts
+
     @Flag(help: "Replace the key if the name exists.")
     var force = false
 
     func run() throws {
       let text = (try? String(contentsOfFile: key, encoding: .utf8)) ?? key
       try Messaging.Keys.allow(
-        name, publicKey: text.trimmingCharacters(in: .whitespacesAndNewlines), directory: keys.directory, force: force)
+        name, publicKey: text.trimmingCharacters(in: .whitespacesAndNewlines), role: AllowedKey.Role(rawValue: role),
+        experts: scope.set, directory: keys.directory, force: force)
     }
   }
 
@@ -100,10 +122,17 @@ struct KeysCommand: ParsableCommand {
   }
 
   struct List: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Print the names that may connect.")
+    static let configuration = CommandConfiguration(
+      abstract: "Print who may connect: name, role, experts and key, separated by tabs.")
 
     @OptionGroup var keys: Directory
 
-    func run() throws { for name in Messaging.Keys.allowed(directory: keys.directory) { print(name) } }
+    func run() throws {
+      for entry in Messaging.Keys.entries(directory: keys.directory) {
+        let experts = entry.experts.map { $0.sorted().joined(separator: ",") } ?? "any"
+        print(
+          [entry.name, entry.role.rawValue, entry.role == .worker ? experts : "-", entry.key].joined(separator: "\t"))
+      }
+    }
   }
 }
