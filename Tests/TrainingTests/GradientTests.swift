@@ -41,7 +41,7 @@ import Testing
       }
       // A change of the loss that stands out of rounding, by a small part of the weights. Two steps, so that the third
       // derivative cancels.
-      let step = min(0.1 / norm, 0.05 * max(size, 0.1))
+      let step = min(0.03 / norm, 0.05 * max(size, 0.1))
       let extrapolated = (4 * (try slope(step / 2)) - (try slope(step))) / 3
       parameter.values.update(from: before, count: before.count)
       let error = abs(extrapolated - norm) / norm
