@@ -35,6 +35,22 @@ struct GeneratedVocabulary {
     grow(to: size, pieces: &pieces)
   }
 
+  /// A byte-level BPE vocabulary that was learnt from texts.
+  init(_ learnt: LearntMerges) {
+    kind = .bpe
+    addBase()
+    for (left, right) in learnt.merges {
+      let joined = left + right
+      // Two ways to the same piece: the first counts, as in every tokenizer.
+      guard !known.contains(joined) else { continue }
+      add(joined)
+      merges.append(left + " " + right)
+    }
+  }
+
+  /// Tokens before the first join.
+  static let baseBPE = 3 + 256
+
   // MARK: Special tokens
 
   /// Tokens whose output rows are kept small, so that greedy text of a random model does not end or change role.

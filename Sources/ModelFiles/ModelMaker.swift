@@ -9,7 +9,20 @@ public enum ModelMaker {
   /// `.unavailable` if the file cannot be written.
   public static func make(_ recipe: ModelRecipe, to path: String) throws {
     try recipe.validate()
-    let vocabulary = GeneratedVocabulary(kind: recipe.vocabularyKind, size: recipe.vocabularySize)
+    try make(recipe, GeneratedVocabulary(kind: recipe.vocabularyKind, size: recipe.vocabularySize), to: path)
+  }
+
+  /// The same with a byte-level BPE vocabulary that was learnt from texts; it decides the vocabulary's kind and size.
+  public static func make(_ recipe: ModelRecipe, vocabulary learnt: LearntMerges, to path: String) throws {
+    let vocabulary = GeneratedVocabulary(learnt)
+    var recipe = recipe
+    recipe.vocabularyKind = .bpe
+    recipe.vocabularySize = vocabulary.tokens.count
+    try recipe.validate()
+    try make(recipe, vocabulary, to: path)
+  }
+
+  private static func make(_ recipe: ModelRecipe, _ vocabulary: GeneratedVocabulary, to path: String) throws {
     var writer = GGUFWriter()
     try setMetadata(recipe, in: &writer)
     try setVocabulary(vocabulary, recipe, in: &writer)

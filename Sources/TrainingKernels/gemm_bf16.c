@@ -20,6 +20,17 @@ static inline uint16_t rounded(float value) {
   return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+/// Sixteen values of each of four rows, as eight pairs of each, to[pair][row][2].
+static inline void pack4(const float *from, int64_t stride, uint16_t *to, int64_t width) {
+  uint32_t pairs[4][8];
+  for (int i = 0; i < 4; i++) {
+    _mm256_storeu_si256((__m256i *)pairs[i], (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + i * stride)));
+  }
+  // A pair is one 32-bit element.
+  fr_transpose4(pairs[0], 8, to, width);
+  fr_transpose4(pairs[0] + 4, 8, to + 8 * width, width);
+}
+
 /// [n / tile_n][k / 2][tile_n][2], zeros beyond the edges.
 static void pack_b(uint16_t *out, const float *b, int64_t row, int64_t column, int64_t k, int64_t n) {
   const int64_t pairs = (k + 1) / 2;
@@ -40,19 +51,13 @@ static void pack_b(uint16_t *out, const float *b, int64_t row, int64_t column, i
       }
     } else {
       if (width < tile_n || k % 2 == 1) memset(out, 0, (size_t)(pairs * 2 * tile_n) * sizeof *out);
-      for (int64_t p0 = 0; p0 < k; p0 += 16) {
-        const int64_t p1 = p0 + 16 < k ? p0 + 16 : k;
-        for (int64_t i = 0; i < width; i++) {
-          uint16_t *to = out + p0 * tile_n + 2 * i;
-          if (row == 1 && p1 - p0 == 16) {
-            uint32_t two[8];
-            _mm256_storeu_si256((__m256i *)two, (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + p0 + i * column)));
-            for (int q = 0; q < 8; q++) memcpy(to + q * 2 * tile_n, two + q, 4);
-          } else {
-            for (int64_t p = p0; p < p1; p++) {
-              out[(p / 2) * 2 * tile_n + 2 * i + p % 2] = rounded(from[p * row + i * column]);
-            }
-          }
+      const int64_t whole = row == 1 && width == tile_n ? k / 16 * 16 : 0;
+      for (int64_t p = 0; p < whole; p += 16) {
+        for (int64_t i = 0; i < tile_n; i += 4) pack4(from + p + i * column, column, out + p * tile_n + 2 * i, tile_n);
+      }
+      for (int64_t i = 0; i < width; i++) {
+        for (int64_t p = whole; p < k; p++) {
+          out[(p / 2) * 2 * tile_n + 2 * i + p % 2] = rounded(from[p * row + i * column]);
         }
       }
     }
@@ -67,17 +72,26 @@ static void pack_a(uint16_t *out, const float *a, int64_t row, int64_t column, i
     const int64_t height = m - i < tile_m ? m - i : tile_m;
     const float *from = a + i * row;
     if (height < tile_m || k % 2 == 1) memset(out, 0, (size_t)(pairs * 2 * tile_m) * sizeof *out);
-    for (int64_t p0 = 0; p0 < k; p0 += 16) {
-      const int64_t p1 = p0 + 16 < k ? p0 + 16 : k;
+    const int64_t whole = column == 1 && height == tile_m ? k / 16 * 16 : 0;
+    for (int64_t p = 0; p < whole; p += 16) {
+      for (int64_t q = 0; q < tile_m; q += 4) pack4(from + q * row + p, row, out + p * tile_m + 2 * q, tile_m);
+    }
+    if (row == 1 && height == tile_m) {
+      // A transposed matrix: a pair of rows at a time.
+      for (int64_t p = 0; p + 2 <= k; p += 2) {
+        const __m512 low = _mm512_maskz_loadu_ps(0xfff, from + p * column);
+        const __m512 high = _mm512_maskz_loadu_ps(0xfff, from + (p + 1) * column);
+        const __m512i a16 = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low));
+        const __m512i b16 = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high));
+        _mm512_mask_storeu_epi32(out + p * tile_m, 0xfff, _mm512_or_si512(a16, _mm512_slli_epi32(b16, 16)));
+      }
+      if (k % 2 == 1) {
+        for (int64_t q = 0; q < tile_m; q++) out[(k - 1) * tile_m + 2 * q] = rounded(from[q + (k - 1) * column]);
+      }
+    } else {
       for (int64_t q = 0; q < height; q++) {
-        if (column == 1 && p1 - p0 == 16) {
-          uint32_t two[8];
-          _mm256_storeu_si256((__m256i *)two, (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + q * row + p0)));
-          for (int s = 0; s < 8; s++) memcpy(out + (p0 + 2 * s) * tile_m + 2 * q, two + s, 4);
-        } else {
-          for (int64_t p = p0; p < p1; p++) {
-            out[(p / 2) * 2 * tile_m + 2 * q + p % 2] = rounded(from[q * row + p * column]);
-          }
+        for (int64_t p = whole; p < k; p++) {
+          out[(p / 2) * 2 * tile_m + 2 * q + p % 2] = rounded(from[q * row + p * column]);
         }
       }
     }

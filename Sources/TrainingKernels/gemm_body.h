@@ -19,7 +19,15 @@ static void pack_b(float *out, const float *b, int64_t row, int64_t column, int6
       for (int64_t p = 0; p < k; p++) memcpy(out + p * tile_n, from + p * row, tile_n * sizeof *out);
     } else {
       if (width < tile_n) memset(out, 0, (size_t)(k * tile_n) * sizeof *out);
-      for (int64_t p0 = 0; p0 < k; p0 += 16) {
+      int64_t whole = 0;
+      if (row == 1 && width == tile_n) {
+        for (; whole + 4 <= k; whole += 4) {
+          for (int64_t i = 0; i < tile_n; i += 4) {
+            fr_transpose4(from + whole + i * column, column, out + whole * tile_n + i, tile_n);
+          }
+        }
+      }
+      for (int64_t p0 = whole; p0 < k; p0 += 16) {
         const int64_t p1 = p0 + 16 < k ? p0 + 16 : k;
         for (int64_t i = 0; i < width; i++) {
           for (int64_t p = p0; p < p1; p++) out[p * tile_n + i] = from[p * row + i * column];
@@ -36,7 +44,15 @@ static void pack_a(float *out, const float *a, int64_t row, int64_t column, int6
     const int64_t height = m - i < tile_m ? m - i : tile_m;
     const float *from = a + i * row;
     if (height < tile_m) memset(out, 0, (size_t)(k * tile_m) * sizeof *out);
-    for (int64_t p0 = 0; p0 < k; p0 += 16) {
+    int64_t whole = 0;
+    if (column == 1 && height == tile_m && tile_m % 4 == 0) {
+      for (; whole + 4 <= k; whole += 4) {
+        for (int64_t q = 0; q < tile_m; q += 4) {
+          fr_transpose4(from + q * row + whole, row, out + whole * tile_m + q, tile_m);
+        }
+      }
+    }
+    for (int64_t p0 = whole; p0 < k; p0 += 16) {
       const int64_t p1 = p0 + 16 < k ? p0 + 16 : k;
       for (int64_t q = 0; q < height; q++) {
         for (int64_t p = p0; p < p1; p++) out[p * tile_m + q] = from[q * row + p * column];

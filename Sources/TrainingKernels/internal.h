@@ -3,6 +3,28 @@
 
 #include "TrainingKernels.h"
 
+typedef uint32_t fr_words __attribute__((vector_size(16)));
+
+/// to[j * to_stride + i] = from[i * from_stride + j] for i, j in 0 ..< 4, of any 32-bit elements.
+static inline __attribute__((always_inline)) void fr_transpose4(
+    const void *from, int64_t from_stride, void *to, int64_t to_stride) {
+  fr_words r[4];
+  for (int i = 0; i < 4; i++) __builtin_memcpy(&r[i], (const char *)from + 4 * i * from_stride, 16);
+#if defined(__clang__)
+  const fr_words a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+  const fr_words c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+  const fr_words t[4] = {
+      __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
+      __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
+#else
+  fr_words t[4];
+  for (int i = 0; i < 4; i++) {
+    for (int j = 0; j < 4; j++) t[j][i] = r[i][j];
+  }
+#endif
+  for (int j = 0; j < 4; j++) __builtin_memcpy((char *)to + 4 * j * to_stride, &t[j], 16);
+}
+
 enum {
   /// Rows of a quantised matrix that are turned into floats at a time.
   fr_panel_rows = 192,

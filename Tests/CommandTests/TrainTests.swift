@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import Inference
 import ModelFiles
 import Testing
 
@@ -239,6 +240,28 @@ import Testing
       let result = try await Product.run(["train", models.path("bad.yaml")])
       #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.errors)")
     }
+  }
+
+  /// From nothing: a vocabulary from the data, a model of a given size, and training that lowers its loss.
+  @Test func fromNothing() async throws {
+    let data = try write(
+      "corpus.jsonl", (1...30).map { "{\"text\": \"the cat \($0) sat on the mat and looked at the cat \($0)\"}" })
+    let made = try await Product.run([
+      "make-model", models.path("fresh.gguf"), "--vocabulary-from", data, "--vocabulary-size", "320", "--layers", "2",
+      "--width", "64", "--feed-forward", "128",
+    ])
+    #expect(made.code == 0, "\(made.errors)")
+    let result = try await Product.run(
+      [
+        "train", "lm", models.path("fresh.gguf"), "--data", data, "--held-out", data, "--out", models.path("fresh"),
+        "--full", "--steps", "40", "--batch", "6", "--learning-rate", "3e-3", "--evaluate-every", "0",
+      ] + Self.fast)
+    #expect(result.code == 0, "\(result.errors)")
+    let losses = try entries("fresh").filter { $0["held_out"] != nil }.compactMap { $0["lm"] as? Double }
+    #expect(losses.count == 2 && losses[1] < 0.5 * losses[0], "\(losses)")
+    let model = try Model.load(path: models.path("fresh/model.gguf"))
+    // " cat" is frequent enough to be one token.
+    #expect(try model.vocabulary.tokenize(" cat", addSpecial: false, parseSpecial: false).count == 1)
   }
 
   @Test func headsAreImported() async throws {

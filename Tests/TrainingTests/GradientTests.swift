@@ -41,7 +41,7 @@ import Testing
       }
       // A change of the loss that stands out of rounding, by a small part of the weights. Two steps, so that the third
       // derivative cancels.
-      let step = min(0.1 / norm, 0.05 * max(size, 0.1))
+      let step = min(0.03 / norm, 0.05 * max(size, 0.1))
       let extrapolated = (4 * (try slope(step / 2)) - (try slope(step))) / 3
       parameter.values.update(from: before, count: before.count)
       let error = abs(extrapolated - norm) / norm
@@ -136,6 +136,37 @@ import Testing
     for (sequence, range) in zip(batch.sequences, batch.rowRanges) {
       let alone = try engine.forward(PassBatch([sequence]))
       #expect(alone.logProbabilities == Array(together.logProbabilities[range]))
+    }
+  }
+
+  /// Factors rounded to BF16 change gradients a little, and still let no sequence depend on its batch.
+  @Test(.enabled(if: EngineOptions.hasBF16, "this CPU does not multiply BF16"))
+  func roundedFactors() throws {
+    let scratch = try Scratch()
+    let path = scratch.path("model.gguf")
+    var recipe = Worlds.recipe(.llama, type: .q80)
+    (recipe.width, recipe.feedForward) = (128, 160)
+    try ModelMaker.make(recipe, to: path)
+    var engines: [TrainingEngine] = []
+    for precision in [EngineOptions.Precision.f32, .bf16] {
+      var options = Worlds.options()
+      options.precision = precision
+      let engine = try TrainingEngine(GGUFFile.read(path), mode: .lora(LoRAOptions(rank: 4)), options: options)
+      Self.randomise(engine, seed: 3)
+      let batch = Worlds.batch(lengths: [40, 21, 70], vocabulary: engine.shape.vocabularySize, seed: 37)
+      engine.zeroGradients()
+      let together = try engine.forward(batch)
+      try engine.backward(coefficients: [Float](repeating: 1, count: batch.rowCount))
+      for (sequence, range) in zip(batch.sequences, batch.rowRanges) {
+        #expect(try engine.forward(PassBatch([sequence])).logProbabilities == Array(together.logProbabilities[range]))
+      }
+      engines.append(engine)
+    }
+    for (a, b) in zip(engines[0].trainables.parameters, engines[1].trainables.parameters) {
+      let (x, y) = (engines[0].gradients(of: a), engines[1].gradients(of: b))
+      let difference = zip(x, y).reduce(0.0) { $0 + pow(Double($1.0) - Double($1.1), 2) }.squareRoot()
+      let size = x.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
+      #expect(difference > 0 && difference <= 0.05 * size, "\(a.name): \(difference) of \(size)")
     }
   }
 }

@@ -207,19 +207,19 @@ import Testing
       }
       return .reward(chosen: answer(12, good: true), rejected: answer(11, good: false))
     }
-    let pairs = (0..<64).compactMap { _ in pair() }
+    let pairs = (0..<240).compactMap { _ in pair() }
     let others = (0..<32).compactMap { _ in pair() }
     var objective = TrainingObjective()
     objective.isReward = true
     try engine.centreHead(on: pairs.flatMap { [$0.chosen, $0.rejected] }, sequencesPerPass: 8)
     let loop = try TrainingLoop(
       engine: engine, objective: objective, samples: [], pairs: pairs, heldOut: ([], others),
-      settings: Self.settings(steps: 80, rate: 1e-2), folder: scratch.path("run"), identity: "test")
+      settings: Self.settings(steps: 120, rate: 5e-3), folder: scratch.path("run"), identity: "test")
     // Zero at first, so that every pair's loss is log 2.
     #expect(abs(try #require(try loop.evaluation()?.meanPreferenceLoss) - log(2)) <= 1e-6)
     try loop.run()
     #expect(try #require(try loop.evaluation()?.preferenceAccuracy) >= 0.9, "seed \(seed)")
-    #expect(loop.headSteps == 80)
+    #expect(loop.headSteps == 120)
     // Equal answers teach nothing.
     let same = TrainingSequence(tokens: [1, 2, 3], response: 1)
     #expect(PreferencePair.reward(chosen: same, rejected: same) == nil)

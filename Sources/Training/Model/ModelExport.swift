@@ -105,6 +105,10 @@ extension TrainingEngine {
     }
   }
 
+  func gradients(of parameter: Parameter) -> [Float] {
+    Array(UnsafeBufferPointer(start: parameter.gradients, count: parameter.count))
+  }
+
   func values(of parameter: Parameter) -> [Float] {
     Array(UnsafeBufferPointer(start: parameter.values, count: parameter.count))
   }

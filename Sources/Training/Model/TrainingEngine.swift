@@ -22,9 +22,11 @@ public struct EngineOptions: Sendable, Equatable {
 
   /// Who multiplies matrices of F32.
   public enum Library: String, Sendable, CaseIterable {
-    /// OpenBLAS or Accelerate where present, else our own.
+    /// Accelerate on macOS; elsewhere our own, which is as fast as OpenBLAS, and whose results do not depend on what a
+    /// sequence is batched with.
     case auto
     case builtin
+    /// OpenBLAS or Accelerate.
     case blas
   }
 
@@ -46,6 +48,17 @@ public struct EngineOptions: Sendable, Equatable {
   public static var hasBF16: Bool { fr_has_bf16() == 1 }
   /// Whether OpenBLAS or Accelerate is there.
   public static var hasBLAS: Bool { fr_has_blas() == 1 }
+
+  /// A library that was asked for by name multiplies F32.
+  var usesBF16: Bool { Self.hasBF16 && (precision == .bf16 || (precision == .auto && library != .blas)) }
+
+  var usesBLAS: Bool {
+    #if canImport(Darwin)
+      library != .builtin && Self.hasBLAS
+    #else
+      library == .blas && Self.hasBLAS
+    #endif
+  }
 }
 
 /// What a forward pass says about its judged positions, in the batch's order.
@@ -105,8 +118,11 @@ public final class TrainingEngine {
     self.wantsLogits = wantsLogits
     weights = try BaseWeights(file, storage: mode == .full ? .floats : .asStored)
     trainables = try Trainables(shape: shape, weights: weights, mode: mode, headRows: headRows, seed: seed)
-    let bf16 = options.precision != .f32 && EngineOptions.hasBF16
-    let blas = options.library == .blas || (options.library == .auto && !bf16)
+    let bf16 = options.usesBF16
+    let blas = options.usesBLAS && !bf16
+    guard options.library != .blas || EngineOptions.hasBLAS else {
+      throw FusionRouteError.usage("there is no OpenBLAS here (libopenblas.so.0): use --library builtin")
+    }
     if options.precision == .bf16, !bf16 {
       throw FusionRouteError.usage("this CPU has no BF16 products: use --precision f32")
     }
@@ -138,8 +154,8 @@ public final class TrainingEngine {
 
   /// Names the way matrices are multiplied, for logs.
   public var productName: String {
-    if options.precision != .f32, EngineOptions.hasBF16 { return "BF16" }
-    return options.library != .builtin && EngineOptions.hasBLAS ? "F32 (BLAS)" : "F32"
+    if options.usesBF16 { return "BF16" }
+    return options.usesBLAS ? "F32 (BLAS)" : "F32"
   }
 
   /// Elements that are trained.

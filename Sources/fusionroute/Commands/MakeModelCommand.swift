@@ -3,6 +3,7 @@ internal import Core
 internal import Foundation
 internal import Inference
 internal import ModelFiles
+internal import Training
 
 struct MakeModelCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -49,6 +50,12 @@ struct MakeModelCommand: AsyncParsableCommand {
 
     @Option(
       help: ArgumentHelp(
+        "Learn a byte-level BPE vocabulary from this data (text, or JSONL as `train` takes it). Repeatable.",
+        valueName: "file"))
+    var vocabularyFrom: [String] = []
+
+    @Option(
+      help: ArgumentHelp(
         "Positions that a windowed layer sees; 0 is no window. Default: 512 for gemma2 and gemma3.", valueName: "n"))
     var window: Int?
 
@@ -91,7 +98,7 @@ struct MakeModelCommand: AsyncParsableCommand {
       recipe.kvHeads = kvHeads ?? heads
       recipe.headDimension = headDimension
       recipe.feedForward = feedForward ?? 3 * width
-      recipe.vocabularyKind = vocabulary
+      recipe.vocabularyKind = vocabularyFrom.isEmpty ? vocabulary : .bpe
       recipe.vocabularySize = vocabularySize
       if let window { recipe.window = window == 0 ? nil : window }
       recipe.windowPattern = windowPattern
@@ -107,9 +114,32 @@ struct MakeModelCommand: AsyncParsableCommand {
 
     func run() async throws {
       _ = output.bootstrap(default: .warning)
-      let (recipe, result) = (try recipe(), result)
+      let (result, sources, size) = (result, vocabularyFrom, vocabularySize)
+      let recipe = try recipe()
       try await withInterruption {
-        try await Progress().step("writing \(result)") { try ModelMaker.make(recipe, to: result) }
+        guard !sources.isEmpty else {
+          return try await Progress().step("writing \(result)") { try ModelMaker.make(recipe, to: result) }
+        }
+        try await Progress().step("learning the vocabulary and writing \(result)") {
+          let learnt = try LearntMerges.learn(from: sources.flatMap(Self.texts), size: size)
+          try ModelMaker.make(recipe, vocabulary: learnt, to: result)
+        }
+      }
+    }
+
+    /// The texts of a data file.
+    private static func texts(_ path: String) throws -> [String] {
+      guard path.hasSuffix(".jsonl") else {
+        guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
+        else { throw FusionRouteError.badInput("\(path) cannot be read as UTF-8 text") }
+        return [text]
+      }
+      return try RecordReader.read(path).flatMap { entry in
+        switch entry.record {
+        case .text(let text): [text]
+        case .conversation(let messages): messages.map(\.content)
+        case .preference(let prompt, let chosen, let rejected): prompt.map(\.content) + [chosen, rejected]
+        }
       }
     }
   }

@@ -144,23 +144,17 @@ struct SampleCommand: AsyncParsableCommand {
   private func answer(
     _ prompt: SamplePrompt, _ index: Int, _ sample: Int, with answerer: some Answerer, grader: AnswerGrader
   ) async throws -> SampledAnswer {
-    var asked = Prompt(label: "line \(index + 1)", content: prompt.conversation)
+    var asked = Prompt(label: "line \(index + 1)", content: .messages(prompt.messages))
     // A seed of its own for every answer, whatever the order in which they come.
     asked.sampling.seed = SplitMix64.mix(generation.seed &+ UInt64(index) << 20 &+ UInt64(sample)) >> 1
     let collected = Mutex(Answer())
     try await answerer.answer(asked, options: generation) { event in collected.withLock { $0.add(event) } }
     let answer = collected.withLock { $0 }
-    let messages: [ChatMessage]
-    switch prompt.conversation {
-    case .messages(let list): messages = list
-    case .text(let text): messages = [ChatMessage(role: "user", content: text)]
-    case .tokens: messages = []
-    }
     let isEmpty = answer.text.allSatisfy(\.isWhitespace)
     let score =
       isEmpty
       ? -Double.greatestFiniteMagnitude
-      : try await grader.score(prompt: messages, answer: answer.text, record: prompt.record)
+      : try await grader.score(prompt: prompt.messages, answer: answer.text, record: prompt.record)
     return SampledAnswer(
       prompt: index, sample: sample, text: answer.text, isComplete: answer.summary?.finishReason == "stop", score: score
     )
@@ -183,7 +177,7 @@ struct SampleCommand: AsyncParsableCommand {
           selection.pairs(own).map { [("chosen", .text($0.chosen.text)), ("rejected", .text($0.rejected.text))] }
         }
       for line in lines {
-        try file.write(Array((JSONText.object([("prompt", .array(prompt.messages))] + line).rendered + "\n").utf8))
+        try file.write(Array((JSONText.object([("prompt", prompt.json)] + line).rendered + "\n").utf8))
         count += 1
       }
     }

@@ -1,6 +1,5 @@
 internal import Core
 internal import Foundation
-internal import Inference
 internal import Training
 
 extension SamplePrompt {
@@ -25,9 +24,6 @@ extension SamplePrompt {
     guard case .object(let object) = value, let prompt = object["prompt"] ?? object["messages"] else {
       throw FusionRouteError.badInput("\(source): a prompt must be an object with \"prompt\" or \"messages\"")
     }
-    let messages = try RecordReader.prompt(prompt, source: source)
-    return SamplePrompt(
-      messages: messages.map { .object([("role", .text($0.role)), ("content", .text($0.content))]) },
-      conversation: .messages(messages), record: line)
+    return SamplePrompt(messages: try RecordReader.prompt(prompt, source: source), record: line)
   }
 }

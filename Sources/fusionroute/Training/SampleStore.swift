@@ -1,12 +1,16 @@
 internal import Core
 internal import Foundation
+internal import Inference
 
 /// A prompt to sample answers for.
 struct SamplePrompt: Sendable {
-  var messages: [JSONText]
-  var conversation: Prompt.Content
+  var messages: [ChatMessage]
   /// The whole line, for a grader.
   var record: String
+
+  var json: JSONText {
+    .array(messages.map { .object([("role", .text($0.role)), ("content", .text($0.content))]) })
+  }
 }
 
 /// One sampled and graded answer.

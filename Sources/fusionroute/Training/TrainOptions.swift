@@ -40,7 +40,7 @@ struct TrainModelOptions: ParsableArguments {
     help: "What matrix products round their factors to: auto (bf16 where the CPU multiplies it natively), f32, bf16.")
   var precision: EngineOptions.Precision = .auto
 
-  @Option(help: "Who multiplies F32: auto (OpenBLAS or Accelerate where present), builtin, blas.")
+  @Option(help: "Who multiplies F32: auto (builtin; on macOS Accelerate), builtin, blas (OpenBLAS or Accelerate).")
   var library: EngineOptions.Library = .auto
 
   /// - Parameter adapter: continued if given, with its own rank, alpha and targets.
