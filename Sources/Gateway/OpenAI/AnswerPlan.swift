@@ -52,6 +52,7 @@ struct AnswerPlan: Sendable {
       request.deadline = template.deadline
       request.trace = template.trace
       request.constraint = template.constraint
+      request.priority = template.priority
       return request
     }
   }
@@ -64,5 +65,6 @@ struct AnswerPlan: Sendable {
     var deadline: Duration?
     var trace: TraceContext?
     var constraint: (any TokenConstraint)?
+    var priority = RequestPriority.interactive
   }
 }
