@@ -35,6 +35,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
     .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+    .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
@@ -109,13 +110,18 @@ let package = Package(
         .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: strict),
     .target(
+      name: "Journal",
+      dependencies: [
+        "Core", .product(name: "GRDB", package: "GRDB.swift"), .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+    .target(
       name: "Launch",
       dependencies: ["Core", "Messaging", .product(name: "Logging", package: "swift-log"), "Yams"],
       swiftSettings: strict),
     .target(
       name: "Gateway",
       dependencies: [
-        "Core", "Fusion", "Inference", "Coordinator", "PageFiles",
+        "Core", "Fusion", "Inference", "Coordinator", "Journal", "PageFiles",
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HummingbirdTLS", package: "hummingbird"),
@@ -169,10 +175,11 @@ let package = Package(
     tests("CoordinatorTests", of: ["Coordinator", "Core"]),
     tests("WorkerTests", of: ["Worker", "Core"]),
     tests("LaunchTests", of: ["Launch", "Core"]),
+    tests("JournalTests", of: ["Journal", "Core", .product(name: "Logging", package: "swift-log")]),
     tests(
       "GatewayTests",
       of: [
-        "Gateway", "Core", "Fusion", "Coordinator", "Inference", "ModelFiles", "TestSupport", "llama-oracle",
+        "Gateway", "Core", "Fusion", "Coordinator", "Inference", "Journal", "ModelFiles", "TestSupport", "llama-oracle",
         "fusionroute",
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

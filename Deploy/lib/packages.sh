@@ -9,6 +9,7 @@ requirements=(
   "libzmq3-dev       pkg-config --exists libzmq"
   "libprotobuf-c-dev pkg-config --exists libprotobuf-c"
   "libsodium-dev     pkg-config --exists libsodium"
+  "libsqlite3-dev    pkg-config --exists sqlite3"
   "pkg-config        pkg-config --version"
   "cmake             cmake --version"
   "ninja-build       ninja --version"

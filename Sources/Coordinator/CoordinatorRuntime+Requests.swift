@@ -94,7 +94,8 @@ extension CoordinatorRuntime {
     _ request: GenerationRequest, id: UInt64, arrival: ContinuousClock.Instant, spans: RequestTrace?,
     emit: @escaping @Sendable (GenerationEvent) -> Void
   ) async throws -> GenerationSummary {
-    try await withSlot(id, client: request.client, cost: request.prompt.count, spans: spans) { used in
+    let weight = request.priority.weight
+    return try await withSlot(id, client: request.client, cost: request.prompt.count * weight, spans: spans) { used in
       let decoder = try SequenceDecoder(
         id: id, request: request, router: host, pool: pool, settings: settings, logger: logger.naming(request.trace),
         spans: spans
@@ -103,8 +104,13 @@ extension CoordinatorRuntime {
         emit(event)
       }
       defer {
+<<<<<<< HEAD
         meter.generated(by: id, final: decoder.summary)
         used = decoder.summary.generatedTokens
+=======
+        meter.add(decoder.summary)
+        used = decoder.summary.generatedTokens * weight
+>>>>>>> doors
       }
       try await decoder.run(contextLimit: contextLimit(for: request.mode), queued: ContinuousClock.now - arrival)
       return decoder.summary

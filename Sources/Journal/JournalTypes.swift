@@ -68,6 +68,14 @@ public struct StoredRequest: Sendable, Hashable {
   public var body: [UInt8]
   /// Where its client takes its turn.
   public var client: String
+
+  public init(owner: String, key: String, route: String, body: [UInt8], client: String) {
+    self.owner = owner
+    self.key = key
+    self.route = route
+    self.body = body
+    self.client = client
+  }
 }
 
 /// What is known of an idempotency key.

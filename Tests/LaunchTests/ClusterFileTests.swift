@@ -200,6 +200,7 @@ import Testing
       "a pattern of origins", least + "gateway: { allowed_origins: \"https://*.example\" }\n",
       ["\"allowed_origins\" is \"https://*.example\""]
     ),
+    ("log and journal in one file", least + "gateway: { request_log: a, journal: ./a }\n", ["a file of its own"]),
     ("two logs in one file", least + "gateway: { request_log: a.log, trace: ./a.log }\n", ["the same file"]),
     ("a list for the section", least + "gateway: [api_keys]\n", ["cluster.yaml:7:", "mapping"]),
   ]
@@ -230,6 +231,10 @@ import Testing
           shutdown_grace: 0s
           request_log: log/requests.jsonl
           trace: trace.json
+          journal: journal.db
+          journal_size: 1GiB
+          journal_retention: 48h
+          batch_concurrency: 7
         """)
     var gateway = ClusterFile.Gateway()
     gateway.apiKeys = "/srv/cluster/api-keys"
@@ -246,6 +251,10 @@ import Testing
     gateway.shutdownGrace = .zero
     gateway.requestLog = "/srv/cluster/log/requests.jsonl"
     gateway.trace = "/srv/cluster/trace.json"
+    gateway.journal = "/srv/cluster/journal.db"
+    gateway.journalSize = 1 << 30
+    gateway.journalRetention = .seconds(48 * 3_600)
+    gateway.batchConcurrency = 7
     #expect(cluster.gateway == gateway)
     #expect(cluster.listen.http == "*:443")
   }

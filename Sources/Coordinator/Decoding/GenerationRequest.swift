@@ -60,6 +60,8 @@ public struct GenerationRequest: Sendable {
   public var deadlineStart: ContinuousClock.Instant?
   /// Names the request in logs and traces of every process it touches.
   public var trace: TraceContext?
+  /// Whose turn it is where requests wait.
+  public var priority: RequestPriority
 
   public init(
     prompt: [Token], maximumTokens: Int = 256, sampling: SamplingParameters = .init(), mode: DecodingMode = .fusion,
@@ -81,6 +83,24 @@ public struct GenerationRequest: Sendable {
     deadline = nil
     deadlineStart = nil
     trace = nil
+    priority = .interactive
+  }
+}
+
+/// How much a request's tokens count where clients take turns.
+public enum RequestPriority: Sendable, Hashable {
+  /// Somebody waits for it.
+  case interactive
+  /// It may wait: a token counts as much as many of others, so that it runs where nobody else would, and now and then
+  /// where others wait, so that it ends some day.
+  case batch
+
+  /// What its tokens are multiplied by.
+  var weight: Int {
+    switch self {
+    case .interactive: 1
+    case .batch: 64
+    }
   }
 }
 

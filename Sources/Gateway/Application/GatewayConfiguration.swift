@@ -35,6 +35,14 @@ public struct GatewayConfiguration: Sendable {
   public var shutdownGrace: Duration = .seconds(30)
   /// Where requests are written for `fusionroute replay`; nil: nowhere.
   public var requestLog: String?
+  /// What is accepted is written to this file before it runs; nil: no batches, and idempotency keys mean nothing.
+  public var journal: String?
+  /// Bytes of the journal.
+  public var journalBytes = 4 << 30
+  /// How long files, ended batches and answers are kept in it.
+  public var journalRetention: Duration = .seconds(30 * 86_400)
+  /// Requests of batches that run at once; nil: half of the router's slots.
+  public var batchConcurrency: Int?
 
   public init(host: String, port: Int) {
     self.host = host

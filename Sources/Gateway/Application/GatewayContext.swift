@@ -20,10 +20,16 @@ struct GatewayContext: RequestContext {
   var requestID: String { trace.requestID }
 
   /// Whom a request counts for where clients take turns.
-  func client(user: String?) -> String {
-    if let keyName { return "key:\(keyName)" }
-    if let user { return "user:\(user)" }
-    return "peer:\(channel.remoteAddress?.ipAddress ?? "")"
+  func client(user: String?) -> String { clientNaming(user) }
+
+  /// The same, without the rest of the context.
+  var clientNaming: @Sendable (_ user: String?) -> String {
+    let (keyName, address) = (keyName, channel.remoteAddress?.ipAddress ?? "")
+    return { user in
+      if let keyName { return "key:\(keyName)" }
+      if let user { return "user:\(user)" }
+      return "peer:\(address)"
+    }
   }
 
   /// Tells when the client has gone.

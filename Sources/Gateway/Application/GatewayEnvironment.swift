@@ -1,6 +1,7 @@
 internal import Coordinator
 internal import Core
 internal import Fusion
+internal import Journal
 internal import Logging
 internal import NIOPosix
 
@@ -18,6 +19,8 @@ final class GatewayEnvironment: Sendable {
   let connections: ConnectionCount
   let log: RequestLog?
   let texts: TokenTexts
+  /// nil: nothing is written down before it runs.
+  let accepted: AcceptedRequests?
   /// Unix time in seconds.
   let started = UnixTime.now.seconds
 
@@ -39,6 +42,13 @@ final class GatewayEnvironment: Sendable {
     connections = ConnectionCount(limit: limit)
     log = try configuration.requestLog.map { try RequestLog(path: $0, logger: logger) }
     texts = TokenTexts(vocabulary: coordinator.router.vocabulary)
+    accepted = try configuration.journal.map { path in
+      var limits = JournalLimits()
+      limits.bytes = configuration.journalBytes
+      limits.retention = Int(configuration.journalRetention.components.seconds)
+      let journal = try Journal(path: path, limits: limits, logger: logger)
+      return AcceptedRequests(journal: journal, runner: BatchRunner(journal: journal, logger: logger))
+    }
   }
 
   /// Experts that requests may name, those of the head first.

@@ -31,12 +31,22 @@ enum GatewayRouter {
     let answers = AnswerRoutes(environment: environment)
     let service = ServiceRoutes(environment: environment)
     let tokens = TokenRoutes(environment: environment)
+    let batches = BatchRoutes(environment: environment)
     let page = PageRoutes()
     return [
       Entry(method: .post, path: "/v1/chat/completions", handler: answers.chat),
       Entry(method: .post, path: "/v1/completions", handler: answers.completion),
       Entry(method: .get, path: "/v1/models", handler: service.models),
       Entry(method: .get, path: "/v1/models/{id}", handler: service.model),
+      Entry(method: .post, path: "/v1/files", handler: batches.upload),
+      Entry(method: .get, path: "/v1/files", handler: batches.files),
+      Entry(method: .get, path: "/v1/files/{id}", handler: batches.file),
+      Entry(method: .delete, path: "/v1/files/{id}", handler: batches.delete),
+      Entry(method: .get, path: "/v1/files/{id}/content", handler: batches.content),
+      Entry(method: .post, path: "/v1/batches", handler: batches.create),
+      Entry(method: .get, path: "/v1/batches", handler: batches.batches),
+      Entry(method: .get, path: "/v1/batches/{id}", handler: batches.batch),
+      Entry(method: .post, path: "/v1/batches/{id}/cancel", handler: batches.cancel),
       Entry(method: .post, path: "/tokenize", handler: tokens.tokenize),
       Entry(method: .post, path: "/detokenize", handler: tokens.detokenize),
       Entry(method: .get, path: "/tokenizer_info", handler: tokens.information),

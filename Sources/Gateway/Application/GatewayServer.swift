@@ -47,6 +47,8 @@ public struct GatewayServer: Service {
     let application = try application(environment)
     // A group of its own, detached from the one that runs us: its shutdown would close the listener at once.
     let group = ServiceGroup(configuration: .init(services: [application], logger: quietLogger))
+    let background = try await startAccepted(environment)
+    defer { background?.cancel() }
     let serving = Task.detached { try await group.run() }
     try await withTaskCancellationHandler {
       try await withGracefulShutdownHandler {
@@ -65,7 +67,20 @@ public struct GatewayServer: Service {
       environment.gate.endAll()
       serving.cancel()
     }
+    background?.cancel()
+    environment.accepted?.close()
+    await background?.value
     environment.log?.flush()
+  }
+
+  /// Goes on with what a process before this one has left, and with what comes.
+  private func startAccepted(_ environment: GatewayEnvironment) async throws -> Task<Void, Never>? {
+    guard let accepted = environment.accepted else { return nil }
+    try await accepted.resume(environment)
+    let slots = coordinator.status().router.slots
+    let concurrency = configuration.batchConcurrency ?? max(1, slots / 2)
+    // Detached: the shutdown of the group that runs us is no reason to stop before the answers under way have ended.
+    return Task.detached { await accepted.runner.run(environment, concurrency: concurrency) }
   }
 
   private static func wait(for serving: Task<Void, any Error>, unavailable address: String) async throws {

@@ -44,8 +44,9 @@ struct GuardMiddleware: RouterMiddleware {
 
   private func preflight(_ origin: String) -> HTTPFields {
     [
-      .accessControlAllowOrigin: origin, .vary: "Origin", .accessControlAllowMethods: "GET, POST, OPTIONS",
-      .accessControlAllowHeaders: "authorization, content-type, x-request-id, x-request-timeout, traceparent",
+      .accessControlAllowOrigin: origin, .vary: "Origin", .accessControlAllowMethods: "GET, POST, DELETE, OPTIONS",
+      .accessControlAllowHeaders:
+        "authorization, content-type, idempotency-key, x-request-id, x-request-timeout, traceparent",
       .accessControlMaxAge: "600",
     ]
   }

@@ -12,20 +12,8 @@ struct RequestBodyText: Sendable {
 
   /// - Throws: ``GatewayError``: 400, 413, 415 or 503.
   static func read(_ request: Request, environment: GatewayEnvironment) async throws -> RequestBodyText {
-    try checkHeaders(request, limit: environment.configuration.maximumBody)
-    let share = environment.bodies.share()
-    var bytes: [UInt8] = []
-    for try await chunk in request.body {
-      guard bytes.count + chunk.readableBytes <= environment.configuration.maximumBody else {
-        throw tooLarge(environment.configuration.maximumBody)
-      }
-      guard share.take(chunk.readableBytes) else {
-        throw GatewayError.closing(
-          .serviceUnavailable, "the bodies of other requests fill the server's memory; try again later",
-          code: "overloaded")
-      }
-      bytes.append(contentsOf: chunk.readableBytesView)
-    }
+    try checkHeaders(request)
+    let (bytes, share) = try await Self.bytes(request, environment: environment)
     let body = bytes
     // Small bodies are parsed faster than another thread is reached.
     let value = try body.count < 16 << 10 ? parse(body) : await environment.offloading { try parse(body) }
@@ -35,7 +23,27 @@ struct RequestBodyText: Sendable {
     return RequestBodyText(bytes: body, fields: FieldReader(object), share: share)
   }
 
-  private static func checkHeaders(_ request: Request, limit: Int) throws {
+  /// The body's bytes, within the limits of one request and of all.
+  static func bytes(
+    _ request: Request, environment: GatewayEnvironment
+  ) async throws -> (bytes: [UInt8], share: BodyBudget.Share) {
+    let limit = environment.configuration.maximumBody
+    if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > limit { throw tooLarge(limit) }
+    let share = environment.bodies.share()
+    var bytes: [UInt8] = []
+    for try await chunk in request.body {
+      guard bytes.count + chunk.readableBytes <= limit else { throw tooLarge(limit) }
+      guard share.take(chunk.readableBytes) else {
+        throw GatewayError.closing(
+          .serviceUnavailable, "the bodies of other requests fill the server's memory; try again later",
+          code: "overloaded")
+      }
+      bytes.append(contentsOf: chunk.readableBytesView)
+    }
+    return (bytes, share)
+  }
+
+  private static func checkHeaders(_ request: Request) throws {
     // A page of another origin can send any other type without asking the browser's leave.
     let type = request.headers[.contentType]?.lowercased().prefix { $0 != ";" } ?? ""
     guard type.filter({ $0 != " " }) == "application/json" else {
@@ -49,7 +57,6 @@ struct RequestBodyText: Sendable {
         .unsupportedMediaType, "compressed bodies are not supported: send the JSON as it is",
         code: "unsupported_content_encoding")
     }
-    if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > limit { throw tooLarge(limit) }
   }
 
   private static func tooLarge(_ limit: Int) -> GatewayError {

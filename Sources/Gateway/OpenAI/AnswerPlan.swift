@@ -55,6 +55,7 @@ struct AnswerPlan: Sendable {
       request.deadline = template.deadline
       request.trace = template.trace
       request.constraint = template.constraint
+      request.priority = template.priority
       return request
     }
   }
@@ -67,5 +68,6 @@ struct AnswerPlan: Sendable {
     var deadline: Duration?
     var trace: TraceContext?
     var constraint: (any TokenConstraint)?
+    var priority = RequestPriority.interactive
   }
 }

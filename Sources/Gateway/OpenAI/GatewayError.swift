@@ -1,4 +1,5 @@
 internal import Core
+internal import Journal
 internal import Hummingbird
 
 /// An error as a client of the API sees it: OpenAI's `{"error": {"message", "type", "param", "code"}}` and a status.
@@ -82,6 +83,7 @@ extension GatewayError {
     let seconds = max(1, Int(retryAfter.components.seconds) + (retryAfter.components.attoseconds > 0 ? 1 : 0))
     switch error.code {
     case .badInput, .usage: self = .invalid(param, message)
+    case .storageFull: self = Self(.contentTooLarge, message, code: "storage_full")
     case .overloaded:
       self = Self(
         .tooManyRequests, message, type: "rate_limit_error", code: "rate_limit_exceeded", retryAfter: seconds)

@@ -9,7 +9,7 @@ internal import Hummingbird
 struct AnswerRun: Sendable {
   private let stream: AnswerStream
   private let pass: Result<DrainGate.Pass, any Error>
-  private let watch: ConnectionMonitor.Watch
+  private let watch: ConnectionMonitor.Watch?
   private let share: BodyBudget.Share
   private let environment: GatewayEnvironment
   private let plan: AnswerPlan
@@ -21,9 +21,10 @@ struct AnswerRun: Sendable {
   /// - Parameters:
   ///   - body: for the request log.
   ///   - share: of memory, held until the answer ends.
+  ///   - monitor: of the connection that waits for it; nil: none does.
   init(
-    _ plan: AnswerPlan, environment: GatewayEnvironment, context: GatewayContext, route: String, body: [UInt8],
-    share: BodyBudget.Share, monitor: ConnectionMonitor
+    _ plan: AnswerPlan, environment: GatewayEnvironment, requestID: String, arrival: ContinuousClock.Instant,
+    route: String, body: [UInt8], share: BodyBudget.Share, monitor: ConnectionMonitor?
   ) {
     self.plan = plan
     self.environment = environment
@@ -33,14 +34,13 @@ struct AnswerRun: Sendable {
       headDelay: min(GatewayLimits.headDelay, environment.configuration.keepAlive),
       keepAlive: environment.configuration.keepAlive)
     renderer = AnswerRenderer(
-      plan: plan, requestID: context.requestID, created: UnixTime.now.seconds, texts: environment.texts)
+      plan: plan, requestID: requestID, created: UnixTime.now.seconds, texts: environment.texts)
     assembly = AnswerAssembly(plan: plan, texts: environment.texts)
-    record = AnswerRecord(
-      route: route, requestID: context.requestID, arrival: context.arrival, plan: plan, body: body)
+    record = AnswerRecord(route: route, requestID: requestID, arrival: arrival, plan: plan, body: body)
     // Weak: what ends the stream must not keep it.
     let end: @Sendable () -> Void = { [weak stream] in stream?.end(.shuttingDown) }
     pass = Result { try environment.gate.enter(end: end) }
-    watch = monitor.onGone { [weak stream] in stream?.end(.clientGone) }
+    watch = monitor?.onGone { [weak stream] in stream?.end(.clientGone) }
   }
 
   // MARK: Events

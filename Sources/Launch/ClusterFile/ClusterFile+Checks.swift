@@ -55,6 +55,9 @@ extension ClusterFile {
     if let log = gateway.requestLog, log == gateway.trace {
       throw error("gateway.trace", "\"gateway.trace\" and \"gateway.request_log\" name the same file")
     }
+    if let journal = gateway.journal, journal == gateway.trace || journal == gateway.requestLog {
+      throw error("gateway.journal", "\"gateway.journal\" must be a file of its own")
+    }
   }
 
   private func checkEndpoints() throws {
@@ -139,6 +142,7 @@ extension ClusterFile {
         if let file = gateway.privateKey { try checkFile(file, key: "gateway.tls_key", what: "the TLS key") }
         if let file = gateway.requestLog { try checkFolder(of: file, key: "gateway.request_log") }
         if let file = gateway.trace { try checkFolder(of: file, key: "gateway.trace") }
+        if let file = gateway.journal { try checkFolder(of: file, key: "gateway.journal") }
       }
     }
   }

@@ -163,7 +163,7 @@ private struct Builder {
 
   private mutating func gateway() throws -> ClusterFile.Gateway {
     let section = try root.section("gateway")
-    for key in ["api_keys", "tls_certificate", "tls_key", "request_log", "trace"] { note(key, in: section) }
+    for key in ["api_keys", "tls_certificate", "tls_key", "request_log", "trace", "journal"] { note(key, in: section) }
     var gateway = ClusterFile.Gateway()
     gateway.apiKeys = try section.text("api_keys").map(absolute)
     gateway.certificate = try section.text("tls_certificate").map(absolute)
@@ -179,6 +179,10 @@ private struct Builder {
     gateway.shutdownGrace = try section.duration("shutdown_grace")
     gateway.requestLog = try section.text("request_log").map(absolute)
     gateway.trace = try section.text("trace").map(absolute)
+    gateway.journal = try section.text("journal").map(absolute)
+    gateway.journalSize = try section.bytes("journal_size") ?? gateway.journalSize
+    gateway.journalRetention = try section.positiveDuration("journal_retention") ?? gateway.journalRetention
+    if section.has("batch_concurrency") { gateway.batchConcurrency = try section.integer("batch_concurrency") }
     return gateway
   }
 

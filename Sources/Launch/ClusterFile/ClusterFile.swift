@@ -148,6 +148,12 @@ public struct ClusterFile: Sendable, Equatable {
     /// Absolute paths of files to write.
     public var requestLog: String?
     public var trace: String?
+    public var journal: String?
+    /// Bytes of the journal.
+    public var journalSize = 4 << 30
+    public var journalRetention = Duration.seconds(30 * 86_400)
+    /// Nil: half of the router's slots.
+    public var batchConcurrency: Int?
 
     public init() {}
   }

@@ -120,6 +120,18 @@ public enum ClusterSchema {
       "trace", .file, .absent("not written"),
       "Spans of every request are written to this file, which Perfetto (ui.perfetto.dev) and Chrome's tracing page open."
     ),
+    Setting(
+      "journal", .file, .absent("no batches"),
+      "An SQLite file of this coordinator's own, in which batches (`/v1/batches`) and requests with an `Idempotency-Key` "
+        + "are written down before they run, so that they outlive the process. It holds what people asked."),
+    Setting(
+      "journal_size", .bytes, .value("4GiB"), "How large the journal may grow; nothing new is taken in beyond that."),
+    Setting(
+      "journal_retention", .duration, .value("720h"),
+      "How long files, batches that have ended and answers to requests with an `Idempotency-Key` are kept."),
+    Setting(
+      "batch_concurrency", .integer(1...4096), .absent("half of the router's slots"),
+      "How many requests of batches run at once. They give way to others that wait."),
   ]
 
   static let decoding: [Setting] = [

@@ -22,6 +22,10 @@ extension ClusterFile {
     configuration.requestDeadline = gateway.requestDeadline
     configuration.shutdownGrace = gateway.shutdownGrace
     configuration.requestLog = gateway.requestLog
+    configuration.journal = gateway.journal
+    configuration.journalBytes = gateway.journalSize
+    configuration.journalRetention = gateway.journalRetention
+    configuration.batchConcurrency = gateway.batchConcurrency
     return configuration
   }
 }
