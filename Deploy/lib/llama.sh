@@ -114,7 +114,11 @@ place_variants() { # PREFIX
   local base
   find "$1/bin" -name 'libggml-cpu-*.so' -exec mv {} "$1/lib/" \;
   for base in "$1"/lib/libggml-cpu-x64.so "$1"/lib/libggml-cpu-armv8.0_1.so; do
-    if [[ -e $base ]]; then ln -s "${base##*/}" "$1/lib/libggml-cpu.so"; fi
+    # Under the name of other builds too, so that a program that was linked to one runs.
+    if [[ -e $base ]]; then
+      ln -s "${base##*/}" "$1/lib/libggml-cpu.so"
+      ln -s "${base##*/}" "$1/lib/libggml-cpu.so.0"
+    fi
   done
   [[ -e $1/lib/libggml-cpu.so ]] ||
     fail "$exit_unavailable" "llama.cpp has no base variant of its CPU back end for $(uname -m), so there is no portable build"

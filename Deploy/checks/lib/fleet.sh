@@ -33,12 +33,12 @@ print(*(one.getsockname()[1] for one in sockets))' "$1"
 make_models() { # DIRECTORY
   local seed=0 name
   mkdir -p "$1/models"
-  "$FUSIONROUTE" make-model random "$1/models/router.gguf" --layers 4 --width 128 --seed 7 >/dev/null
+  "$FUSIONROUTE" make-model random "$1/models/router.gguf" --layers 4 --width 128 --seed 7 2>/dev/null
   for name in one two three; do
     seed=$((seed + 1))
-    "$FUSIONROUTE" make-model perturb "$1/models/router.gguf" "$1/models/$name.gguf" --strength 0.3 --seed "$seed" >/dev/null
+    "$FUSIONROUTE" make-model perturb "$1/models/router.gguf" "$1/models/$name.gguf" --strength 0.3 --seed "$seed" 2>/dev/null
   done
-  "$FUSIONROUTE" make-model head "$1/models/head.gguf" --experts one,two,three --model "$1/models/router.gguf" >/dev/null
+  "$FUSIONROUTE" make-model head "$1/models/head.gguf" --experts one,two,three --model "$1/models/router.gguf" 2>/dev/null
 }
 
 # The part of a cluster file that all checks share.
@@ -52,21 +52,22 @@ experts:
 YAML
 }
 
-request='{"prompt": "One two three", "max_tokens": 24, "temperature": 0}'
+question=(--prompt "One two three" --max-tokens 24 --temperature 0 --raw --format json)
+
+# The tokens of an answer and the experts that decided them.
+tokens() { python3 -c 'import json, sys; print([(t["id"], t["expert"]) for t in json.load(sys.stdin)["tokens"]])'; }
 
 # The answer that the cluster must give: of the same models on this machine alone.
 expected_answer() { # DIRECTORY
   cluster_models >"$1/alone.yaml"
-  "$FUSIONROUTE" run -c "$1/alone.yaml" --raw --prompt "One two three" --max-tokens 24 --temperature 0 --format json \
-    </dev/null 2>/dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)["text"])'
+  "$FUSIONROUTE" run -c "$1/alone.yaml" "${question[@]}" </dev/null 2>/dev/null | tokens
 }
 
 # The answer of a running service.
-served_answer() { # URL [CURL...]
+served_answer() { # URL [COMMAND-PREFIX...]
   local url=$1
   shift
-  "$@" curl --silent --show-error --fail --max-time 60 "$url/v1/completions" -H 'content-type: application/json' -d "$request" |
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["choices"][0]["text"])'
+  "$@" "$FUSIONROUTE" generate --url "$url" "${question[@]}" </dev/null | tokens
 }
 
 # Waits for COMMAND to succeed.
@@ -85,7 +86,8 @@ wait_for() { # SECONDS WHAT COMMAND...
 workers_in() { # DIRECTORY
   local pid
   for pid in /proc/[0-9]*; do
-    if tr '\0' ' ' <"$pid/cmdline" 2>/dev/null | grep -q "fusionroute worker .*$1/"; then echo "${pid##*/}"; fi
+    # A process may be gone by now.
+    if { tr '\0' ' ' <"$pid/cmdline"; } 2>/dev/null | grep -q "fusionroute worker .*$1/"; then echo "${pid##*/}"; fi
   done
 }
 

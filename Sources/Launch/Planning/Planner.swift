@@ -161,9 +161,7 @@ public struct Planner: Sendable {
   private func result() -> PlacementPlan {
     var rows: [PlacementPlan.Row] = []
     for (expert, value) in problem.experts.enumerated() {
-      // By host in the order of the file, so that the indices of replicas do not depend on how they were found.
-      let own = placed.filter { $0.expert == expert }.sorted { $0.host < $1.host }
-      for (index, entry) in own.enumerated() {
+      for (index, entry) in placed.filter({ $0.expert == expert }).enumerated() {
         rows.append(
           PlacementPlan.Row(
             replica: .init(expert: value.name, index: index, host: problem.hosts[entry.host].name),

@@ -116,10 +116,10 @@ final class ClusterSession: Sendable {
   }
 
   /// The replicas that this process starts.
-  private static func replicas(
-    _ choice: Workers, of cluster: ClusterFile, _ placement: Placement
+  static func replicas(
+    _ choice: Workers, of cluster: ClusterFile, _ placement: Placement? = nil
   ) throws -> [Placement.Replica] {
-    let replicas = placement.replicas
+    let replicas = try (placement ?? ClusterPlan.placement(cluster)).replicas
     func isElsewhere(_ replica: Placement.Replica) -> Bool {
       replica.host.flatMap { cluster.host(named: $0) }?.isHere == false
     }
