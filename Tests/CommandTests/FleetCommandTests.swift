@@ -71,7 +71,8 @@ import Testing
     let text = try await Product.run(["plan", "-c", file])
     #expect(text.code == 69, "\(text.errors)")
     #expect(
-      text.errors.contains("replica 0 of the expert \"ant\" fits no host") && text.errors.contains("on \"far\" it needs")
+      text.errors.contains("replica 0 of the expert \"ant\" fits no host")
+        && text.errors.contains("on \"far\" it needs")
         && text.errors.contains("(1048576 bytes) are left"), "\(text.errors)")
     let json = try await Product.run(["plan", "-c", file, "--format", "json"])
     let object = try #require(try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])

@@ -5,7 +5,8 @@ import Testing
 @testable import Launch
 
 @Suite struct CommandRunTests {
-  private func shell(_ script: String, input: String = "", limit: Duration = .seconds(20)) async throws -> CommandResult {
+  private func shell(_ script: String, input: String = "", limit: Duration = .seconds(20)) async throws -> CommandResult
+  {
     try await SystemCommands.run(HostCommand("sh", ["-c", script], input: input, limit: limit))
   }
 
@@ -48,7 +49,8 @@ import Testing
       _ = try await SystemCommands.run(HostCommand("no-such-program", ["a b"]), environment: ["PATH": "/usr/bin"])
       Issue.record("it ran")
     } catch let error as FusionRouteError {
-      #expect(error.message == "there is no no-such-program on PATH, which `no-such-program 'a b'` needs: install it here")
+      #expect(
+        error.message == "there is no no-such-program on PATH, which `no-such-program 'a b'` needs: install it here")
     }
   }
 
@@ -61,7 +63,9 @@ import Testing
   @Test func complaints() {
     let own = CommandResult(exit: .code(65), output: "", errors: "12:00 INFO x\nerror: no such model\nlast\n")
     #expect(own.complaint == "no such model")
-    #expect(CommandResult(exit: .code(255), output: "", errors: "Permission denied (publickey).\r\n").complaint == "Permission denied (publickey).")
+    #expect(
+      CommandResult(exit: .code(255), output: "", errors: "Permission denied (publickey).\r\n").complaint
+        == "Permission denied (publickey).")
     #expect(CommandResult(exit: .code(1), output: "\n", errors: " \n").complaint == nil)
   }
 }

@@ -107,7 +107,9 @@ import Yams
     for object in objects where object["kind"]?.string == "Deployment" {
       let pod = try #require(object["spec"]?["template"]?["spec"])
       let volumes = Set(pod["volumes"]?.sequence?.compactMap { $0["name"]?.string } ?? [])
-      let containers = (pod["containers"]?.sequence.map { Array($0) } ?? []) + (pod["initContainers"]?.sequence.map { Array($0) } ?? [])
+      let containers =
+        (pod["containers"]?.sequence.map { Array($0) } ?? [])
+        + (pod["initContainers"]?.sequence.map { Array($0) } ?? [])
       for container in containers {
         for mount in container["volumeMounts"]?.sequence ?? [] {
           #expect(volumes.contains(mount["name"]?.string ?? ""), "\(mount)")
@@ -149,9 +151,10 @@ import Yams
 
   @Test func commandsForSecrets() throws {
     let commands = try Self.manifests().secretCommands([Self.order])
-    #expect(commands.contains(
-      "kubectl create --namespace ai secret generic fusionroute-worker-keys '--from-file=keys/coordinator.pub' "
-        + "'--from-file=keys/workers/pool.pub' '--from-file=keys/workers/pool.key'"))
+    #expect(
+      commands.contains(
+        "kubectl create --namespace ai secret generic fusionroute-worker-keys '--from-file=keys/coordinator.pub' "
+          + "'--from-file=keys/workers/pool.pub' '--from-file=keys/workers/pool.key'"))
     #expect(commands.contains("kubectl create --namespace ai configmap fusionroute-allowed '--from-file=keys/allowed'"))
     #expect(commands.contains("kubectl create --namespace ai secret generic fusionroute-gateway '--from-file=gateway'"))
   }

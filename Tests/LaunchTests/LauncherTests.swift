@@ -9,8 +9,10 @@ import Yams
 /// Orders and launchers without a cluster.
 enum Orders {
   static func order(
-    _ name: String, _ launcher: ClusterFile.Launcher, _ replicas: [HostOrder.Replicas] = [.init(expert: "math", count: 2, bytes: 3 << 30)],
-    bytes: UInt64 = 3 << 30, cluster: String = "/srv/c/cluster.yaml", _ change: (inout ClusterFile.Host) -> Void = { _ in }
+    _ name: String, _ launcher: ClusterFile.Launcher,
+    _ replicas: [HostOrder.Replicas] = [.init(expert: "math", count: 2, bytes: 3 << 30)],
+    bytes: UInt64 = 3 << 30, cluster: String = "/srv/c/cluster.yaml",
+    _ change: (inout ClusterFile.Host) -> Void = { _ in }
   ) -> HostOrder {
     var host = ClusterFile.Host(name: name, address: "10.0.0.11", launcher: launcher)
     change(&host)
@@ -40,9 +42,11 @@ private func ok(_ output: String = "") -> CommandResult { CommandResult(exit: .c
   @Test func commandLines() {
     let plain = SSHLauncher.startCommand(Orders.order("gpu1", .ssh))
     #expect(
-      plain.line == "ssh -T -o 'BatchMode=yes' -o 'ConnectTimeout=10' -o 'ServerAliveInterval=5' -o 'ServerAliveCountMax=3' "
+      plain.line
+        == "ssh -T -o 'BatchMode=yes' -o 'ConnectTimeout=10' -o 'ServerAliveInterval=5' -o 'ServerAliveCountMax=3' "
         + "-o 'ForwardAgent=no' -o 'ForwardX11=no' -o 'ClearAllForwardings=yes' -o 'PermitLocalCommand=no' -- 10.0.0.11 "
-        + "'/usr/bin/fusionroute workers -c /srv/c/cluster.yaml --host gpu1 --replicas '\\''math=2'\\'' --log-level info --detach'")
+        + "'/usr/bin/fusionroute workers -c /srv/c/cluster.yaml --host gpu1 --replicas '\\''math=2'\\'' --log-level info --detach'"
+    )
     let order = Orders.order("gpu1", .ssh) { host in
       host.program = "/opt/it's here/fusionroute"
       host.clusterPath = "/data/$x/c.yaml"
@@ -56,15 +60,17 @@ private func ok(_ output: String = "") -> CommandResult { CommandResult(exit: .c
       stop.line.contains(
         "-o 'StrictHostKeyChecking=yes' -o 'UserKnownHostsFile=\"/root/known hosts\"' -o 'IdentitiesOnly=yes' "
           + "-i /root/.ssh/id -l ai -p 2222 -- 10.0.0.11 "))
-    #expect(Array(stop.arguments.suffix(3)) == [
-      "--", "10.0.0.11",
-      "'/opt/it'\\''s here/fusionroute' workers -c '/data/$x/c.yaml' --host gpu1 --stop",
-    ])
+    #expect(
+      Array(stop.arguments.suffix(3)) == [
+        "--", "10.0.0.11",
+        "'/opt/it'\\''s here/fusionroute' workers -c '/data/$x/c.yaml' --host gpu1 --stop",
+      ])
   }
 
   /// Through a real shell to a real program whose path a shell would take apart.
   @Test func argumentsArriveAsTheyAre() async throws {
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("it's $(a) `b` \"c\" \(UUID().uuidString)")
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "it's $(a) `b` \"c\" \(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
     let program = folder.appendingPathComponent("fusion route").path
@@ -80,7 +86,8 @@ private func ok(_ output: String = "") -> CommandResult { CommandResult(exit: .c
     let arguments = try String(contentsOfFile: program + ".arguments", encoding: .utf8)
     #expect(
       arguments.split(separator: "\n") == [
-        "workers", "-c", "/srv/c/cluster.yaml", "--host", "gpu1", "--replicas", "math=2", "--log-level", "info", "--detach",
+        "workers", "-c", "/srv/c/cluster.yaml", "--host", "gpu1", "--replicas", "math=2", "--log-level", "info",
+        "--detach",
       ])
   }
 
@@ -134,7 +141,10 @@ private func ok(_ output: String = "") -> CommandResult { CommandResult(exit: .c
     let echo = text.replacing("exec ", with: "printf '%s|' ").replacing("cd -- /srv/c", with: "cd -- /")
     let result = try await SystemCommands.run(
       HostCommand("sh", ["-s"], input: "SLURM_ARRAY_TASK_ID=1\n" + echo))
-    #expect(result.output == "/usr/bin/fusionroute|workers|-c|/srv/c/cluster.yaml|--host|n 2'|--replicas|math=2|--log-level|info|", "\(result)")
+    #expect(
+      result.output
+        == "/usr/bin/fusionroute|workers|-c|/srv/c/cluster.yaml|--host|n 2'|--replicas|math=2|--log-level|info|",
+      "\(result)")
     // All directives come before the first command, where sbatch stops reading them.
     let lines = text.split(separator: "\n")
     let last = try #require(lines.lastIndex { $0.hasPrefix("#SBATCH") })

@@ -95,10 +95,13 @@ private struct Audit {
 @Suite struct PlannerTests {
   /// Small problems in which room is scarce.
   private static func problem(_ generator: inout SplitMix64) -> PlacementProblem {
-    let files = (0..<3).map { PlacementProblem.Weights(file: "m\($0)", bytes: UInt64.random(in: 0...6, using: &generator)) }
+    let files = (0..<3).map {
+      PlacementProblem.Weights(file: "m\($0)", bytes: UInt64.random(in: 0...6, using: &generator))
+    }
     func demand() -> PlacementProblem.Demand {
       .init(
-        threads: [1, 1, 2, 3].randomElement(using: &generator) ?? 1, weights: files[Int.random(in: 0..<3, using: &generator)],
+        threads: [1, 1, 2, 3].randomElement(using: &generator) ?? 1,
+        weights: files[Int.random(in: 0..<3, using: &generator)],
         ownBytes: UInt64.random(in: 0...5, using: &generator))
     }
     var hosts = (0..<Int.random(in: 1...4, using: &generator)).map { index in
@@ -253,9 +256,11 @@ private struct Audit {
     let plan = try Planner.plan(
       PlacementProblem(
         hosts: [
-          .init(name: "a", memory: 16 * Self.gibibyte, cores: 8), .init(name: "b", memory: 64 * Self.gibibyte, cores: 8),
+          .init(name: "a", memory: 16 * Self.gibibyte, cores: 8),
+          .init(name: "b", memory: 64 * Self.gibibyte, cores: 8),
         ], experts: [Self.expert("math", 2), Self.expert("code", hosts: ["a"]), Self.expert("law", own: 20)]))
-    let reasons = Dictionary(uniqueKeysWithValues: plan.rows.map { ("\($0.replica.expert).\($0.replica.index)", $0.why) })
+    let reasons = Dictionary(
+      uniqueKeysWithValues: plan.rows.map { ("\($0.replica.expert).\($0.replica.index)", $0.why) })
     #expect(reasons["code.0"] == .pinned)
     #expect(reasons["law.0"] == .onlyRoom)
     #expect(plan.rows.filter { $0.replica.expert == "math" }.compactMap(\.replica.host).sorted() == ["a", "b"])
@@ -267,7 +272,10 @@ private struct Audit {
     let plan = try Planner.plan(
       PlacementProblem(hosts: hosts, experts: (0..<20).map { Self.expert("e\($0)", 100, threads: 1 + $0 % 3) }))
     #expect(plan.rows.count == 2000)
-    #expect(try Audit(PlacementProblem(hosts: hosts, experts: (0..<20).map { Self.expert("e\($0)", 100, threads: 1 + $0 % 3) }), plan).faults.isEmpty)
+    #expect(
+      try Audit(
+        PlacementProblem(hosts: hosts, experts: (0..<20).map { Self.expert("e\($0)", 100, threads: 1 + $0 % 3) }), plan
+      ).faults.isEmpty)
   }
 
   @Test func hugeSizesDoNotOverflow() {

@@ -8,7 +8,8 @@ import Yams
 @Suite struct QuotingTests {
   private static let awkward = [
     "", " ", "a b", "it's", "''", "\"", "$HOME", "`id`", "$(id)", "\\", "\\'", "a\nb", "\t", "~", "~root", "a=b", "=x",
-    "*", "?", "[a]", "{a,b}", "#x", "!x", "-n", "--", ";ls", "&", "|", "<", ">", "é", "日本", "\u{7F}", "\u{85}", "\u{2028}",
+    "*", "?", "[a]", "{a,b}", "#x", "!x", "-n", "--", ";ls", "&", "|", "<", ">", "é", "日本", "\u{7F}", "\u{85}",
+    "\u{2028}",
     "\u{FEFF}x", "yes", "No", "null", "~", "1", "0x1", "1e3", "2026-01-01", ":", "a: b", "- a", "? a", "%a", "@a", "\r",
     "a ", " a", "|", ">", "''\n''", "\u{1}", "🙂", "on", "y", ".5", "-", "_", "/", "a/b", "&a", "*a", "{}", "[]", "a #b",
   ]
@@ -46,16 +47,21 @@ import Yams
     print("quoting seed", 6)
     var generator = SplitMix64(seed: 6)
     for text in Self.awkward + (0..<1000).map({ _ in Self.random(&generator) }) {
-      let document = YAMLText.object(["key": .text(text), "list": .list([.text(text), .object(["a": .text(text)])])]).document
+      let document = YAMLText.object(["key": .text(text), "list": .list([.text(text), .object(["a": .text(text)])])])
+        .document
       let node = try #require(try compose(yaml: document), "\(document)")
       #expect(node["key"]?.string == text, "\(document)")
-      #expect(node["key"]?.scalar?.style == .plain ? node["key"]?.tag.description == "tag:yaml.org,2002:str" : true, "\(document)")
+      #expect(
+        node["key"]?.scalar?.style == .plain ? node["key"]?.tag.description == "tag:yaml.org,2002:str" : true,
+        "\(document)")
       #expect(node["list"]?[0]?.string == text && node["list"]?[1]?["a"]?.string == text, "\(document)")
     }
   }
 
   @Test func blocksOfLines() throws {
-    for text in ["a\n", "a\nb\n", "a: b\n  c: d\n\n\ne\n", "# x\n", "a\n\n", " a\n", "\na\n", "a\n b", "tab\t\n", "é\n"] {
+    for text in [
+      "a\n", "a\nb\n", "a: b\n  c: d\n\n\ne\n", "# x\n", "a\n\n", " a\n", "\na\n", "a\n b", "tab\t\n", "é\n",
+    ] {
       let document = YAMLText.object(["data": .object(["f": .text(text)]), "after": 1]).document
       let node = try #require(try compose(yaml: document))
       #expect(node["data"]?["f"]?.string == text, "\(document)")
@@ -64,11 +70,14 @@ import Yams
   }
 
   @Test func optionsOfSbatch() {
-    for good in ["--exclusive", "--time=1-12:00:00", "--gres=gpu:a100:2", "--nodelist=n[1-3]", "--mail-user=a@b.example"] {
+    for good in [
+      "--exclusive", "--time=1-12:00:00", "--gres=gpu:a100:2", "--nodelist=n[1-3]", "--mail-user=a@b.example",
+    ] {
       #expect(Quoting.isBatchOption(good), "\(good)")
     }
     for bad in [
-      "", "-p", "exclusive", "--", "--a b", "--a=b c", "--a=", "--a=$(id)", "--a='b'", "--a=b#c", "--a=b\nid", "--a=\"b\"",
+      "", "-p", "exclusive", "--", "--a b", "--a=b c", "--a=", "--a=$(id)", "--a='b'", "--a=b#c", "--a=b\nid",
+      "--a=\"b\"",
       "--a=b;c", "---a", "--a`", "--=b",
     ] { #expect(!Quoting.isBatchOption(bad), "\(bad)") }
   }

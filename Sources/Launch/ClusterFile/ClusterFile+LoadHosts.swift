@@ -36,7 +36,8 @@ extension ClusterBuilder {
         "\"\(section.path)\" lacks the key \"address\", which the launcher \"\(host.launcher.rawValue)\" needs")
     }
     // ssh would take a leading hyphen for an option.
-    guard Endpoint.isHostName(address) || Endpoint.isNumericIPv6(address), address != "*", !address.hasPrefix("-") else {
+    guard Endpoint.isHostName(address) || Endpoint.isNumericIPv6(address), address != "*", !address.hasPrefix("-")
+    else {
       throw section.error(at: section.line(of: "address"), "\"\(address)\" is no name or address of a machine")
     }
   }
@@ -61,7 +62,8 @@ extension ClusterBuilder {
       guard let path, !Quoting.isSSHPath(path) else { continue }
       throw section.error(
         at: section.line(of: key),
-        "\"\(key)\" is \"\(path)\", which ssh cannot be given: quotes, %, $ and control characters mean other things to it")
+        "\"\(key)\" is \"\(path)\", which ssh cannot be given: quotes, %, $ and control characters mean other things to it"
+      )
     }
     return ssh
   }
@@ -109,7 +111,8 @@ extension ClusterBuilder {
     guard KubernetesName.isLabel(text) else {
       throw section.error(
         at: section.line(of: key),
-        "\"\(key)\" is \"\(text)\" but must be lower-case letters, digits and \"-\", at most 63, as Kubernetes names are")
+        "\"\(key)\" is \"\(text)\" but must be lower-case letters, digits and \"-\", at most 63, as Kubernetes names are"
+      )
     }
     return text
   }

@@ -68,7 +68,6 @@ public struct ClusterFile: Sendable, Equatable {
     }
   }
 
-
   public struct Listen: Sendable, Equatable {
     public var http: String
     /// Nil: a private ipc socket of the run.

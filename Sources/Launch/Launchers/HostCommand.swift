@@ -40,7 +40,9 @@ public struct CommandResult: Sendable, Equatable {
   /// What it said after `error: `, as our own commands do, else its last line.
   var complaint: String? {
     let prefix = ProcessSupervisor.errorPrefix
-    return errors.split(whereSeparator: \.isNewline).last { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
+    return errors.split(whereSeparator: \.isNewline).last { $0.hasPrefix(prefix) }.map {
+      String($0.dropFirst(prefix.count))
+    }
       ?? lastLine
   }
 }

@@ -72,7 +72,8 @@ public struct HostOrder: Sendable, Equatable, Codable {
   }
 
   func workersArguments(clusterPath: String) -> [String] {
-    ["workers", "-c", clusterPath, "--host", host.name] + replicas.flatMap { ["--replicas", "\($0.expert)=\($0.count)"] }
+    ["workers", "-c", clusterPath, "--host", host.name]
+      + replicas.flatMap { ["--replicas", "\($0.expert)=\($0.count)"] }
       + ["--log-level", logLevel]
   }
 }

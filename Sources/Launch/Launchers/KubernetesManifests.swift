@@ -76,12 +76,16 @@ public struct KubernetesManifests: Sendable {
       var commands: [[String]] = []
       if let keys = paths.keys {
         commands.append(
-          create + ["secret", "generic", "fusionroute-worker-keys", "--from-file=\(keys)/coordinator.pub",
-            "--from-file=\(keys)/workers/\(host).pub", "--from-file=\(keys)/workers/\(host).key"])
+          create + [
+            "secret", "generic", "fusionroute-worker-keys", "--from-file=\(keys)/coordinator.pub",
+            "--from-file=\(keys)/workers/\(host).pub", "--from-file=\(keys)/workers/\(host).key",
+          ])
         if runsCoordinator, order == orders.first {
           commands.append(
-            create + ["secret", "generic", "fusionroute-coordinator-keys", "--from-file=\(keys)/coordinator.pub",
-              "--from-file=\(keys)/coordinator.key"])
+            create + [
+              "secret", "generic", "fusionroute-coordinator-keys", "--from-file=\(keys)/coordinator.pub",
+              "--from-file=\(keys)/coordinator.key",
+            ])
           commands.append(create + ["configmap", "fusionroute-allowed", "--from-file=\(keys)/allowed"])
         }
       }
@@ -120,7 +124,8 @@ public struct KubernetesManifests: Sendable {
     one.replicas = [HostOrder.Replicas(expert: replicas.expert, count: 1)]
     let container = YAMLText.object([
       "name": "worker", "image": .text(order.host.kubernetes.image),
-      "args": .texts(one.workersArguments(clusterPath: "\(KubernetesPaths.root)/cluster.yaml") + ["--log-format", "json"]),
+      "args": .texts(
+        one.workersArguments(clusterPath: "\(KubernetesPaths.root)/cluster.yaml") + ["--log-format", "json"]),
       "resources": resources(threads: replicas.threads, bytes: replicas.bytes), "securityContext": Self.confined,
       "volumeMounts": .list(mounts(keys: paths.keys != nil, coordinator: false)),
     ])
@@ -146,7 +151,8 @@ public struct KubernetesManifests: Sendable {
           spread: labels.selector(replicas.expert)))
     ]
     if let maximum {
-      objects.append(autoscaler(name, replicas, maximum: maximum, metadata(name, order, labels, component: replicas.expert)))
+      objects.append(
+        autoscaler(name, replicas, maximum: maximum, metadata(name, order, labels, component: replicas.expert)))
     }
     if replicas.count > 1 {
       objects.append(

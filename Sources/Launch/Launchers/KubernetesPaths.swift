@@ -40,7 +40,8 @@ struct KubernetesPaths: Sendable, Equatable {
     let models = found[0].1
     if let other = found.first(where: { $0.1 != models }) {
       throw cluster.error(
-        other.0, "Kubernetes mounts one volume with all models, and \"\(other.1)\" is another directory than \"\(models)\"")
+        other.0,
+        "Kubernetes mounts one volume with all models, and \"\(other.1)\" is another directory than \"\(models)\"")
     }
     self.models = models
     keys = try cluster.keys.map { path in
@@ -61,7 +62,8 @@ struct KubernetesPaths: Sendable, Equatable {
       throw cluster.error("security.keys", "Kubernetes needs the keys in a directory of their own, not in \"\(keys)\"")
     }
     if gateway.contains(models) {
-      throw cluster.error("gateway.api_keys", "Kubernetes needs the gateway's files in another directory than the models")
+      throw cluster.error(
+        "gateway.api_keys", "Kubernetes needs the gateway's files in another directory than the models")
     }
     for (key, path) in [("gateway.request_log", cluster.gateway.requestLog), ("gateway.trace", cluster.gateway.trace)]
     where path != nil {

@@ -73,7 +73,8 @@ extension HostLauncher {
     let result: CommandResult
     do { result = try await run(command) } catch let error as FusionRouteError {
       throw FusionRouteError(
-        error.code, "the host \(hosts.map { "\"\($0)\"" }.joined(separator: ", ")): \(error.message)", cause: error.cause)
+        error.code, "the host \(hosts.map { "\"\($0)\"" }.joined(separator: ", ")): \(error.message)",
+        cause: error.cause)
     }
     guard result.exit == .code(0) else { throw failure(hosts, command, result) }
     return result

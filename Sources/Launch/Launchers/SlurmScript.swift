@@ -36,7 +36,7 @@ public enum SlurmScript {
     var lines = [
       "#!/bin/sh", "# One task for each host entry of the cluster file; written by fusionroute.",
       "#SBATCH --job-name=\(name)", "#SBATCH --array=0-\(orders.count - 1)", "#SBATCH --nodes=1", "#SBATCH --ntasks=1",
-      "#SBATCH --cpus-per-task=\(cores(first))", 
+      "#SBATCH --cpus-per-task=\(cores(first))",
       "#SBATCH --export=\(environment)", "#SBATCH --output=\(name)-%a.log", "#SBATCH --open-mode=append",
     ]
     if let mebibytes = mebibytes(first) { lines.append("#SBATCH --mem=\(mebibytes)M") }

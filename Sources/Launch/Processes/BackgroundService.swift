@@ -66,7 +66,8 @@ public struct BackgroundService: Sendable {
     }
     kill(pid, SIGKILL)
     _ = Spawn.wait(pid)
-    throw FusionRouteError.unavailable("the workers did not say within \(Self.startLimit) that they run; see \(logPath)")
+    throw FusionRouteError.unavailable(
+      "the workers did not say within \(Self.startLimit) that they run; see \(logPath)")
   }
 
   /// Asks it to end, kills it if it has not after `grace` and some seconds, and returns once it is gone. Blocks.
@@ -107,14 +108,26 @@ public struct BackgroundService: Sendable {
     }
     defer { close(log) }
     let offset = Int(lseek(log, 0, SEEK_END))
+    Self.keepDescriptors()
     let pid = try Spawn.start(
       executable: executable, arguments: arguments, environment: ProcessInfo.processInfo.environment,
       streams: .init(input: input, output: log, error: log), newSession: true)
     return (pid, offset)
   }
 
+  /// Nothing that this process was handed goes on to the background: who holds the other end of a pipe would wait for it.
+  private static func keepDescriptors() {
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: "/dev/fd")) ?? [] {
+      guard let descriptor = Int32(name), descriptor > 2 else { continue }
+      let flags = fcntl(descriptor, F_GETFD)
+      if flags >= 0 { _ = fcntl(descriptor, F_SETFD, flags | FD_CLOEXEC) }
+    }
+  }
+
   private func failure(status: Int32, since offset: Int) -> FusionRouteError {
-    let text = FileManager.default.contents(atPath: logPath).map { String(decoding: $0.dropFirst(offset), as: UTF8.self) }
+    let text = FileManager.default.contents(atPath: logPath).map {
+      String(decoding: $0.dropFirst(offset), as: UTF8.self)
+    }
     let lines = (text ?? "").split(whereSeparator: \.isNewline)
     let said =
       lines.last { $0.hasPrefix(ProcessSupervisor.errorPrefix) }

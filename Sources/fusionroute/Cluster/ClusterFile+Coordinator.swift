@@ -5,7 +5,9 @@ internal import Messaging
 
 extension ClusterFile {
   /// What the coordinator of this cluster is started with.
-  func coordinatorConfiguration(binding endpoint: Launch.Endpoint, placement: Placement) throws -> CoordinatorConfiguration {
+  func coordinatorConfiguration(binding endpoint: Launch.Endpoint, placement: Placement) throws
+    -> CoordinatorConfiguration
+  {
     let engine = router.engine
     var configuration = CoordinatorConfiguration(
       routerModel: engine.model, routerHead: router.head, endpoints: [endpoint.description])

@@ -86,7 +86,8 @@ enum ClusterPlan {
       do {
         let forecast = try MemoryForecast.forecastElsewhere(
           path: engine.model, configuration: engine.decoder(slots: engine.slots))
-        let adapters = try engine.adapters.isEmpty
+        let adapters =
+          try engine.adapters.isEmpty
           ? 0
           : MemoryForecast.forecastElsewhere(
             path: engine.model, adapters: engine.adapters, configuration: engine.decoder(slots: engine.slots)

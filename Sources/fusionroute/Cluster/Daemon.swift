@@ -85,7 +85,9 @@ struct Daemon: Sendable {
       defer { announcement.cancel() }
       control.begin(group)
       guard let hosts else { return try await group.run() }
-      try await hosts.around(session, leaves: leavesHosts) { try await group.run() } failed: {
+      try await hosts.around(session, leaves: leavesHosts) {
+        try await group.run()
+      } failed: {
         await group.triggerGracefulShutdown()
       }
     }

@@ -15,7 +15,8 @@ struct LaunchedHosts: Sendable {
   /// nothing to find again.
   ///
   /// Throws `unavailable` if another `up` of this cluster file, which has started other hosts, runs.
-  static func make(_ cluster: ClusterFile, path: String, plan: PlacementPlan, log: LogSettings) throws -> LaunchedHosts? {
+  static func make(_ cluster: ClusterFile, path: String, plan: PlacementPlan, log: LogSettings) throws -> LaunchedHosts?
+  {
     do { return try LaunchedHosts(cluster, path: path, plan: plan, log: log) } catch let error as FusionRouteError {
       guard orders(cluster, path, plan, log, program: "").isEmpty else { throw error }
       log.logger.debug("down will not find this process", metadata: ["reason": "\(error)"])

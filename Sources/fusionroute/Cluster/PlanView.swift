@@ -12,8 +12,10 @@ struct PlanView {
     replicas.add(["replica", "host", "threads", "memory", "why"].map { TextTable.Cell($0, .faint) })
     for row in plan.rows {
       replicas.add([
-        .init("\(row.replica.expert).\(row.replica.index)", .strong), .init(row.replica.host ?? ClusterPlan.thisMachine),
-        .number("\(row.demand.threads)"), .number(row.demand.bytes > 0 ? Quantity.text(bytes: row.demand.bytes) : "-"), .init(row.why.text),
+        .init("\(row.replica.expert).\(row.replica.index)", .strong),
+        .init(row.replica.host ?? ClusterPlan.thisMachine),
+        .number("\(row.demand.threads)"), .number(row.demand.bytes > 0 ? Quantity.text(bytes: row.demand.bytes) : "-"),
+        .init(row.why.text),
       ])
     }
     var hosts = TextTable()

@@ -24,7 +24,8 @@ struct PlanCommand: ParsableCommand {
   @Option(help: "text or json.")
   var format: OutputFormat = .text
 
-  @Option(help: ArgumentHelp("Write files for this engine into the directory: kubernetes or slurm.", valueName: "engine"))
+  @Option(
+    help: ArgumentHelp("Write files for this engine into the directory: kubernetes or slurm.", valueName: "engine"))
   var render: Target?
 
   @Argument(help: ArgumentHelp("Where --render writes.", valueName: "directory"))

@@ -27,7 +27,7 @@ enum ClusterDescription {
     lines.append("  keys      \(cluster.keys ?? "none: loopback and ipc only")")
     lines += try differences(cluster).map { "  note      \($0)" }
     lines += cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
-     .map { "  warning   \($0)" }
+      .map { "  warning   \($0)" }
     return lines
   }
 
