@@ -96,8 +96,18 @@ import Testing
     try await Self.until("two workers run") { Product.workers(dialling: "back.sock").count == 2 }
     let second = try await workers("--replicas", "ant=2", "--detach")
     #expect(second.output == "running \(pid)\n", "\(second)")
+    // Other numbers are changed without a restart: the replica that stays is the same process.
+    let before = Set(Product.workers(dialling: "back.sock"))
+    let adjusted = try await workers("--replicas", "ant=1", "--replicas", "bee=1", "--detach")
+    #expect(adjusted.output == "adjusted \(pid)\n", "\(adjusted)")
+    try await Self.until("one worker stays and another comes") {
+      let now = Set(Product.workers(dialling: "back.sock"))
+      return now.count == 2 && now.intersection(before).count == 1
+    }
+    let unknown = try await workers("--replicas", "elk=1", "--detach")
+    #expect(unknown.code == 69 && unknown.errors.contains("names no expert \"elk\""), "\(unknown.errors)")
     // Other settings take its place.
-    let other = try await workers("--replicas", "bee=1", "--detach")
+    let other = try await workers("--replicas", "bee=1", "--log-level", "debug", "--detach")
     #expect(other.output.hasPrefix("replaced "), "\(other)")
     try await Self.until("one worker runs") { Product.workers(dialling: "back.sock").count == 1 }
     #expect(kill(pid, 0) != 0)

@@ -38,7 +38,7 @@ public struct SSHLauncher: HostLauncher {
       record.orders[index] = order
       return
     }
-    // `--detach` replaces what runs with other settings.
+    // A process that runs changes its number of replicas.
     _ = try await succeed(Self.startCommand(order), for: [host], run)
     record.orders[index] = order
   }

@@ -14,9 +14,39 @@ public struct BackgroundService: Sendable {
     case started(pid: Int32)
     /// It ran already, with these settings.
     case running(pid: Int32)
+    /// It ran with other numbers of replicas and has changed them.
+    case adjusted(pid: Int32)
     /// It ran with other settings and was replaced.
     case replaced(pid: Int32)
   }
+
+  /// What the process says about itself in its lock.
+  public struct Note: Sendable, Equatable, Codable {
+    /// Anything that tells one way of running from another.
+    public var settings: String
+    /// Replicas of each expert that were asked for; empty: as the plan says.
+    public var replicas: [String: Int]
+    /// How often the numbers were changed or were to be.
+    public var changes = 0
+    /// Why the last change was refused.
+    public var error: String?
+
+    public init(settings: String, replicas: [String: Int]) {
+      self.settings = settings
+      self.replicas = replicas
+    }
+
+    /// JSON.
+    public var text: String { (try? JSONEncoder().encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? "" }
+
+    init?(_ text: String) {
+      guard let note = try? JSONDecoder().decode(Note.self, from: Data(text.utf8)) else { return nil }
+      self = note
+    }
+  }
+
+  /// Asks the process to look at the numbers of replicas that are wanted.
+  public static let adjustSignal = SIGUSR1
 
   /// A log larger than this is put aside when the service starts.
   private static let maximumLog = 16 << 20
@@ -33,19 +63,23 @@ public struct BackgroundService: Sendable {
     logPath = state.file("workers", cluster: cluster, host: host, suffix: "log")
   }
 
-  /// Starts it unless it runs with `settings`, and returns once it has said so. Blocks.
+  /// Starts it unless it runs as `note` says, and returns once it has said so. One that differs in its numbers of
+  /// replicas changes them; one that differs in its settings is replaced. Blocks.
   ///
   /// - Parameters:
-  ///   - arguments: of `executable`; the process must take the lock and announce `settings`.
-  ///   - settings: anything that tells one way of running from another.
+  ///   - arguments: of `executable`; the process must take the lock and announce `note`.
   ///   - grace: what a process with other settings is given to end.
   /// - Throws: what the process said when it ended instead, with its exit code.
-  public func start(
-    executable: String, arguments: [String], settings: String, grace: Duration
-  ) throws -> Outcome {
+  public func start(executable: String, arguments: [String], note: Note, grace: Duration) throws -> Outcome {
     var isReplaced = false
     if let holder = try ServiceLock.holder(path: lockPath) {
-      if holder.note == settings || holder.note.isEmpty { return .running(pid: holder.pid) }
+      let own = Note(holder.note)
+      // It has only begun to start.
+      if holder.note.isEmpty { return .running(pid: holder.pid) }
+      if let own, own.settings == note.settings {
+        if own.replicas == note.replicas { return .running(pid: holder.pid) }
+        return try adjust(holder.pid, own, to: note)
+      }
       _ = try stop(grace: grace)
       isReplaced = true
     }
@@ -68,6 +102,33 @@ public struct BackgroundService: Sendable {
     _ = Spawn.wait(pid)
     throw FusionRouteError.unavailable(
       "the workers did not say within \(Self.startLimit) that they run; see \(logPath)")
+  }
+
+  /// What the process that holds `lockPath` is asked to change to; nil if nothing was ever asked.
+  public static func wanted(lockPath: String) throws -> Note? {
+    FileManager.default.contents(atPath: lockPath + ".wanted").flatMap { Note(String(decoding: $0, as: UTF8.self)) }
+  }
+
+  private func adjust(_ pid: Int32, _ old: Note, to note: Note) throws -> Outcome {
+    var file = try AtomicFile(path: lockPath + ".wanted", isPrivate: true)
+    try file.write(Array(note.text.utf8))
+    try file.commit()
+    guard kill(pid, Self.adjustSignal) == 0 else {
+      throw FusionRouteError.unavailable("cannot signal process \(pid): \(String(cString: strerror(errno)))")
+    }
+    let deadline = ContinuousClock.now + Self.startLimit
+    while ContinuousClock.now < deadline {
+      guard let holder = try ServiceLock.holder(path: lockPath), holder.pid == pid else {
+        throw FusionRouteError.unavailable("the workers ended while their number was changed; see \(logPath)")
+      }
+      if let now = Note(holder.note), now.changes != old.changes {
+        if let error = now.error { throw FusionRouteError.unavailable(error) }
+        if now.replicas == note.replicas { return .adjusted(pid: pid) }
+      }
+      usleep(20_000)
+    }
+    throw FusionRouteError.unavailable(
+      "the workers did not change their number within \(Self.startLimit); see \(logPath)")
   }
 
   /// Asks it to end, kills it if it has not after `grace` and some seconds, and returns once it is gone. Blocks.

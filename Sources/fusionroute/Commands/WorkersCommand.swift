@@ -2,7 +2,6 @@ internal import ArgumentParser
 internal import Core
 internal import Foundation
 internal import Launch
-internal import Synchronization
 
 struct WorkersCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -80,7 +79,7 @@ struct WorkersCommand: AsyncParsableCommand {
         "\(cluster) does not say where the coordinator listens: set \"listen.workers\", or use `fusionroute run`, which "
           + "starts the workers itself")
     }
-    try await supervise(replicas, of: file, dialling: endpoint.description, log: log) { try held?.announce(settings()) }
+    try await supervise(replicas, of: file, dialling: endpoint.description, log: log, held: held)
   }
 
   private func replicas(of file: ClusterFile) throws -> [Placement.Replica] {
@@ -118,42 +117,19 @@ struct WorkersCommand: AsyncParsableCommand {
 
   private func supervise(
     _ replicas: [Placement.Replica], of file: ClusterFile, dialling endpoint: String, log settings: LogSettings,
-    started: () throws -> Void
+    held: ServiceLock?
   ) async throws {
-    let log = WorkerLog(settings, phase: .running)
-    let (given, continuation) = AsyncStream<FusionRouteError>.makeStream()
-    let left = Mutex(replicas.count)
-    let supervision = file.supervision
-    let supervisor = ProcessSupervisor(
-      executable: try Executable.path(),
-      limits: .init(restarts: supervision.restarts, window: supervision.window, backOff: supervision.backOff),
-      grace: supervision.grace
-    ) { event in
-      log.record(event)
-      guard case .gaveUp(let name, let exit, let reason, let error) = event else { return }
-      let failure = LocalWorkers.failure(name: name, exit: exit, reason: reason, error: error)
-      let none = left.withLock {
-        $0 -= 1
-        return $0 == 0
-      }
-      if none { continuation.yield(failure) }
-    }
+    let workers = try HostWorkers(of: file, host: host, dialling: endpoint, keyName: key, log: settings)
     do {
-      for replica in replicas {
-        guard let expert = file.expert(named: replica.expert) else { continue }
-        let command = WorkerInvocation(
-          expert: expert, coordinators: [endpoint], hostName: host ?? ProcessInfo.processInfo.hostName, cluster: file,
-          keyName: key ?? WorkerKeys.name(in: file.keys, preferring: host),
-          logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
-        try supervisor.start(.init(name: "\(replica.expert).\(replica.index)", arguments: command.arguments))
-      }
-      try started()
-      try await waitForEnd(given)
+      try workers.start(replicas)
+      let trap = try held.map { try adjuster(of: workers, held: $0, log: settings) }
+      defer { trap?.cancel() }
+      try await waitForEnd(workers.failures)
     } catch {
-      await supervisor.stop()
+      await workers.stop()
       throw error
     }
-    await supervisor.stop()
+    await workers.stop()
   }
 
   /// Returns on SIGTERM; throws on Ctrl-C and when no worker is left.
