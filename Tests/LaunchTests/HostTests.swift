@@ -85,7 +85,7 @@ import Testing
   @Test func theReferenceGoesAllTheWayDown() {
     let article = ClusterReference.article()
     for heading in [
-      "### ssh of entries of hosts", "### slurm of entries of hosts", "### kubernetes of entries of hosts",
+      "### ssh in entries of hosts", "### slurm in entries of hosts", "### kubernetes in entries of hosts",
     ] {
       #expect(article.contains(heading + "\n"))
     }

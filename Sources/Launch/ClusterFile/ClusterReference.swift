@@ -27,7 +27,7 @@ public enum ClusterReference {
     for setting in ClusterSchema.root where !setting.kind.children.isEmpty {
       text += section("## \(heading(setting))", setting.kind.children)
       for below in setting.kind.children where !below.kind.children.isEmpty {
-        text += section("### \(below.key) of \(heading(setting).lowercasedFirst)", below.kind.children)
+        text += section("### \(below.key) in \(heading(setting).lowercasedFirst)", below.kind.children)
       }
     }
     return text

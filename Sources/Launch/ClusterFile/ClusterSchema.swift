@@ -52,8 +52,8 @@ public enum ClusterSchema {
     [Setting("model", .file, .required, "The expert's model (GGUF), with the router's vocabulary.")] + engine + [
       Setting("replicas", .integer(1...1024), .value("1"), "How many processes serve this expert."),
       Setting(
-        "host", .names, .absent("all hosts in turn"),
-        "The host or hosts that its replicas run on; several take replicas in turn."),
+        "host", .names, .absent("any host"),
+        "The host or hosts that its replicas may run on; `fusionroute plan` shows where each goes."),
     ]
 
   static let host: [Setting] = [
