@@ -38,7 +38,8 @@ extension ClusterBuilder {
     // ssh would take a leading hyphen for an option.
     guard Endpoint.isHostName(address) || Endpoint.isNumericIPv6(address), address != "*", !address.hasPrefix("-")
     else {
-      throw section.error(at: section.line(of: "address"), "\"\(address)\" is no name or address of a machine")
+      throw section.error(
+        at: section.line(of: "address"), "\"\(Quoting.shown(address))\" is no name or address of a machine")
     }
   }
 
@@ -47,7 +48,8 @@ extension ClusterBuilder {
     guard let path = try section.text(key) else { return nil }
     guard path.hasPrefix("/"), Quoting.isPrintable(path) else {
       throw section.error(
-        at: section.line(of: key), "\"\(key)\" is \"\(path)\" but must be an absolute path without control characters")
+        at: section.line(of: key),
+        "\"\(key)\" is \"\(Quoting.shown(path))\" but must be an absolute path without control characters")
     }
     return path
   }
@@ -62,7 +64,7 @@ extension ClusterBuilder {
       guard let path, !Quoting.isSSHPath(path) else { continue }
       throw section.error(
         at: section.line(of: key),
-        "\"\(key)\" is \"\(path)\", which ssh cannot be given: quotes, %, $ and control characters mean other things to it"
+        "\"\(key)\" is \"\(Quoting.shown(path))\", which ssh cannot be given: quotes, %, $ and control characters mean other things to it"
       )
     }
     return ssh
@@ -76,7 +78,7 @@ extension ClusterBuilder {
     if let bad = slurm.options.first(where: { !Quoting.isBatchOption($0) }) {
       throw section.error(
         at: section.line(of: "options"),
-        "\"\(bad)\" is no option of sbatch that can stand here: write --NAME or --NAME=VALUE, the value of letters, "
+        "\"\(Quoting.shown(bad))\" is no option of sbatch that can stand here: write --NAME or --NAME=VALUE, the value of letters, "
           + "digits and \(Quoting.batchPunctuation)")
     }
     return slurm
@@ -89,7 +91,8 @@ extension ClusterBuilder {
     kubernetes.image = try section.text("image") ?? kubernetes.image
     guard Quoting.isImage(kubernetes.image) else {
       throw section.error(
-        at: section.line(of: "image"), "\"image\" is \"\(kubernetes.image)\", which is no name of a container image")
+        at: section.line(of: "image"),
+        "\"image\" is \"\(Quoting.shown(kubernetes.image))\", which is no name of a container image")
     }
     kubernetes.maximumReplicas = section.has("maximum_replicas") ? try section.integer("maximum_replicas") : nil
     return kubernetes
@@ -101,7 +104,8 @@ extension ClusterBuilder {
     guard ClusterFile.isValidName(text) else {
       throw section.error(
         at: section.line(of: key),
-        "\"\(key)\" is \"\(text)\" but must be letters, digits, \".\", \"_\" and \"-\", first a letter or digit")
+        "\"\(key)\" is \"\(Quoting.shown(text))\" but must be letters, digits, \".\", \"_\" and \"-\", first a letter or digit"
+      )
     }
     return text
   }
@@ -111,7 +115,7 @@ extension ClusterBuilder {
     guard KubernetesName.isLabel(text) else {
       throw section.error(
         at: section.line(of: key),
-        "\"\(key)\" is \"\(text)\" but must be lower-case letters, digits and \"-\", at most 63, as Kubernetes names are"
+        "\"\(key)\" is \"\(Quoting.shown(text))\" but must be lower-case letters, digits and \"-\", at most 63, as Kubernetes names are"
       )
     }
     return text

@@ -5,6 +5,14 @@ public enum Quoting {
     !text.isEmpty && text.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control && !isLineBreak($0) }
   }
 
+  /// A text for a sentence: what cannot be printed as its number.
+  static func shown(_ text: String) -> String {
+    text.unicodeScalars.reduce(into: "") { result, scalar in
+      let isPlain = scalar.properties.generalCategory != .control && !isLineBreak(scalar)
+      result += isPlain ? String(Character(scalar)) : "\\u{\(String(scalar.value, radix: 16))}"
+    }
+  }
+
   private static func isLineBreak(_ scalar: Unicode.Scalar) -> Bool { scalar.value == 0x2028 || scalar.value == 0x2029 }
 
   // MARK: Shell
