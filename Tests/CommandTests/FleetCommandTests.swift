@@ -25,6 +25,9 @@ import Testing
     return (["PATH": "\(folder):\(path)", "FUSIONROUTE_STATE": "\(folder)/near"], "\(folder)/ssh.log")
   }
 
+  /// A host, and workers that do not wait long for anybody to take over.
+  private static let far = "supervision: { grace: 500ms }\nhosts: [{ name: far, address: localhost }]\n"
+
   private static func until(_ what: String, _ condition: () -> Bool) async throws {
     for _ in 0..<1500 where !condition() { try await Task.sleep(for: .milliseconds(20)) }
     #expect(condition(), "\(what)")
@@ -83,7 +86,7 @@ import Testing
   }
 
   @Test func workersInTheBackground() async throws {
-    let more = "listen: { workers: \"ipc://back.sock\" }\nhosts: [{ name: far, address: localhost }]\n"
+    let more = "listen: { workers: \"ipc://back.sock\" }\n" + Self.far
     let file = try models.cluster("back", more: more, context: 256)
     let environment = ["FUSIONROUTE_STATE": models.path("state-back")]
     func workers(_ arguments: String...) async throws -> Product.Result {
@@ -123,7 +126,7 @@ import Testing
   }
 
   @Test func startsTheSameOnceAtATime() async throws {
-    let more = "listen: { workers: \"ipc://once.sock\" }\nhosts: [{ name: far, address: localhost }]\n"
+    let more = "listen: { workers: \"ipc://once.sock\" }\n" + Self.far
     let file = try models.cluster("once", more: more, context: 256)
     let environment = ["FUSIONROUTE_STATE": models.path("state-once")]
     let arguments = ["workers", "-c", file, "--host", "far", "--replicas", "ant=1"]
@@ -143,6 +146,7 @@ import Testing
     let (environment, log) = try stage("ssh")
     let more = """
       listen: { http: "127.0.0.1:*", workers: "ipc://fleet.sock" }
+      supervision: { grace: 500ms }
       hosts:
         - { name: here, launcher: local }
         - { name: far, address: localhost, launcher: ssh }
@@ -181,6 +185,7 @@ import Testing
     let (environment, _) = try stage("down")
     let more = """
       listen: { http: "127.0.0.1:*", workers: "ipc://ends.sock" }
+      supervision: { grace: 500ms }
       hosts: [{ name: far, address: localhost, launcher: ssh }]
       """
     let file = try models.cluster("ends", more: more, context: 256)
