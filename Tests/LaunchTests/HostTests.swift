@@ -91,4 +91,12 @@ import Testing
     }
     for key in ["known_hosts", "partition", "maximum_replicas"] { #expect(article.contains("| `\(key)` |")) }
   }
+
+  /// The examples that are shipped are cluster files.
+  @Test(arguments: ["kubernetes", "slurm"]) func examplesAreValid(_ name: String) throws {
+    let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../Deploy/\(name)/cluster.yaml").standardizedFileURL.path
+    let cluster = try ClusterFile.load(path: path)
+    #expect(cluster.hosts.allSatisfy { $0.launcher.rawValue == name })
+  }
 }
