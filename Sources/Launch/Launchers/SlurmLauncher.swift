@@ -55,7 +55,9 @@ public struct SlurmLauncher: HostLauncher {
   // MARK: Commands
 
   static func submitCommand(_ record: LaunchRecord) -> HostCommand {
-    HostCommand("sbatch", ["--parsable"], input: SlurmScript.text(record.orders, name: record.name))
+    HostCommand(
+      "sbatch", ["--parsable", "--chdir=\(SlurmScript.folder(record.orders))"],
+      input: SlurmScript.text(record.orders, name: record.name))
   }
 
   static func queryCommand(_ record: LaunchRecord) -> HostCommand {

@@ -28,11 +28,15 @@ public enum SlurmScript {
     return bytes > 0 ? bytes.addingSaturated((1 << 20) - 1) >> 20 : nil
   }
 
+  /// Where the cluster file is there.
+  static func folder(_ orders: [HostOrder]) -> String {
+    let path = orders.first.map { $0.host.clusterPath ?? $0.cluster } ?? "/"
+    return path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "/"
+  }
+
   /// - Parameter orders: one of ``groups(_:)``.
   public static func text(_ orders: [HostOrder], name: String) -> String {
     guard let first = orders.first else { return "" }
-    let directory = first.host.clusterPath ?? first.cluster
-    let folder = directory.lastIndex(of: "/").map { String(directory[..<$0]) } ?? ""
     var lines = [
       "#!/bin/sh", "# One task for each host entry of the cluster file; written by fusionroute.",
       "#SBATCH --job-name=\(name)", "#SBATCH --array=0-\(orders.count - 1)", "#SBATCH --nodes=1", "#SBATCH --ntasks=1",
@@ -44,7 +48,7 @@ public enum SlurmScript {
     if let account = first.host.slurm.account { lines.append("#SBATCH --account=\(account)") }
     lines += first.host.slurm.options.map { "#SBATCH \($0)" }
     lines += [
-      "", "umask 077", "cd -- \(Quoting.shell(folder.isEmpty ? "/" : folder)) || exit 69",
+      "", "umask 077", "cd -- \(Quoting.shell(folder(orders))) || exit 69",
       "case \"$SLURM_ARRAY_TASK_ID\" in",
     ]
     for (index, order) in orders.enumerated() {
