@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import Synchronization
 import Testing
 import Yams
 
@@ -157,5 +158,41 @@ import Yams
           + "'--from-file=keys/workers/pool.pub' '--from-file=keys/workers/pool.key'"))
     #expect(commands.contains("kubectl create --namespace ai configmap fusionroute-allowed '--from-file=keys/allowed'"))
     #expect(commands.contains("kubectl create --namespace ai secret generic fusionroute-gateway '--from-file=gateway'"))
+  }
+
+  /// What `up` applies carries the label that `down` deletes by, and leaves the coordinator out: that is `up` itself.
+  @Test func upAppliesWhatDownDeletes() async throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("kubernetes-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let file = folder.appendingPathComponent("cluster.yaml").path
+    try Self.text.write(toFile: file, atomically: true, encoding: .utf8)
+    var order = Self.order
+    order.cluster = file
+    let commands = Mutex<[HostCommand]>([])
+    let launcher = KubernetesLauncher { command in
+      commands.withLock { $0.append(command) }
+      return CommandResult(exit: .code(0), output: "deployment.apps/x configured\nconfigmap/y unchanged\n", errors: "")
+    }
+    var record = LaunchRecord(launcher: .kubernetes, orders: [order], name: "n")
+    #expect(try await launcher.start(&record) == .started("2 objects"))
+    try await launcher.setReplicas(of: "math", on: "pool", to: 4, in: &record)
+    try await launcher.stop(record)
+    let (apply, scale, delete) = commands.withLock { ($0[0], $0[1], $0[2]) }
+    #expect(apply.line == "kubectl --namespace ai apply --filename -")
+    #expect(scale.line == "kubectl --namespace ai scale deployment/fusionroute-pool-math '--replicas=4'")
+    #expect(record.orders[0].replicas.map(\.count) == [4, 1])
+    let objects = try compose_all(yaml: apply.input).map { $0 }
+    #expect(
+      objects.compactMap { $0["kind"]?.string }.sorted() == [
+        "ConfigMap", "Deployment", "Deployment", "HorizontalPodAutoscaler", "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+      ])
+    let labels = Set(objects.compactMap { $0["metadata"]?["labels"]?["app.kubernetes.io/instance"]?.string })
+    let label = try #require(labels.first)
+    #expect(labels.count == 1 && delete.arguments.contains("--selector=app.kubernetes.io/instance=\(label)"))
+    for kind in Set(objects.compactMap { $0["kind"]?.string?.lowercased() }) {
+      #expect(delete.arguments.contains { $0.contains(kind) }, "down leaves objects of the kind \(kind)")
+    }
   }
 }

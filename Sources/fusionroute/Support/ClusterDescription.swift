@@ -21,7 +21,8 @@ enum ClusterDescription {
     for host in cluster.hosts {
       let names = placement.replicas(on: host.name).map { "\($0.expert).\($0.index)" }
       lines.append(
-        "  host      \(host.name) (\(host.address.isEmpty ? host.launcher.rawValue : host.address)): \(names.isEmpty ? "nothing" : names.joined(separator: ", "))")
+        "  host      \(host.name) (\(host.address.isEmpty ? host.launcher.rawValue : host.address)): \(names.isEmpty ? "nothing" : names.joined(separator: ", "))"
+      )
     }
     lines.append("  workers   \(cluster.listen.workers?.description ?? "a private ipc socket")")
     lines.append("  keys      \(cluster.keys ?? "none: loopback and ipc only")")
