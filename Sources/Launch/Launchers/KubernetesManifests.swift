@@ -90,7 +90,9 @@ public struct KubernetesManifests: Sendable {
         }
       }
       if runsCoordinator, order == orders.first {
-        commands += paths.gateway.map { create + ["secret", "generic", "fusionroute-\($0)", "--from-file=\($0)"] }
+        commands += paths.gateway.map {
+          create + ["secret", "generic", KubernetesLabels.label("fusionroute-\($0)"), "--from-file=\($0)"]
+        }
       }
       return commands.map { Quoting.shell($0) }
     }
