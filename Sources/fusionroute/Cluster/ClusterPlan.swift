@@ -60,9 +60,10 @@ enum ClusterPlan {
   /// - Parameter sizes: nil: all are taken for nothing.
   private static func problem(_ cluster: ClusterFile, sizes: Sizes?) throws -> PlacementProblem {
     func demand(_ engine: ClusterFile.Engine, _ name: String) throws -> PlacementProblem.Demand {
-      try sizes?.demand(engine, name: name)
-        ?? PlacementProblem.Demand(
-          threads: engine.threads, weights: .init(file: engine.model, bytes: 0), ownBytes: 0)
+      try sizes?.demand(engine, name: name) ?? unknown(engine)
+    }
+    func unknown(_ engine: ClusterFile.Engine) -> PlacementProblem.Demand {
+      .init(threads: engine.threads, weights: .init(file: engine.model, bytes: 0), ownBytes: 0)
     }
     var hosts = cluster.hosts.map {
       PlacementProblem.Host(name: $0.name, memory: $0.memory.map(UInt64.init(clamping:)), cores: $0.threads)
@@ -70,7 +71,13 @@ enum ClusterPlan {
     if hosts.isEmpty { hosts = [PlacementProblem.Host(name: thisMachine)] }
     // The coordinator's process is on this machine, whatever else is.
     let here = cluster.hosts.isEmpty ? 0 : cluster.hosts.firstIndex(where: \.isHere)
-    if let here { hosts[here].residents = [try demand(cluster.router.engine, "the router")] }
+    if let here {
+      // A router that is missing is an error of who starts it, not of the plan.
+      let isThere = FileManager.default.fileExists(atPath: cluster.router.engine.model)
+      hosts[here].residents = [
+        try isThere ? demand(cluster.router.engine, "the router") : unknown(cluster.router.engine)
+      ]
+    }
     let experts = try cluster.experts.map {
       PlacementProblem.Expert(
         name: $0.name, replicas: $0.replicas, demand: try demand($0.engine, "expert \"\($0.name)\""), hosts: $0.hosts)
