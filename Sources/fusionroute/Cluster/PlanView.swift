@@ -41,7 +41,7 @@ struct PlanView {
   var object: JSONText {
     .object([
       ("file", .text(cluster.source)), ("fits", .bool(true)),
-      ("replicas", .array(plan.rows.map(Self.row))), ("hosts", .array(plan.hosts.map(host))),
+      ("replicas", .array(plan.rows.map(row))), ("hosts", .array(plan.hosts.map(host))),
       ("warnings", .array(warnings.map { .text($0) })),
     ])
   }
@@ -82,11 +82,12 @@ struct PlanView {
     cluster.host(named: host).map { $0.isHere ? "local" : $0.launcher.rawValue } ?? "local"
   }
 
-  private static func row(_ row: PlacementPlan.Row) -> JSONText {
+  private func row(_ row: PlacementPlan.Row) -> JSONText {
     .object([
       ("expert", .text(row.replica.expert)), ("index", .integer(row.replica.index)),
-      ("host", row.replica.host.map { .text($0) } ?? .null), ("threads", .integer(row.demand.threads)),
-      ("bytes", bytes(row.demand.bytes)), ("shared_bytes", bytes(row.demand.weights.bytes)),
+      ("host", cluster.hosts.isEmpty ? .null : row.replica.host.map { .text($0) } ?? .null),
+      ("threads", .integer(row.demand.threads)),
+      ("bytes", Self.bytes(row.demand.bytes)), ("shared_bytes", Self.bytes(row.demand.weights.bytes)),
       ("why", .text(row.why.text)),
     ])
   }
