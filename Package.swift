@@ -174,7 +174,7 @@ let package = Package(
     tests("TrainingTests", of: ["Training", "ModelFiles", "Inference", "Core", "llama-oracle"]),
     tests("CoordinatorTests", of: ["Coordinator", "Core"]),
     tests("WorkerTests", of: ["Worker", "Core"]),
-    tests("LaunchTests", of: ["Launch", "Core"]),
+    tests("LaunchTests", of: ["Launch", "Core", "Yams"]),
     tests("JournalTests", of: ["Journal", "Core", .product(name: "Logging", package: "swift-log")]),
     tests(
       "GatewayTests",

@@ -104,13 +104,8 @@ extension CoordinatorRuntime {
         emit(event)
       }
       defer {
-<<<<<<< HEAD
         meter.generated(by: id, final: decoder.summary)
-        used = decoder.summary.generatedTokens
-=======
-        meter.add(decoder.summary)
         used = decoder.summary.generatedTokens * weight
->>>>>>> doors
       }
       try await decoder.run(contextLimit: contextLimit(for: request.mode), queued: ContinuousClock.now - arrival)
       return decoder.summary
