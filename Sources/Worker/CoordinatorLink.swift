@@ -14,6 +14,8 @@ final class CoordinatorLink: Sendable {
     /// The connection itself was refused; a full sentence.
     case notLetIn(FusionRouteError)
     case registered
+    /// The coordinator wants this worker to finish what it has and leave.
+    case drain
   }
 
   private struct State {
@@ -63,7 +65,7 @@ final class CoordinatorLink: Sendable {
   private func transmit(_ message: WireMessage) { client.withLock { $0 }?.send(WireCodec.encode(message)) }
 
   private func register() {
-    let slots = leases.available(to: endpoint, of: offer.slots)
+    let slots = leases.offer(to: endpoint)
     state.withLock { state in
       state.lastRegistration = .now
       state.offeredSlots = slots
@@ -163,6 +165,7 @@ extension CoordinatorLink: ClientHandler {
     case .cancel(let cancel): self.cancel(cancel.request)
     case .release(let release):
       if let coordinator { service.release(coordinator: coordinator, sequence: release.sequence) }
+    case .drain: notify(.drain)
     case .goodbye:
       if let coordinator { service.forget(coordinator: coordinator) }
       state.withLock { $0.registered = nil }
@@ -178,11 +181,12 @@ extension CoordinatorLink: ClientHandler {
   private func accept(_ registered: Registered) {
     let former = state.withLock { state in
       defer { state.lastCoordinator = registered.coordinator }
+      // An answer to changed slots alone: what is held back, and the credit for it, stay.
+      if state.registered?.coordinator != registered.coordinator { state.gate.reset(credit: registered.creditBytes) }
       state.registered = registered
-      state.gate.reset(credit: registered.creditBytes)
       return state.lastCoordinator
     }
-    leases.lease(min(registered.leasedSlots, offer.slots), to: endpoint)
+    leases.lease(registered.leasedSlots, to: endpoint)
     // The one before was another process: nobody will release its sequences.
     if let former, former != registered.coordinator { service.forget(coordinator: former) }
     logger.info("registered", metadata: ["endpoint": "\(endpoint)", "slots": "\(registered.leasedSlots)"])
@@ -203,14 +207,32 @@ extension CoordinatorLink: ClientHandler {
     release(0)
   }
 
+  /// Heartbeats of the coordinator that may be missing before its slots go to others; the connection may still stand.
+  private static let missedHeartbeats = 6
+
+  /// A coordinator that is silent has no claim to slots: it registers this worker anew when it speaks again.
+  private func endSilentLease() {
+    let isSilent = state.withLock { state in
+      guard let registered = state.registered else { return false }
+      let limit = Duration.milliseconds(max(500, registered.heartbeatMilliseconds)) * Self.missedHeartbeats
+      guard ContinuousClock.now - state.lastFrame > limit else { return false }
+      state.registered = nil
+      return true
+    }
+    guard isSilent else { return }
+    leases.end(endpoint)
+    logger.warning("coordinator is silent", metadata: ["endpoint": "\(endpoint)"])
+  }
+
   func tick() {
     service.expire()
+    endSilentLease()
     enum Due { case register, beat, nothing }
     let due: Due = state.withLock { state in
       let now = ContinuousClock.now
       if let registered = state.registered {
-        // Another coordinator's lease ended, or begins: offer what there is now.
-        if leases.available(to: endpoint, of: offer.slots) > state.offeredSlots { return .register }
+        // Another coordinator has come or gone: offer what there is now.
+        if leases.due(to: endpoint) != state.offeredSlots { return .register }
         return now - state.lastBeat >= .milliseconds(registered.heartbeatMilliseconds) ? .beat : .nothing
       }
       guard !state.refused, let last = state.lastRegistration else { return .nothing }

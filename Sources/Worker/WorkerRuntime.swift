@@ -79,7 +79,7 @@ public final class WorkerRuntime: Sendable {
     let (events, finish) = AsyncStream<Ending>.makeStream()
     self.events = events
     self.finish = finish
-    let leases = SlotLeases()
+    let leases = SlotLeases(slots: configuration.slots, endpoints: configuration.coordinators)
     let flag = DrainFlag()
     self.flag = flag
     links = configuration.coordinators.map { endpoint in
@@ -91,6 +91,7 @@ public final class WorkerRuntime: Sendable {
           case .refused(let refused): finish.yield(.refused(endpoint: endpoint, Self.error(refused, by: endpoint)))
           case .notLetIn(let error): finish.yield(.refused(endpoint: endpoint, error))
           case .registered: break
+          case .drain: finish.yield(.drain)
           }
         })
     }
