@@ -38,7 +38,7 @@ final class CoordinatorLink: Sendable {
   let endpoint: String
   private let offer: Register
   private let service: ExpertService
-  private let vocabulary: Vocabulary
+  private let page: @Sendable (VocabularyQuery) -> VocabularyPage
   private let leases: SlotLeases
   private let isDraining: @Sendable () -> Bool
   private let notify: @Sendable (Event) -> Void
@@ -47,13 +47,14 @@ final class CoordinatorLink: Sendable {
   private let client = Mutex<MessageClient?>(nil)
 
   init(
-    endpoint: String, offer: Register, service: ExpertService, vocabulary: Vocabulary, leases: SlotLeases,
-    isDraining: @escaping @Sendable () -> Bool, logger: Logger, notify: @escaping @Sendable (Event) -> Void
+    endpoint: String, offer: Register, service: ExpertService, leases: SlotLeases,
+    page: @escaping @Sendable (VocabularyQuery) -> VocabularyPage, isDraining: @escaping @Sendable () -> Bool,
+    logger: Logger, notify: @escaping @Sendable (Event) -> Void
   ) {
     self.endpoint = endpoint
     self.offer = offer
     self.service = service
-    self.vocabulary = vocabulary
+    self.page = page
     self.leases = leases
     self.isDraining = isDraining
     self.notify = notify
@@ -89,7 +90,7 @@ final class CoordinatorLink: Sendable {
 
   /// Tells the coordinator at once that this worker drains.
   func beat() {
-    let statistics = service.decoder.statistics
+    let load = service.engine.load
     let count = state.withLock { state in
       state.beats += 1
       state.lastBeat = .now
@@ -98,10 +99,10 @@ final class CoordinatorLink: Sendable {
     transmit(
       .heartbeat(
         Heartbeat(
-          sender: offer.incarnation, count: count, progress: statistics.progress,
-          batchBudgetMilliseconds: Int(clamping: min(statistics.currentBatchBudgetMilliseconds, 86_400_000)),
-          queued: statistics.queued, residentSequences: statistics.residentSequences,
-          kvTokens: UInt64(statistics.kvTokens), evaluatedTokens: statistics.evaluatedTokens, draining: isDraining())))
+          sender: offer.incarnation, count: count, progress: load.progress,
+          batchBudgetMilliseconds: Int(clamping: min(load.batchBudgetMilliseconds, 86_400_000)),
+          queued: load.queued, residentSequences: load.residentSequences, kvTokens: UInt64(load.kvTokens),
+          evaluatedTokens: load.evaluatedTokens, draining: isDraining())))
   }
 
   func close(reason: String) {
@@ -179,26 +180,21 @@ extension CoordinatorLink: ClientHandler {
   private var coordinator: UInt64? { state.withLock { $0.registered?.coordinator } }
 
   private func accept(_ registered: Registered) {
-    let former = state.withLock { state in
-      defer { state.lastCoordinator = registered.coordinator }
+    let former = state.withLock { state -> UInt64? in
+      defer {
+        state.registered = registered
+        state.lastCoordinator = registered.coordinator
+      }
       // An answer to changed slots alone: what is held back, and the credit for it, stay.
-      if state.registered?.coordinator != registered.coordinator { state.gate.reset(credit: registered.creditBytes) }
-      state.registered = registered
+      if state.registered?.coordinator == registered.coordinator { return nil }
+      state.gate.reset(credit: registered.creditBytes)
       return state.lastCoordinator
     }
     leases.lease(registered.leasedSlots, to: endpoint)
-    // The one before was another process: nobody will release its sequences.
-    if let former, former != registered.coordinator { service.forget(coordinator: former) }
+    // Whoever it was, and if it is the same: what was placed here before has moved or ended, and nobody releases it.
+    if let former { service.forget(coordinator: former) }
     logger.info("registered", metadata: ["endpoint": "\(endpoint)", "slots": "\(registered.leasedSlots)"])
     notify(.registered)
-  }
-
-  private func page(_ query: VocabularyQuery) -> VocabularyPage {
-    let end = min(query.first + min(query.count, 1024), vocabulary.size)
-    let tokens = (min(query.first, end)..<end).map { Token($0) }
-    return VocabularyPage(
-      first: query.first, total: vocabulary.size, texts: tokens.map { vocabulary.text($0) },
-      attributes: tokens.map { vocabulary.attributes($0) })
   }
 
   private func cancel(_ request: UInt64) {

@@ -14,7 +14,7 @@ struct FusionRoute: AsyncParsableCommand {
     version: Software.version,
     subcommands: [
       DemoCommand.self, RunCommand.self, UpCommand.self, CoordinatorCommand.self, GenerateCommand.self,
-      StatusCommand.self, ReplayCommand.self, WorkersCommand.self,
+      StatusCommand.self, ScaleCommand.self, DrainCommand.self, ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MakeModelCommand.self, BenchCommand.self,
       ProbeModelCommand.self,

@@ -6,7 +6,7 @@ internal import Launch
 struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure the runtime against what it is built on.",
-    subcommands: [BenchDecodeCommand.self, BenchServeCommand.self])
+    subcommands: [BenchDecodeCommand.self, BenchServeCommand.self, BenchScaleCommand.self])
 }
 
 struct BenchDecodeCommand: AsyncParsableCommand {
