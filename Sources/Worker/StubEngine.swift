@@ -22,7 +22,9 @@ public struct StubModel: Sendable, Equatable {
     SHA256Digest(hashing: Array("fusionroute/stub-vocabulary/1/\(vocabularySize)".utf8))
   }
 
-  public var modelFingerprint: SHA256Digest { SHA256Digest(hashing: Array("fusionroute/stub/1/\(vocabularySize)".utf8)) }
+  public var modelFingerprint: SHA256Digest {
+    SHA256Digest(hashing: Array("fusionroute/stub/1/\(vocabularySize)".utf8))
+  }
 
   func duration(of sequences: Int) -> Duration { base + perSequence * sequences }
 

@@ -50,7 +50,9 @@ import Testing
       return try JSONDecoder().decode(Answer.self, from: Data(body.utf8)).choices.first?.text ?? ""
     }
     var expected: [String] = []
-    for request in requests { expected.append(try text(try await service.fetch("/v1/completions", json: request).body)) }
+    for request in requests {
+      expected.append(try text(try await service.fetch("/v1/completions", json: request).body))
+    }
     #expect(expected.allSatisfy { !$0.isEmpty })
     try await withThrowingTaskGroup(of: Int.self) { group in
       let isOver = OverFlag()

@@ -81,9 +81,11 @@ import Testing
     for _ in 0..<12 {
       let base = chains.randomElement(using: &random) ?? []
       let kept = base.prefix(Int.random(in: 0...base.count, using: &random))
-      chains.append(Array(kept) + (0..<Int.random(in: 1...5 * size, using: &random)).map { _ in
-        Token.random(in: 0..<3, using: &random)
-      })
+      chains.append(
+        Array(kept)
+          + (0..<Int.random(in: 1...5 * size, using: &random)).map { _ in
+            Token.random(in: 0..<3, using: &random)
+          })
     }
     for slots in 1...3 {
       var directory = PrefixDirectory()

@@ -156,7 +156,8 @@ import Testing
     #expect(registry.place("math", fingerprint: nil, excluding: []) == nil)
   }
 
-  @Test("a worker that offers other slots stays who it is, with its work; the sequences in excess move to one with room")
+  @Test(
+    "a worker that offers other slots stays who it is, with its work; the sequences in excess move to one with room")
   func renewal() throws {
     var registry = Self.registry()
     let a = try accepted(registry.register(Self.offer(incarnation: 1, slots: 4), from: "a", now: 0).0)
@@ -203,7 +204,8 @@ import Testing
     var registry = Self.registry()
     let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
     registry.quarantine(a)
-    guard case .refused("quarantined", let message) = registry.register(Self.offer(incarnation: 1), from: "a2", now: 1).0
+    guard
+      case .refused("quarantined", let message) = registry.register(Self.offer(incarnation: 1), from: "a2", now: 1).0
     else {
       Issue.record("let in again")
       return

@@ -119,7 +119,9 @@ private func isAlive(_ pid: Int32) -> Bool { kill(pid, 0) == 0 }
     try await recorder.wait("the new one") { _ in recorder.lines.count == 4 }
     // One that waits for its restart is gone at once.
     try supervisor.start(shell("crashing", "exit 1"))
-    try await recorder.wait("a restart") { $0.contains { if case .restarting("crashing", _) = $0 { true } else { false } } }
+    try await recorder.wait("a restart") {
+      $0.contains { if case .restarting("crashing", _) = $0 { true } else { false } }
+    }
     supervisor.stop("crashing")
     try await recorder.wait("it to go") { _ in !supervisor.kept.contains("crashing") }
     await supervisor.stop()

@@ -13,7 +13,7 @@ final class FaultProxy: Sendable {
     case drop
     /// It arrives twice.
     case double
-    /// It arrives so much later, after others.
+    /// It arrives so much later, and what follows it on the connection after it.
     case delay(Duration)
     /// It arrives with its bytes mixed up.
     case garble
@@ -39,6 +39,10 @@ final class FaultProxy: Sendable {
   let endpoint: String
   private let coordinator: String
   private let state = LockedBox(State())
+  private let queues = [
+    Direction.toWorker: DispatchQueue(label: "proxy.to-worker"),
+    .toCoordinator: DispatchQueue(label: "proxy.to-coordinator"),
+  ]
 
   init(endpoint: String, coordinator: String) throws {
     self.endpoint = endpoint
@@ -104,10 +108,7 @@ final class FaultProxy: Sendable {
       forward(frames, direction, life)
       forward(frames, direction, life)
     case .delay(let time):
-      Task { [weak self] in
-        try? await Task.sleep(for: time)
-        self?.forward(frames, direction, life)
-      }
+      forward(frames, direction, life, after: time)
     case .garble:
       var frames = frames
       for index in frames[0].indices where index % 3 == 0 { frames[0][index] ^= 0x5A }
@@ -117,8 +118,15 @@ final class FaultProxy: Sendable {
     }
   }
 
-  private func forward(_ frames: [[UInt8]], _ direction: Direction, _ life: Int) {
-    let (server, client, worker) = state.withValue { state in
+  private func forward(_ frames: [[UInt8]], _ direction: Direction, _ life: Int, after delay: Duration = .zero) {
+    queues[direction]?.async { [weak self] in
+      if delay > .zero { Thread.sleep(forTimeInterval: delay / .seconds(1)) }
+      self?.deliver(frames, direction, life)
+    }
+  }
+
+  private func deliver(_ frames: [[UInt8]], _ direction: Direction, _ life: Int) {
+    let (server, client, worker) = state.withValue { state -> (MessageServer?, MessageClient?, PeerID?) in
       state.life == life ? (state.server, state.client, state.worker) : (nil, nil, nil)
     }
     switch direction {

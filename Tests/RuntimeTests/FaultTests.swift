@@ -107,7 +107,8 @@ extension ProcessSuites {
     func stopped() async throws {
       let scratch = try Scratch("hang")
       // Without hedges, which would be faster.
-      let cluster = try FaultModels.shared.get().cluster(in: scratch, replicas: 2, extra: "faults: { hedge_share: 0 }\n")
+      let cluster = try FaultModels.shared.get().cluster(
+        in: scratch, replicas: 2, extra: "faults: { hedge_share: 0 }\n")
       let run = try Self.start(cluster, in: scratch)
       try await run.until("four workers") { Self.registered($0).count == 4 }
       let reference = try await Self.warmReference(run, Self.prompts[1])

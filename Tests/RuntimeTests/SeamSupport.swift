@@ -28,7 +28,7 @@ final class SeamCluster: Sendable {
     var slots = 2
     var stepTimeout = Duration.milliseconds(400)
     var heartbeat = Duration.milliseconds(50)
-    var silence = Duration.milliseconds(700)
+    var silence = Duration.seconds(3)
     var hang = Duration.seconds(5)
     /// 0: no hedges.
     var hedgeShare = 0.0
@@ -101,7 +101,9 @@ final class SeamCluster: Sendable {
       }
     }
     for (index, worker) in workers.enumerated() {
-      if worker.service.openSequences != 0 { found.append("worker \(index): \(worker.service.openSequences) sequences") }
+      if worker.service.openSequences != 0 {
+        found.append("worker \(index): \(worker.service.openSequences) sequences")
+      }
       if worker.service.pending != 0 { found.append("worker \(index): \(worker.service.pending) requests") }
     }
     return found

@@ -134,7 +134,9 @@ import Wire
     }
   }
 
-  @Test("whatever message is lost, late, doubled or broken: the same text, bounded work, nothing left", arguments: Seam.allCases)
+  @Test(
+    "whatever message is lost, late, doubled or broken: the same text, bounded work, nothing left",
+    arguments: Seam.allCases)
   func seam(_ seam: Seam) async throws {
     let model = try Self.model.get()
     let scratch = try Scratch("seam1")
@@ -175,10 +177,11 @@ import Wire
     for proxy in cluster.proxies {
       proxy.interfere { message, direction in
         guard case .stepReply(var reply) = message, direction == .toCoordinator else { return .pass }
-        guard forged.withValue({ count in
-          count += 1
-          return count % 5 == 0
-        })
+        guard
+          forged.withValue({ count in
+            count += 1
+            return count % 5 == 0
+          })
         else { return .pass }
         reply.coordinator ^= 1
         for row in reply.rows.indices { reply.rows[row].topIDs = reply.rows[row].topIDs.map { ($0 + 1) % 50 } }
@@ -253,7 +256,7 @@ import Wire
     let model = try Self.model.get()
     let cluster = try SeamCluster(model: model.path, scratch: try Scratch("seam5"))
     #expect(await cluster.until { cluster.serving == 2 })
-    let turn = Turn(after: 0)
+    let (trigger, turn) = (Turn(after: 0), Turn(after: 0))
     let proxy = cluster.proxies[0]
     proxy.interfere { message, direction in
       switch (fault, message, direction) {
@@ -266,7 +269,7 @@ import Wire
       default: break
       }
       // What makes it register anew.
-      if case .heartbeat = message, direction == .toCoordinator, !turn.came { return .garble }
+      if case .heartbeat = message, direction == .toCoordinator, trigger.comes() { return .garble }
       return .pass
     }
     #expect(await cluster.until { turn.came })

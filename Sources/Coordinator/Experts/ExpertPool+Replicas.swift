@@ -127,7 +127,8 @@ extension ExpertPool {
       }
       return draining.flatMap { replica -> [(UInt64, PeerID)] in
         guard let peer = state.registry.peer(of: replica.id),
-          state.registry.place(replica.offer.expert, pin: state.registry.pin(of: replica.offer), excluding: [replica.id])
+          state.registry.place(
+            replica.offer.expert, pin: state.registry.pin(of: replica.offer), excluding: [replica.id])
             != nil
         else { return [] }
         let idle = replica.assigned.subtracting(busy[replica.id] ?? [])

@@ -147,7 +147,8 @@ public final class StepLoad: Sendable {
       let named = scorer.candidates(limit: 32)
       let (result, _) = try await link.step(
         chain, wants: [Step.Want(position: chain.count - 1, topK: 32, named: named)])
-      guard case .partial(let partial)? = result.rows.first, case .chosen(let choice) = try scorer.decide(partial) else {
+      guard case .partial(let partial)? = result.rows.first, case .chosen(let choice) = try scorer.decide(partial)
+      else {
         throw FusionRouteError.internal("a stub's row does not decide")
       }
       guard next(chain) == nil || next(chain) == choice.token else {

@@ -52,7 +52,8 @@ struct AdminRoutes: Sendable {
     }
     guard environment.experts.contains(expert) else {
       throw GatewayError.invalid(
-        "expert", "there is no expert \"\(expert.clipped)\"; the experts are "
+        "expert",
+        "there is no expert \"\(expert.clipped)\"; the experts are "
           + environment.experts.joined(separator: ", "))
     }
     guard let scaler = environment.scaler else {

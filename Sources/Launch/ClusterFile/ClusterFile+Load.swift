@@ -164,7 +164,9 @@ private struct Builder {
 
   private mutating func gateway() throws -> ClusterFile.Gateway {
     let section = try root.section("gateway")
-    for key in ["api_keys", "admin_keys", "tls_certificate", "tls_key", "request_log", "trace"] { note(key, in: section) }
+    for key in ["api_keys", "admin_keys", "tls_certificate", "tls_key", "request_log", "trace"] {
+      note(key, in: section)
+    }
     var gateway = ClusterFile.Gateway()
     gateway.apiKeys = try section.text("api_keys").map(absolute)
     gateway.adminKeys = try section.names("admin_keys")

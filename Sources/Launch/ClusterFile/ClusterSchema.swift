@@ -147,7 +147,8 @@ public enum ClusterSchema {
   ]
 
   static let faults: [Setting] = [
-    Setting("heartbeat", .duration, .value("500ms"), "How often coordinator and workers tell each other that they live."),
+    Setting(
+      "heartbeat", .duration, .value("500ms"), "How often coordinator and workers tell each other that they live."),
     Setting(
       "silence", .duration, .value("3s"),
       "A worker that is not heard of for so long is lost; at least three heartbeats."),

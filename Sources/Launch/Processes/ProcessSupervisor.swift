@@ -184,7 +184,8 @@ public final class ProcessSupervisor: Sendable {
     let (error, decision) = state.withLock { state -> (String?, RestartPolicy.Decision?) in
       guard var entry = state.entries[name] else { return (nil, nil) }
       let decision =
-        state.isStopping || entry.isLeaving ? nil : entry.policy.ended(exit, ran: now - entry.startedAt, now: now - origin)
+        state.isStopping || entry.isLeaving
+        ? nil : entry.policy.ended(exit, ran: now - entry.startedAt, now: now - origin)
       state.entries[name] = entry
       return (entry.error, decision)
     }

@@ -60,7 +60,8 @@ struct ScaleBenchmark {
   private func arguments(_ endpoint: String) -> [String] {
     [
       "worker", "--expert", StepLoad.expertName, "--model", "stub", "--coordinator", endpoint, "--slots",
-      "\(streamsPerWorker)", "--context", "512", "--stub", "\(Quantity.text(stub.base))+\(Quantity.text(stub.perSequence))",
+      "\(streamsPerWorker)", "--context", "512", "--stub",
+      "\(Quantity.text(stub.base))+\(Quantity.text(stub.perSequence))",
       "--exit-with-stdin", "--log-level", "error",
     ]
   }

@@ -4,7 +4,8 @@ internal import Launch
 
 /// Where the service of a cluster is, by its URL or by its cluster file.
 struct ClusterAddress: ParsableArguments {
-  @Option(name: [.short, .long], help: ArgumentHelp("The cluster file, whose listen.http says where.", valueName: "file"))
+  @Option(
+    name: [.short, .long], help: ArgumentHelp("The cluster file, whose listen.http says where.", valueName: "file"))
   var cluster: String?
 
   @OptionGroup(title: "Service") var service: ServiceOptions
@@ -20,7 +21,8 @@ struct ClusterAddress: ParsableArguments {
     guard let cluster else { return service }
     let file = try ClusterFile.load(path: cluster)
     guard let (host, port) = Endpoint.hostAndPort(file.listen.http), port != 0 else {
-      throw FusionRouteError.badInput("\(cluster) leaves the port of listen.http open: say where the service is with --url")
+      throw FusionRouteError.badInput(
+        "\(cluster) leaves the port of listen.http open: say where the service is with --url")
     }
     let shown = ["*", "0.0.0.0", "::"].contains(host) ? "127.0.0.1" : host
     let scheme = file.gateway.certificate == nil ? "http" : "https"

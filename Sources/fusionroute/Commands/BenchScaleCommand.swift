@@ -54,7 +54,8 @@ struct BenchScaleCommand: AsyncParsableCommand {
     let rows = Mutex<[ScaleBenchmark.Row]>([])
     try await withInterruption { [workers] in
       try await progress.showing("measuring") {
-        try await benchmark.run(workers.counts, started: { _ in }, measured: { row in rows.withLock { $0.append(row) } })
+        try await benchmark.run(
+          workers.counts, started: { _ in }, measured: { row in rows.withLock { $0.append(row) } })
       }
     }
     report.rows = rows.withLock { $0 }
@@ -76,7 +77,9 @@ struct WorkerCounts: ExpressibleByArgument, Equatable, Sendable {
   init?(argument: String) {
     let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
     let counts = parts.compactMap { $0 }
-    guard counts.count == parts.count, !counts.isEmpty, counts.allSatisfy({ (1...1000).contains($0) }) else { return nil }
+    guard counts.count == parts.count, !counts.isEmpty, counts.allSatisfy({ (1...1000).contains($0) }) else {
+      return nil
+    }
     self.counts = counts
   }
 

@@ -66,7 +66,8 @@ struct WorkerCommand: AsyncParsableCommand {
   var drainTime: DurationArgument = .init(.seconds(10))
 
   @Option(
-    help: ArgumentHelp("For `bench scale`: no model; what a batch takes.", valueName: "duration+duration", visibility: .hidden))
+    help: ArgumentHelp(
+      "For `bench scale`: no model; what a batch takes.", valueName: "duration+duration", visibility: .hidden))
   var stub: StubArgument?
 
   @Flag(help: "End at once when stdin does; for processes that start workers.")

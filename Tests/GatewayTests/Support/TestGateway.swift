@@ -38,7 +38,8 @@ final class TestGateway: Sendable {
     var logger = Logger(label: "gateway")
     logger.logLevel = .critical
     self.cluster = cluster
-    let server = GatewayServer(configuration: configuration, coordinator: cluster.coordinator, scaler: scaler, logger: logger)
+    let server = GatewayServer(
+      configuration: configuration, coordinator: cluster.coordinator, scaler: scaler, logger: logger)
     let group = ServiceGroup(configuration: .init(services: [server], logger: logger))
     self.server = server
     self.group = group
