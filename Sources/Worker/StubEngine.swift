@@ -29,7 +29,7 @@ public struct StubModel: Sendable, Equatable {
   func duration(of sequences: Int) -> Duration { base + perSequence * sequences }
 
   /// The token that follows a prefix: a function of its length and last token.
-  func next(after tokens: some BidirectionalCollection<Token>) -> Token {
+  public func next(after tokens: some BidirectionalCollection<Token>) -> Token {
     let mixed = SplitMix64.mix(UInt64(tokens.count) << 32 | UInt64(UInt32(bitPattern: tokens.last ?? 0)))
     return Token(mixed % UInt64(vocabularySize))
   }

@@ -30,6 +30,7 @@ public final class StepLoad: Sendable {
     var steps = 0
     var added: [UInt64] = []
     var failovers = 0
+    var processorSeconds = 0.0
   }
 
   /// Tokens after which a stream begins a new sequence.
@@ -90,20 +91,19 @@ public final class StepLoad: Sendable {
     let start = MonotonicClock.now
     let from = start + warmUp.nanoseconds
     let until = from + duration.nanoseconds
-    let processor = Mutex<Double>(0)
     let tallies = try await withThrowingTaskGroup(of: Tally.self) { group in
       for _ in 0..<streams { group.addTask { try await self.stream(from: from, until: until) } }
       group.addTask {
         try await Task.sleep(for: .nanoseconds(Int64(from - start)))
         let before = Self.processorSeconds
         try await Task.sleep(for: duration)
-        processor.withLock { $0 = Self.processorSeconds - before }
-        return Tally()
+        return Tally(processorSeconds: Self.processorSeconds - before)
       }
       return try await group.reduce(into: Tally()) { sum, tally in
         sum.steps += tally.steps
         sum.added += tally.added
         sum.failovers += tally.failovers
+        sum.processorSeconds += tally.processorSeconds
       }
     }
     let added = tallies.added.sorted()
@@ -111,7 +111,7 @@ public final class StepLoad: Sendable {
       added.isEmpty ? 0 : Double(added[min(added.count - 1, Int(Double(added.count) * share))]) / 1e6
     }
     return Figures(
-      steps: tallies.steps, seconds: Double(duration.nanoseconds) / 1e9, processorSeconds: processor.withLock { $0 },
+      steps: tallies.steps, seconds: Double(duration.nanoseconds) / 1e9, processorSeconds: tallies.processorSeconds,
       addedMedianMs: percentile(0.5), addedP99Ms: percentile(0.99), failovers: tallies.failovers)
   }
 

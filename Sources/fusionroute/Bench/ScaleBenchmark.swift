@@ -23,7 +23,7 @@ struct ScaleBenchmark {
   let log: LogSettings
 
   /// Measures with the first `counts[i]` of the workers, one count after another.
-  func run(_ counts: [Int], started: (Int) -> Void, measured: (Row) -> Void) async throws {
+  func run(_ counts: [Int]) async throws -> [Row] {
     let directory = try RuntimeDirectory()
     defer { directory.remove() }
     let load = try StepLoad(
@@ -31,6 +31,7 @@ struct ScaleBenchmark {
       vocabulary: (stub.vocabularySize, stub.vocabularyFingerprint), logger: log.logger
     ) { [stub] in stub.next(after: $0) }
     let supervisor = ProcessSupervisor(executable: try Executable.path()) { _ in }
+    var rows: [Row] = []
     do {
       var running = 0
       for count in counts.sorted() {
@@ -38,12 +39,11 @@ struct ScaleBenchmark {
           try supervisor.start(.init(name: "stub.\(index)", arguments: arguments(load.boundEndpoint)))
         }
         running = max(running, count)
-        started(running)
         try await load.wait(replicas: running, timeout: .seconds(120))
         let streams = running * streamsPerWorker
         let figures = try await load.run(streams: streams, warmUp: warmUp, duration: duration)
-        let batch = (stub.base + stub.perSequence * streamsPerWorker) / .seconds(1)
-        measured(
+        let batch = (stub.base + stub.perSequence * streamsPerWorker) / Duration.seconds(1)
+        rows.append(
           Row(
             workers: running, streams: streams, limit: Double(streams) / batch, figures: figures,
             speed: figures.stepsPerSecond))
@@ -55,6 +55,7 @@ struct ScaleBenchmark {
     }
     load.shutdown()
     await supervisor.stop()
+    return rows
   }
 
   private func arguments(_ endpoint: String) -> [String] {
@@ -134,7 +135,7 @@ struct ScaleReport: CustomStringConvertible {
         added_p99_ms: row.figures.addedP99Ms, failovers: row.figures.failovers)
     }
     let value = JSON(
-      stub_base_ms: stub.base / .milliseconds(1), stub_per_sequence_ms: stub.perSequence / .milliseconds(1),
+      stub_base_ms: stub.base / Duration.milliseconds(1), stub_per_sequence_ms: stub.perSequence / Duration.milliseconds(1),
       streams_per_worker: streamsPerWorker, cores: ProcessInfo.processInfo.activeProcessorCount, rows: lines)
     return String(decoding: try encoder.encode(value), as: UTF8.self)
   }

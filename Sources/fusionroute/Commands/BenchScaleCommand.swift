@@ -2,7 +2,6 @@ internal import ArgumentParser
 internal import Core
 internal import Foundation
 internal import Launch
-internal import Synchronization
 internal import Worker
 
 struct BenchScaleCommand: AsyncParsableCommand {
@@ -50,21 +49,16 @@ struct BenchScaleCommand: AsyncParsableCommand {
     let stub = StubModel(base: base.duration, perSequence: perSequence.duration)
     let benchmark = ScaleBenchmark(
       stub: stub, streamsPerWorker: streams, warmUp: .seconds(1), duration: time.duration, log: log)
-    var report = ScaleReport(stub: stub, streamsPerWorker: streams)
-    let rows = Mutex<[ScaleBenchmark.Row]>([])
-    try await withInterruption { [workers] in
-      try await progress.showing("measuring") {
-        try await benchmark.run(
-          workers.counts, started: { _ in }, measured: { row in rows.withLock { $0.append(row) } })
-      }
+    try await withInterruption { [self] in
+      var report = ScaleReport(stub: stub, streamsPerWorker: streams)
+      report.rows = try await progress.showing("measuring") { try await benchmark.run(workers.counts) }
+      let text =
+        switch format {
+        case .text: report.description + "\n"
+        case .json: try report.json() + "\n"
+        }
+      try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
     }
-    report.rows = rows.withLock { $0 }
-    let text =
-      switch format {
-      case .text: report.description + "\n"
-      case .json: try report.json() + "\n"
-      }
-    try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
   }
 }
 
