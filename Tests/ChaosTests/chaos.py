@@ -62,8 +62,10 @@ def delays(results, faults, usual):
         for when, gap in answer.gaps:
             if gap < max(STALL, 10 * usual):
                 continue
-            # The latest fault that began before the pause was over, and not long before it began.
-            causes = [fault for fault in faults if when - gap - 1.0 <= fault["began"] <= when - 0.02]
+            # The latest of the faults that were there during the pause, or had only just been undone.
+            causes = [
+                fault for fault in faults if fault["began"] <= when - 0.02 and when - gap - 1.0 <= fault["ended"]
+            ]
             cause = max(causes, key=lambda fault: fault["began"])["kind"] if causes else "none found"
             found.setdefault(cause, []).append(gap)
     return found
@@ -128,7 +130,7 @@ def main():
             # Also when there are faults enough: the requests that are left get theirs, too.
             if faults.inject():
                 begun[0] += 1
-            time.sleep(source.uniform(0.2, 0.8))
+            time.sleep(source.uniform(0.2, 0.9))
         took = time.monotonic() - start
         faults.finish()
         for replica in cluster.replicas:
@@ -169,7 +171,7 @@ def report(cluster, faults, results, references, calm_gaps, took, prompts, optio
         f"{touched} answers"
     )
     usual = statistics.median(calm_gaps)
-    found = delays(results, faults.log, usual)
+    found = delays(results, [fault for fault in faults.log if "ended" in fault], usual)
     counts = {kind: sum(fault["kind"] == kind for fault in faults.log) for kind in faults.kinds}
     table = {}
     print(f"{'fault':<16}{'faults':>8}{'answers held up':>17}{'median ms':>11}{'p90 ms':>9}{'most ms':>9}")

@@ -65,6 +65,7 @@ class Processor:
                 if group.is_dir():
                     self.free(group)
             self.root.rmdir()
+            self.root = None
 
 
 class Faults:
@@ -82,12 +83,15 @@ class Faults:
     def inject(self):
         """Begins a fault of a healthy replica, if there is one; returns whether it did."""
         with self.lock:
+            # Half of them at a time: the other half shows what failing over takes.
+            if 2 * len(self.ailing) >= len(self.cluster.replicas):
+                return False
             healthy = [replica for replica in self.cluster.replicas if replica.host not in self.ailing and replica.alive]
             if not healthy:
                 return False
             replica = self.random.choice(healthy)
             kind = self.random.choice(self.kinds)
-            lasts = self.random.uniform(0.3, 5)
+            lasts = self.random.uniform(0.3, 4)
             self.ailing.add(replica.host)
         thread = threading.Thread(target=self.run, args=(kind, replica, lasts))
         self.threads.append(thread)
