@@ -23,6 +23,8 @@ final class CoordinatorLink: Sendable {
     var gate = CreditGate<WireMessage>(credit: 0)
     var drained: [@Sendable () -> Void] = []
     var lastFrame = ContinuousClock.now
+    /// When the coordinator last gave a sign of life, the connection itself included; nil: it has none any more.
+    var heard: ContinuousClock.Instant?
     var lastBeat = ContinuousClock.now
     var lastRegistration: ContinuousClock.Instant?
     var offeredSlots = 0
@@ -66,7 +68,9 @@ final class CoordinatorLink: Sendable {
   private func transmit(_ message: WireMessage) { client.withLock { $0 }?.send(WireCodec.encode(message)) }
 
   private func register() {
-    let slots = leases.offer(to: endpoint)
+    // For one that does not answer nothing is kept free.
+    let isHeard = state.withLock { $0.heard != nil }
+    let slots = isHeard ? leases.offer(to: endpoint) : leases.due(to: endpoint)
     state.withLock { state in
       state.lastRegistration = .now
       state.offeredSlots = slots
@@ -128,11 +132,15 @@ extension CoordinatorLink: ClientHandler {
     notify(.notLetIn(reason))
   }
 
-  func connected() { register() }
+  func connected() {
+    state.withLock { $0.heard = .now }
+    register()
+  }
 
   func disconnected() {
     let former = state.withLock { state in
       defer { state.registered = nil }
+      state.heard = nil
       state.gate.reset(credit: 0)
       state.drained.removeAll()
       return state.registered
@@ -147,7 +155,10 @@ extension CoordinatorLink: ClientHandler {
       logger.warning("malformed message from the coordinator", metadata: ["error": "\(error)"])
       return
     }
-    state.withLock { $0.lastFrame = .now }
+    state.withLock { state in
+      state.lastFrame = .now
+      state.heard = .now
+    }
     switch message {
     case .registered(let registered): accept(registered)
     case .registerAgain: registerAgain()
@@ -169,7 +180,10 @@ extension CoordinatorLink: ClientHandler {
     case .drain: notify(.drain)
     case .goodbye:
       if let coordinator { service.forget(coordinator: coordinator) }
-      state.withLock { $0.registered = nil }
+      state.withLock { state in
+        state.registered = nil
+        state.heard = nil
+      }
       leases.end(endpoint)
     default: break
     }
@@ -209,10 +223,10 @@ extension CoordinatorLink: ClientHandler {
   /// A coordinator that is silent has no claim to slots: it registers this worker anew when it speaks again.
   private func endSilentLease() {
     let isSilent = state.withLock { state in
-      guard let registered = state.registered else { return false }
-      let limit = Duration.milliseconds(max(500, registered.heartbeatMilliseconds)) * Self.missedHeartbeats
-      guard ContinuousClock.now - state.lastFrame > limit else { return false }
+      let limit = Duration.milliseconds(max(500, state.registered?.heartbeatMilliseconds ?? 0)) * Self.missedHeartbeats
+      guard let heard = state.heard, ContinuousClock.now - heard > limit else { return false }
       state.registered = nil
+      state.heard = nil
       return true
     }
     guard isSilent else { return }

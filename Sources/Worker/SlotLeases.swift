@@ -38,9 +38,11 @@ struct SlotLedger: Sendable, Equatable {
     return offered
   }
 
-  /// The coordinator took so many of those offered last.
+  /// The coordinator took so many; no more than others have left.
   mutating func lease(_ leased: Int, to endpoint: String) {
-    held[endpoint] = min(max(0, leased), held[endpoint] ?? 0)
+    present.insert(endpoint)
+    let others = held.reduce(0) { $1.key == endpoint ? $0 : $0 + $1.value }
+    held[endpoint] = min(max(0, leased), max(0, slots - others))
   }
 
   /// The coordinator has gone.

@@ -24,7 +24,7 @@ import Testing
         return false
       }
       let first = try #require(try replicas().first)
-      let last = try await gateway.post("/fusionroute/drain", #"{"replica":"\(first.id)"}"#)
+      let last = try await gateway.post("/fusionroute/drain", #"{"replica":"\#(first.id)"}"#)
       #expect(last.status == 409)
       let sentence = try last.string("error", "message") ?? ""
       #expect(sentence.contains("expert \"\(first.expert)\""))
@@ -39,7 +39,7 @@ import Testing
       let model = try #require(try GatewayModels.get().experts.first { $0.name == first.expert })
       try cluster.startWorker(model.name, model: model.path)
       #expect(try await until { try replicas().count == 4 })
-      let done = try await gateway.post("/fusionroute/drain", #"{"replica":"\(first.id)"}"#)
+      let done = try await gateway.post("/fusionroute/drain", #"{"replica":"\#(first.id)"}"#)
       #expect(done.status == 200)
       #expect(try done.string("draining", 0, "id") == first.id)
       #expect(try done.string("draining", 0, "expert") == first.expert)
@@ -48,7 +48,7 @@ import Testing
       let answer = try await gateway.post("/v1/completions", #"{"prompt":"a","max_tokens":4}"#)
       #expect(answer.status == 200)
       // By force, and then `/ready` says what is missing.
-      let forced = try await gateway.post("/fusionroute/drain", #"{"expert":"\(first.expert)","force":true}"#)
+      let forced = try await gateway.post("/fusionroute/drain", #"{"expert":"\#(first.expert)","force":true}"#)
       #expect(forced.status == 200)
       #expect(try await until { try replicas().count == 2 })
       let ready = try await gateway.get("/ready")

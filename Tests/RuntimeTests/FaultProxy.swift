@@ -26,6 +26,7 @@ final class FaultProxy: Sendable {
   typealias Rule = @Sendable (WireMessage, Direction) -> Action
 
   private struct State {
+    var endpoint = "tcp://127.0.0.1:*"
     var server: MessageServer?
     var client: MessageClient?
     var worker: PeerID?
@@ -35,8 +36,6 @@ final class FaultProxy: Sendable {
     var isClosed = false
   }
 
-  /// Where the worker dials.
-  let endpoint: String
   private let coordinator: String
   private let state = LockedBox(State())
   private let queues = [
@@ -44,11 +43,13 @@ final class FaultProxy: Sendable {
     .toCoordinator: DispatchQueue(label: "proxy.to-coordinator"),
   ]
 
-  init(endpoint: String, coordinator: String) throws {
-    self.endpoint = endpoint
+  init(coordinator: String) throws {
     self.coordinator = coordinator
     try open()
   }
+
+  /// Where the worker dials.
+  var endpoint: String { state.withValue { $0.endpoint } }
 
   deinit { close() }
 
@@ -70,7 +71,10 @@ final class FaultProxy: Sendable {
       endpoints: [endpoint], options: MessagingOptions(), handler: WorkerSide(proxy: self, life: life))
     let client = try MessageClient(
       endpoint: coordinator, options: MessagingOptions(), handler: CoordinatorSide(proxy: self, life: life))
-    state.withValue { ($0.server, $0.client) = (server, client) }
+    state.withValue { state in
+      (state.server, state.client) = (server, client)
+      state.endpoint = server.boundEndpoints.first ?? state.endpoint
+    }
   }
 
   /// Breaks both connections; they are made anew after a moment.
@@ -86,9 +90,12 @@ final class FaultProxy: Sendable {
     Thread.detachNewThread { [weak self] in
       client.shutdown()
       server.shutdown()
-      Thread.sleep(forTimeInterval: 0.05)
-      guard let self, !state.withValue({ $0.isClosed }) else { return }
-      try? open()
+      // The port is free again after a moment.
+      for _ in 0..<100 {
+        Thread.sleep(forTimeInterval: 0.02)
+        guard let self, !state.withValue({ $0.isClosed }) else { return }
+        if (try? open()) != nil { return }
+      }
     }
   }
 

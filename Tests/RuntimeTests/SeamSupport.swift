@@ -58,9 +58,7 @@ final class SeamCluster: Sendable {
     var messaging = MessagingOptions(logger: logger)
     messaging.tickInterval = .milliseconds(10)
     server = try MessageServer(endpoints: [endpoint], options: messaging, handler: pool)
-    proxies = try (0..<options.replicas).map {
-      try FaultProxy(endpoint: "ipc://\(scratch.path("proxy\($0).sock"))", coordinator: endpoint)
-    }
+    proxies = try (0..<options.replicas).map { _ in try FaultProxy(coordinator: endpoint) }
     workers = try proxies.map { proxy in
       var configuration = WorkerConfiguration(expert: Self.expert, model: path, coordinators: [proxy.endpoint])
       configuration.context = 256
