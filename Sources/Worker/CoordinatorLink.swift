@@ -220,13 +220,14 @@ extension CoordinatorLink: ClientHandler {
   /// Heartbeats of the coordinator that may be missing before its slots go to others; the connection may still stand.
   private static let missedHeartbeats = 6
 
-  /// A coordinator that is silent has no claim to slots: it registers this worker anew when it speaks again.
+  /// A coordinator that is silent has no claim to slots. What it asks is answered, should it speak again.
   private func endSilentLease() {
     let isSilent = state.withLock { state in
       let limit = Duration.milliseconds(max(500, state.registered?.heartbeatMilliseconds ?? 0)) * Self.missedHeartbeats
       guard let heard = state.heard, ContinuousClock.now - heard > limit else { return false }
-      state.registered = nil
       state.heard = nil
+      // Whatever there is then is offered as soon as it speaks again.
+      state.offeredSlots = -1
       return true
     }
     guard isSilent else { return }
@@ -242,7 +243,7 @@ extension CoordinatorLink: ClientHandler {
       let now = ContinuousClock.now
       if let registered = state.registered {
         // Another coordinator has come or gone: offer what there is now.
-        if leases.due(to: endpoint) != state.offeredSlots { return .register }
+        if state.heard != nil, leases.due(to: endpoint) != state.offeredSlots { return .register }
         return now - state.lastBeat >= .milliseconds(registered.heartbeatMilliseconds) ? .beat : .nothing
       }
       guard !state.refused, let last = state.lastRegistration else { return .nothing }
