@@ -200,7 +200,7 @@ extension CoordinatorLink: ClientHandler {
         state.lastCoordinator = registered.coordinator
       }
       // An answer to changed slots alone: what is held back, and the credit for it, stay.
-      if state.registered?.coordinator == registered.coordinator { return nil }
+      if registered.creditBytes == 0, state.registered?.coordinator == registered.coordinator { return nil }
       state.gate.reset(credit: registered.creditBytes)
       return state.lastCoordinator
     }

@@ -110,7 +110,7 @@ extension ExpertPool: ServerHandler {
     case .accepted(let id): welcome(id, offer: offer, at: peer)
     case .renewed(let id):
       logger.info("worker offers other slots", metadata: ["replica": "\(id)", "slots": "\(offer.slots)"])
-      confirm(offer, at: peer)
+      confirm(offer, credit: 0, at: peer)
       changed()
     case .compareVocabulary(let id):
       let comparison = VocabularyComparison(router: vocabulary)
@@ -143,17 +143,18 @@ extension ExpertPool: ServerHandler {
         "this expert's logits depend on how its work is batched; answers may differ between runs",
         metadata: ["expert": "\(offer.expert)"])
     }
-    confirm(offer, at: peer)
+    confirm(offer, credit: Self.creditBytes, at: peer)
     state.withLock { _ = $0.refusals.removeValue(forKey: offer.expert) }
     changed()
   }
 
-  private func confirm(_ offer: ReplicaOffer, at peer: PeerID) {
+  /// - Parameter credit: 0 for a worker that was known already: it keeps what it has.
+  private func confirm(_ offer: ReplicaOffer, credit: Int, at peer: PeerID) {
     send(
       .registered(
         Registered(
           coordinator: incarnation, leasedSlots: offer.slots,
-          heartbeatMilliseconds: Int(heartbeatInterval / 1_000_000), creditBytes: Self.creditBytes,
+          heartbeatMilliseconds: Int(heartbeatInterval / 1_000_000), creditBytes: credit,
           commonVocabulary: vocabulary.size)), to: peer)
   }
 
