@@ -33,6 +33,8 @@ public struct CoordinatorConfiguration: Sendable {
   public var silence: Duration
   /// Time without progress, beyond a batch's own budget, after which a worker with work counts as hung.
   public var hang: Duration
+  /// When a slow step is sent to a second replica.
+  public var hedging: Hedging
   /// Whether experts may read prompts while the router does, under ``WarmPolicy/auto``.
   public var warmsAtArrival: Bool
   /// Requests that may wait for a slot.
@@ -62,9 +64,33 @@ public struct CoordinatorConfiguration: Sendable {
     heartbeat = .milliseconds(500)
     silence = .seconds(3)
     hang = .seconds(10)
+    hedging = Hedging()
     warmsAtArrival = false
     queueLimit = 1024
     clientQueueLimit = nil
     traceSink = nil
+  }
+
+  /// When a step that takes unusually long is sent to a second replica of the expert as well.
+  public struct Hedging: Sendable, Equatable {
+    /// The percentile of past steps that counts as usual, 0 to 1.
+    public var percentile = 0.99
+    /// A step is slow once it takes so many times that.
+    public var factor = 2.0
+    /// And not before.
+    public var minimum = Duration.milliseconds(100)
+    /// Second requests for each step, at most; 0: none.
+    public var share = 0.05
+
+    public init() {}
+
+    var limits: HedgePolicy.Limits {
+      var limits = HedgePolicy.Limits()
+      limits.percentile = percentile
+      limits.factor = factor
+      limits.minimum = minimum.nanoseconds
+      limits.share = share
+      return limits
+    }
   }
 }

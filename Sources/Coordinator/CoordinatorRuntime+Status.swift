@@ -6,8 +6,8 @@ extension CoordinatorRuntime {
   /// What this coordinator is doing now. Never waits for a computation; takes time in proportion to the replicas.
   public func status() -> CoordinatorStatus {
     let now = MonotonicClock.now
-    let (replicas, missing, refusals) = pool.state.withLock { state in
-      (Array(state.registry.replicas.values), state.registry.missingExperts, state.refusals)
+    let (replicas, missing, refusals, faults) = pool.state.withLock { state in
+      (Array(state.registry.replicas.values), state.registry.missingExperts, state.refusals, state.counts)
     }
     let counts = meter.counts(now: now)
     let queue = admission.counts
@@ -25,7 +25,10 @@ extension CoordinatorRuntime {
       requests: CoordinatorStatus.Requests(
         running: queue.running, waiting: queue.waiting, queueLimit: configuration.queueLimit,
         finished: counts.finished, failed: counts.failed, cancelled: counts.cancelled, refused: counts.refused),
-      totals: counts.totals, tokensPerSecond: counts.tokensPerSecond)
+      totals: counts.totals,
+      faults: CoordinatorStatus.Faults(
+        lostReplicas: faults.lost, hedgedSteps: faults.hedges, hedgesWon: faults.hedgesWon),
+      tokensPerSecond: counts.tokensPerSecond)
   }
 
   private var routerStatus: CoordinatorStatus.Router {

@@ -56,16 +56,18 @@ public final class CoordinatorRuntime: Sendable {
         vocabularySize: vocabulary.size, protocolRange: WireCodec.oldestProtocol...WireCodec.currentProtocol,
         reproducible: configuration.reproducible),
       limits: limits, vocabulary: VocabularyTexts(size: vocabulary.size) { vocabulary.text($0) },
-      heartbeatInterval: configuration.heartbeat, logger: logger)
+      heartbeatInterval: configuration.heartbeat, hedging: configuration.hedging.limits, logger: logger)
     admission = AdmissionQueue(
       limit: configuration.slots,
       limits: AdmissionGate.Limits(
         waiting: configuration.queueLimit,
         waitingPerClient: configuration.clientQueueLimit ?? (configuration.queueLimit + 1) / 2))
     meter = RequestMeter(now: started)
+    var messaging = MessagingOptions(logger: logger)
+    // Deadlines, silence and hedges are looked at in each tick.
+    messaging.tickInterval = .milliseconds(50)
     server = try MessageServer(
-      endpoints: configuration.endpoints, security: configuration.security, options: MessagingOptions(logger: logger),
-      handler: pool)
+      endpoints: configuration.endpoints, security: configuration.security, options: messaging, handler: pool)
     pool.onCapacityChange { [weak self] in self?.capacityChanged() }
   }
 
@@ -133,6 +135,20 @@ public final class CoordinatorRuntime: Sendable {
   public func replicaProcessEnded(pid: Int32, host: String) {
     if let replica = pool.state.withLock({ $0.registry.replica(pid: pid, host: host) }) {
       pool.lose(replica, reason: "its process (pid \(pid)) ended")
+    }
+  }
+
+  /// Has replicas finish what they have and leave; their sequences go on elsewhere, and no request fails.
+  ///
+  /// - Parameter force: also if an expert is left without a replica; its requests then wait `expertWait`.
+  /// - Returns: the replicas that drain now.
+  /// - Throws: ``FusionRouteError``: `.badInput` if no replica fits, `.unavailable` naming an expert that would be left
+  ///   without one.
+  public func drain(_ selection: DrainSelection, force: Bool = false) throws -> [DrainingReplica] {
+    try pool.drain(selection, force: force).map {
+      DrainingReplica(
+        id: $0.id.description, expert: $0.offer.expert, host: $0.offer.host, pid: $0.offer.pid,
+        sequences: $0.assigned.count)
     }
   }
 

@@ -71,6 +71,15 @@ public struct CoordinatorStatus: Sendable, Codable, Equatable {
     public var mergeUs: UInt64
   }
 
+  /// What faults came to since the start.
+  public struct Faults: Sendable, Codable, Equatable {
+    /// Replicas that did not leave in order.
+    public var lostReplicas: UInt64
+    /// Slow steps that were sent to a second replica as well, and those that the second answered first.
+    public var hedgedSteps: UInt64
+    public var hedgesWon: UInt64
+  }
+
   public var version: String
   public var uptimeS: Double
   public var ready: Bool
@@ -81,6 +90,8 @@ public struct CoordinatorStatus: Sendable, Codable, Equatable {
   public var experts: [Expert]
   public var requests: Requests
   public var totals: Totals
+  /// nil: told by a service that does not count them.
+  public var faults: Faults?
   /// Generated tokens per second over the last ten seconds.
   public var tokensPerSecond: Double
 }

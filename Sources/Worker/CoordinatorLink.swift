@@ -14,6 +14,8 @@ final class CoordinatorLink: Sendable {
     /// The connection itself was refused; a full sentence.
     case notLetIn(FusionRouteError)
     case registered
+    /// The coordinator wants this worker to finish what it has and leave.
+    case drain
   }
 
   private struct State {
@@ -21,6 +23,8 @@ final class CoordinatorLink: Sendable {
     var gate = CreditGate<WireMessage>(credit: 0)
     var drained: [@Sendable () -> Void] = []
     var lastFrame = ContinuousClock.now
+    /// When the coordinator last gave a sign of life, the connection itself included; nil: it has none any more.
+    var heard: ContinuousClock.Instant?
     var lastBeat = ContinuousClock.now
     var lastRegistration: ContinuousClock.Instant?
     var offeredSlots = 0
@@ -36,7 +40,7 @@ final class CoordinatorLink: Sendable {
   let endpoint: String
   private let offer: Register
   private let service: ExpertService
-  private let vocabulary: Vocabulary
+  private let page: @Sendable (VocabularyQuery) -> VocabularyPage
   private let leases: SlotLeases
   private let isDraining: @Sendable () -> Bool
   private let notify: @Sendable (Event) -> Void
@@ -45,13 +49,14 @@ final class CoordinatorLink: Sendable {
   private let client = Mutex<MessageClient?>(nil)
 
   init(
-    endpoint: String, offer: Register, service: ExpertService, vocabulary: Vocabulary, leases: SlotLeases,
-    isDraining: @escaping @Sendable () -> Bool, logger: Logger, notify: @escaping @Sendable (Event) -> Void
+    endpoint: String, offer: Register, service: ExpertService, leases: SlotLeases,
+    page: @escaping @Sendable (VocabularyQuery) -> VocabularyPage, isDraining: @escaping @Sendable () -> Bool,
+    logger: Logger, notify: @escaping @Sendable (Event) -> Void
   ) {
     self.endpoint = endpoint
     self.offer = offer
     self.service = service
-    self.vocabulary = vocabulary
+    self.page = page
     self.leases = leases
     self.isDraining = isDraining
     self.notify = notify
@@ -63,7 +68,9 @@ final class CoordinatorLink: Sendable {
   private func transmit(_ message: WireMessage) { client.withLock { $0 }?.send(WireCodec.encode(message)) }
 
   private func register() {
-    let slots = leases.available(to: endpoint, of: offer.slots)
+    // For one that does not answer nothing is kept free.
+    let isHeard = state.withLock { $0.heard != nil }
+    let slots = isHeard ? leases.offer(to: endpoint) : leases.due(to: endpoint)
     state.withLock { state in
       state.lastRegistration = .now
       state.offeredSlots = slots
@@ -87,7 +94,7 @@ final class CoordinatorLink: Sendable {
 
   /// Tells the coordinator at once that this worker drains.
   func beat() {
-    let statistics = service.decoder.statistics
+    let load = service.engine.load
     let count = state.withLock { state in
       state.beats += 1
       state.lastBeat = .now
@@ -96,10 +103,10 @@ final class CoordinatorLink: Sendable {
     transmit(
       .heartbeat(
         Heartbeat(
-          sender: offer.incarnation, count: count, progress: statistics.progress,
-          batchBudgetMilliseconds: Int(clamping: min(statistics.currentBatchBudgetMilliseconds, 86_400_000)),
-          queued: statistics.queued, residentSequences: statistics.residentSequences,
-          kvTokens: UInt64(statistics.kvTokens), evaluatedTokens: statistics.evaluatedTokens, draining: isDraining())))
+          sender: offer.incarnation, count: count, progress: load.progress,
+          batchBudgetMilliseconds: Int(clamping: min(load.batchBudgetMilliseconds, 86_400_000)),
+          queued: load.queued, residentSequences: load.residentSequences, kvTokens: UInt64(load.kvTokens),
+          evaluatedTokens: load.evaluatedTokens, draining: isDraining())))
   }
 
   func close(reason: String) {
@@ -125,11 +132,15 @@ extension CoordinatorLink: ClientHandler {
     notify(.notLetIn(reason))
   }
 
-  func connected() { register() }
+  func connected() {
+    state.withLock { $0.heard = .now }
+    register()
+  }
 
   func disconnected() {
     let former = state.withLock { state in
       defer { state.registered = nil }
+      state.heard = nil
       state.gate.reset(credit: 0)
       state.drained.removeAll()
       return state.registered
@@ -144,7 +155,10 @@ extension CoordinatorLink: ClientHandler {
       logger.warning("malformed message from the coordinator", metadata: ["error": "\(error)"])
       return
     }
-    state.withLock { $0.lastFrame = .now }
+    state.withLock { state in
+      state.lastFrame = .now
+      state.heard = .now
+    }
     switch message {
     case .registered(let registered): accept(registered)
     case .registerAgain: registerAgain()
@@ -163,9 +177,13 @@ extension CoordinatorLink: ClientHandler {
     case .cancel(let cancel): self.cancel(cancel.request)
     case .release(let release):
       if let coordinator { service.release(coordinator: coordinator, sequence: release.sequence) }
+    case .drain: notify(.drain)
     case .goodbye:
       if let coordinator { service.forget(coordinator: coordinator) }
-      state.withLock { $0.registered = nil }
+      state.withLock { state in
+        state.registered = nil
+        state.heard = nil
+      }
       leases.end(endpoint)
     default: break
     }
@@ -176,25 +194,21 @@ extension CoordinatorLink: ClientHandler {
   private var coordinator: UInt64? { state.withLock { $0.registered?.coordinator } }
 
   private func accept(_ registered: Registered) {
-    let former = state.withLock { state in
-      defer { state.lastCoordinator = registered.coordinator }
-      state.registered = registered
+    let former = state.withLock { state -> UInt64? in
+      defer {
+        state.registered = registered
+        state.lastCoordinator = registered.coordinator
+      }
+      // An answer to changed slots alone: what is held back, and the credit for it, stay.
+      if registered.creditBytes == 0, state.registered?.coordinator == registered.coordinator { return nil }
       state.gate.reset(credit: registered.creditBytes)
       return state.lastCoordinator
     }
-    leases.lease(min(registered.leasedSlots, offer.slots), to: endpoint)
-    // The one before was another process: nobody will release its sequences.
-    if let former, former != registered.coordinator { service.forget(coordinator: former) }
+    leases.lease(registered.leasedSlots, to: endpoint)
+    // Whoever it was, and if it is the same: what was placed here before has moved or ended, and nobody releases it.
+    if let former { service.forget(coordinator: former) }
     logger.info("registered", metadata: ["endpoint": "\(endpoint)", "slots": "\(registered.leasedSlots)"])
     notify(.registered)
-  }
-
-  private func page(_ query: VocabularyQuery) -> VocabularyPage {
-    let end = min(query.first + min(query.count, 1024), vocabulary.size)
-    let tokens = (min(query.first, end)..<end).map { Token($0) }
-    return VocabularyPage(
-      first: query.first, total: vocabulary.size, texts: tokens.map { vocabulary.text($0) },
-      attributes: tokens.map { vocabulary.attributes($0) })
   }
 
   private func cancel(_ request: UInt64) {
@@ -203,14 +217,33 @@ extension CoordinatorLink: ClientHandler {
     release(0)
   }
 
+  /// Heartbeats of the coordinator that may be missing before its slots go to others; the connection may still stand.
+  private static let missedHeartbeats = 6
+
+  /// A coordinator that is silent has no claim to slots. What it asks is answered, should it speak again.
+  private func endSilentLease() {
+    let isSilent = state.withLock { state in
+      let limit = Duration.milliseconds(max(500, state.registered?.heartbeatMilliseconds ?? 0)) * Self.missedHeartbeats
+      guard let heard = state.heard, ContinuousClock.now - heard > limit else { return false }
+      state.heard = nil
+      // Whatever there is then is offered as soon as it speaks again.
+      state.offeredSlots = -1
+      return true
+    }
+    guard isSilent else { return }
+    leases.end(endpoint)
+    logger.warning("coordinator is silent", metadata: ["endpoint": "\(endpoint)"])
+  }
+
   func tick() {
     service.expire()
+    endSilentLease()
     enum Due { case register, beat, nothing }
     let due: Due = state.withLock { state in
       let now = ContinuousClock.now
       if let registered = state.registered {
-        // Another coordinator's lease ended, or begins: offer what there is now.
-        if leases.available(to: endpoint, of: offer.slots) > state.offeredSlots { return .register }
+        // Another coordinator has come or gone: offer what there is now.
+        if state.heard != nil, leases.due(to: endpoint) != state.offeredSlots { return .register }
         return now - state.lastBeat >= .milliseconds(registered.heartbeatMilliseconds) ? .beat : .nothing
       }
       guard !state.refused, let last = state.lastRegistration else { return .nothing }

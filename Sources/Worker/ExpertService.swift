@@ -31,15 +31,17 @@ final class ExpertService: Sendable {
     var cancelled: Set<UInt64> = []
   }
 
-  let decoder: BatchingDecoder
+  let engine: any StepEngine
+  /// The engine, where there is a model.
+  var decoder: BatchingDecoder? { engine as? BatchingDecoder }
   let context: Int
   let vocabularySize: Int
   let maximumPositions: Int
   private let logger: Logger
   private let state: Mutex<State>
 
-  init(decoder: BatchingDecoder, slots: Int, context: Int, vocabularySize: Int, maximumPositions: Int, logger: Logger) {
-    self.decoder = decoder
+  init(engine: any StepEngine, slots: Int, context: Int, vocabularySize: Int, maximumPositions: Int, logger: Logger) {
+    self.engine = engine
     self.context = context
     self.vocabularySize = vocabularySize
     self.maximumPositions = maximumPositions
@@ -64,7 +66,7 @@ final class ExpertService: Sendable {
       state.cancelled.formUnion(expired)
       return expired
     }
-    for request in expired { decoder.cancel(request: request) }
+    for request in expired { engine.cancel(request: request) }
   }
 
   private func began(_ request: UInt64, deadlineMilliseconds: Int) {
@@ -142,7 +144,7 @@ final class ExpertService: Sendable {
     let request = requestID(coordinator: step.coordinator, request: step.request)
     began(request, deadlineMilliseconds: step.deadlineMilliseconds)
     let positions = Dictionary(zip(step.wants.map(\.position), prefixes), uniquingKeysWith: { a, _ in a })
-    decoder.submit(
+    engine.submit(
       DecodeRequest(
         id: request, sequence: key.decoderKey, tokens: tokens, wanted: missing, wantsHidden: false,
         deliver: { [self] row in
@@ -206,12 +208,12 @@ final class ExpertService: Sendable {
       }
       began(request, deadlineMilliseconds: score.deadlineMilliseconds)
       // The last token is only predicted, never read.
-      decoder.submit(
+      engine.submit(
         DecodeRequest(
           id: request, sequence: sequence, tokens: Array(score.tokens[...block.upperBound]), wanted: Array(block),
           wantsHidden: false, deliver: deliver, completion: completion))
     } ended: { [self] in
-      decoder.release(sequence: sequence)
+      engine.release(sequence: sequence)
       ended(request)
     }
     run.next(from: score.first - 1)
@@ -222,13 +224,13 @@ final class ExpertService: Sendable {
   func cancel(coordinator: UInt64, request: UInt64) {
     let request = requestID(coordinator: coordinator, request: request)
     state.withLock { if $0.deadlines[request] != nil { $0.cancelled.insert(request) } }
-    decoder.cancel(request: request)
+    engine.cancel(request: request)
   }
 
   func release(coordinator: UInt64, sequence: UInt64) {
     let key = SequenceKey(coordinator: coordinator, sequence: sequence)
     state.withLock { $0.cache.release(key) }
-    decoder.release(sequence: key.decoderKey)
+    engine.release(sequence: key.decoderKey)
   }
 
   /// A coordinator has gone: its sequences will never be asked for again.
@@ -238,7 +240,7 @@ final class ExpertService: Sendable {
       state.cache.removeAll { $0.coordinator == coordinator }
       return keys
     }
-    for key in keys { decoder.release(sequence: key.decoderKey) }
+    for key in keys { engine.release(sequence: key.decoderKey) }
   }
 
   private func requestID(coordinator: UInt64, request: UInt64) -> UInt64 {

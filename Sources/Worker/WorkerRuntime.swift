@@ -24,7 +24,7 @@ public final class WorkerRuntime: Sendable {
 
   private let configuration: WorkerConfiguration
   private let logger: Logger
-  private let decoder: BatchingDecoder
+  private let engine: any StepEngine
   let service: ExpertService
   private let links: [CoordinatorLink]
   private let clients: [MessageClient]
@@ -62,35 +62,54 @@ public final class WorkerRuntime: Sendable {
         label: numerics.label, probeHash: numerics.probeHash, batchInvariant: numerics.batchInvariant),
       slots: configuration.slots, context: configuration.context, maximumPositions: maximumPositions,
       host: configuration.host, pid: getpid(), software: software)
+    let vocabulary = model.vocabulary
     return try WorkerRuntime(
-      configuration: configuration, model: model, decoder: decoder, offer: offer, logger: logger)
+      configuration: configuration, engine: decoder, offer: offer, page: { vocabulary.page($0) }, logger: logger)
+  }
+
+  /// The same without a model, for benchmarks: everything but the computation is real. `configuration.model` is ignored.
+  public static func start(
+    _ configuration: WorkerConfiguration, stub: StubModel, logger: Logger
+  ) throws -> WorkerRuntime {
+    let offer = Register(
+      expert: configuration.expert, incarnation: UInt64.random(in: 1...UInt64.max),
+      modelFingerprint: stub.modelFingerprint, vocabularyFingerprint: stub.vocabularyFingerprint,
+      vocabularySize: stub.vocabularySize,
+      numerics: Numerics(label: "stub", probeHash: stub.modelFingerprint, batchInvariant: true),
+      slots: configuration.slots, context: configuration.context, maximumPositions: maximumPositions,
+      host: configuration.host, pid: getpid(), software: software)
+    return try WorkerRuntime(
+      configuration: configuration, engine: StubEngine(stub, slots: configuration.slots), offer: offer,
+      page: { VocabularyPage(first: $0.first, total: stub.vocabularySize, texts: [], attributes: []) }, logger: logger)
   }
 
   private init(
-    configuration: WorkerConfiguration, model: Model, decoder: BatchingDecoder, offer: Register, logger: Logger
+    configuration: WorkerConfiguration, engine: any StepEngine, offer: Register,
+    page: @escaping @Sendable (VocabularyQuery) -> VocabularyPage, logger: Logger
   ) throws {
     self.configuration = configuration
     self.logger = logger
-    self.decoder = decoder
+    self.engine = engine
     let service = ExpertService(
-      decoder: decoder, slots: configuration.slots, context: configuration.context,
-      vocabularySize: model.vocabulary.size, maximumPositions: Self.maximumPositions, logger: logger)
+      engine: engine, slots: configuration.slots, context: configuration.context,
+      vocabularySize: offer.vocabularySize, maximumPositions: Self.maximumPositions, logger: logger)
     self.service = service
     let (events, finish) = AsyncStream<Ending>.makeStream()
     self.events = events
     self.finish = finish
-    let leases = SlotLeases()
+    let leases = SlotLeases(slots: configuration.slots, endpoints: configuration.coordinators)
     let flag = DrainFlag()
     self.flag = flag
     links = configuration.coordinators.map { endpoint in
       CoordinatorLink(
-        endpoint: endpoint, offer: offer, service: service, vocabulary: model.vocabulary, leases: leases,
+        endpoint: endpoint, offer: offer, service: service, leases: leases, page: page,
         isDraining: { flag.isSet }, logger: logger,
         notify: { event in
           switch event {
           case .refused(let refused): finish.yield(.refused(endpoint: endpoint, Self.error(refused, by: endpoint)))
           case .notLetIn(let error): finish.yield(.refused(endpoint: endpoint, error))
           case .registered: break
+          case .drain: finish.yield(.drain)
           }
         })
     }
@@ -117,7 +136,7 @@ public final class WorkerRuntime: Sendable {
     }
     defer {
       watch.cancel()
-      decoder.shutdown()
+      engine.shutdown()
     }
     var refusals: Set<String> = []
     for await event in events {
@@ -168,4 +187,14 @@ private final class DrainFlag: Sendable {
   var isSet: Bool { flag.load(ordering: .acquiring) }
 
   func set() { flag.store(true, ordering: .releasing) }
+}
+
+extension Vocabulary {
+  /// The tokens that a coordinator asks for, to compare them with its own.
+  fileprivate func page(_ query: VocabularyQuery) -> VocabularyPage {
+    let end = min(query.first + min(query.count, 1024), size)
+    let tokens = (min(query.first, end)..<end).map { Token($0) }
+    return VocabularyPage(
+      first: query.first, total: size, texts: tokens.map { text($0) }, attributes: tokens.map { attributes($0) })
+  }
 }

@@ -14,7 +14,8 @@ struct FusionRoute: AsyncParsableCommand {
     version: Software.version,
     subcommands: [
       DemoCommand.self, RunCommand.self, PlanCommand.self, UpCommand.self, DownCommand.self,
-      CoordinatorCommand.self, GenerateCommand.self, StatusCommand.self, ReplayCommand.self, WorkersCommand.self,
+      CoordinatorCommand.self, GenerateCommand.self, StatusCommand.self, ScaleCommand.self, DrainCommand.self,
+      ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
       ImportHeadCommand.self, BenchCommand.self,

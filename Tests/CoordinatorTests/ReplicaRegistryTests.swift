@@ -185,4 +185,75 @@ import Testing
     beat(0)
     #expect(queued() == 0)
   }
+
+  @Test(
+    "a worker that offers other slots stays who it is, with its work; the sequences in excess move to one with room")
+  func renewal() throws {
+    var registry = Self.registry()
+    let a = try accepted(registry.register(Self.offer(incarnation: 1, slots: 4), from: "a", now: 0).0)
+    for sequence in 1...4 as ClosedRange<UInt64> { registry.assign(sequence, to: a) }
+    registry.callStarted(a, now: 0)
+    let (decision, lost) = registry.register(Self.offer(incarnation: 1, slots: 2), from: "a", now: 5)
+    #expect(decision == .renewed(a) && lost == nil)
+    #expect(registry.replicas[a]?.pending == 1 && registry.replicas[a]?.assigned.count == 4)
+    #expect(registry.capacity("math") == 2)
+    #expect(!registry.isCrowded(a, pin: nil))
+    let b = try accepted(registry.register(Self.offer(incarnation: 2, slots: 2), from: "b", now: 6).0)
+    for sequence in 1...4 as ClosedRange<UInt64> where registry.isCrowded(a, pin: nil) {
+      registry.unassign(sequence, from: a)
+      #expect(registry.place("math", pin: nil, excluding: []) == b)
+      registry.assign(sequence, to: b)
+    }
+    #expect(registry.replicas[a]?.assigned.count == 2 && registry.replicas[b]?.assigned.count == 2)
+    // Without any slots it serves nobody here, and is not gone.
+    _ = registry.register(Self.offer(incarnation: 1, slots: 0), from: "a", now: 7)
+    #expect(registry.serving("math").map(\.id) == [b] && registry.replicas[a] != nil)
+    // Anything else that has changed makes it another.
+    let (other, former) = registry.register(Self.offer(incarnation: 9, slots: 2), from: "a", now: 8)
+    #expect(former == a)
+    #expect(try accepted(other) != a)
+  }
+
+  @Test("where answers are to be reproducible a sequence goes on only with the same model and the same bits")
+  func pinned() throws {
+    for reproducible in [true, false] {
+      var registry = Self.registry(reproducible: reproducible)
+      let first = Self.offer(incarnation: 1)
+      let a = try accepted(registry.register(first, from: "a", now: 0).0)
+      let pin = registry.pin(of: first)
+      registry.remove(a)
+      // Nobody else is there, so another class may begin; what began before is not for it.
+      let b = try accepted(registry.register(Self.offer(incarnation: 2, bits: Self.model), from: "b", now: 0).0)
+      #expect(registry.place("math", pin: nil, excluding: []) == b)
+      #expect(registry.place("math", pin: pin, excluding: []) == (reproducible ? nil : b))
+    }
+  }
+
+  @Test("a worker caught with wrong numbers is refused when it comes back on a new connection")
+  func banned() throws {
+    var registry = Self.registry()
+    let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
+    registry.quarantine(a)
+    guard
+      case .refused("quarantined", let message) = registry.register(Self.offer(incarnation: 1), from: "a2", now: 1).0
+    else {
+      Issue.record("let in again")
+      return
+    }
+    #expect(message.contains("wrong numbers"))
+    _ = try accepted(registry.register(Self.offer(incarnation: 2), from: "a3", now: 2).0)
+  }
+
+  @Test("draining names the experts that it would leave without a replica")
+  func abandoned() throws {
+    var registry = Self.registry()
+    let a = try accepted(registry.register(Self.offer(incarnation: 1), from: "a", now: 0).0)
+    let b = try accepted(registry.register(Self.offer(incarnation: 2), from: "b", now: 0).0)
+    let c = try accepted(registry.register(Self.offer("code", incarnation: 3), from: "c", now: 0).0)
+    #expect(registry.abandoned(without: [a]) == [])
+    #expect(registry.abandoned(without: [a, b, c]) == ["code", "math"])
+    registry.drain(a)
+    #expect(registry.place("math", fingerprint: nil, excluding: []) == b)
+    #expect(registry.abandoned(without: [a]) == [] && registry.abandoned(without: [b]) == ["math"])
+  }
 }

@@ -201,6 +201,19 @@ import Testing
       ["\"allowed_origins\" is \"https://*.example\""]
     ),
     ("log and journal in one file", least + "gateway: { request_log: a, journal: ./a }\n", ["a file of its own"]),
+    (
+      "admins without API keys", least + "gateway:\n  admin_keys: [ada]\n",
+      ["cluster.yaml:8:", "\"gateway.admin_keys\" needs \"gateway.api_keys\""]
+    ),
+    (
+      "silence shorter than heartbeats", least + "faults:\n  heartbeat: 2s\n  silence: 5s\n",
+      ["cluster.yaml:9:", "\"faults.silence\" (5s)", "three times \"faults.heartbeat\" (2s)"]
+    ),
+    (
+      "heartbeats longer than silence", least + "faults:\n  heartbeat: 2s\n", ["cluster.yaml:8:", "(3s)", "(2s)"]
+    ),
+    ("no heartbeat", least + "faults: { heartbeat: 0s }\n", ["cluster.yaml:7:", "\"heartbeat\""]),
+    ("more hedges than steps", least + "faults: { hedge_share: 1.5 }\n", ["\"hedge_share\"", "0 to 1"]),
     ("two logs in one file", least + "gateway: { request_log: a.log, trace: ./a.log }\n", ["the same file"]),
     ("a list for the section", least + "gateway: [api_keys]\n", ["cluster.yaml:7:", "mapping"]),
   ]
@@ -210,6 +223,28 @@ import Testing
     let sentence = try #require(Self.sentence(text), "\(what) was accepted")
     for part in parts { #expect(sentence.contains(part), "\(what): \(sentence)") }
     #expect(!sentence.contains("\n"), "\(what): \(sentence)")
+  }
+
+  @Test func readsTheFaults() throws {
+    let cluster = try Self.parse(
+      Self.least + """
+        faults:
+          heartbeat: 100ms
+          silence: 1s
+          hang: 1min
+          step_timeout: 30s
+          hedge_share: 0.1
+          hedge_percentile: 0.9
+          hedge_factor: 3
+          hedge_after: 1ms
+        gateway: { api_keys: k, admin_keys: [ada, bob] }
+        """)
+    var faults = ClusterFile.Faults()
+    (faults.heartbeat, faults.silence, faults.hang) = (.milliseconds(100), .seconds(1), .seconds(60))
+    (faults.stepTimeout, faults.hedgeAfter) = (.seconds(30), .milliseconds(1))
+    (faults.hedgeShare, faults.hedgePercentile, faults.hedgeFactor) = (0.1, 0.9, 3)
+    #expect(cluster.faults == faults)
+    #expect(cluster.gateway.adminKeys == ["ada", "bob"])
   }
 
   @Test func readsTheGateway() throws {

@@ -95,6 +95,38 @@ private func isAlive(_ pid: Int32) -> Bool { kill(pid, 0) == 0 }
     #expect(throws: (any Error).self) { try supervisor.start(shell("late", "true")) }
   }
 
+  /// One leaves for good, in order or by force; the others go on, and its name can be given anew.
+  @Test func stopsOneOfThem() async throws {
+    let recorder = Recorder()
+    let supervisor = supervisor(recorder)
+    let loop = "echo ready; while :; do sleep 0.05; done"
+    try supervisor.start(shell("polite", "trap 'exit 0' TERM; \(loop)"))
+    try supervisor.start(shell("stubborn", "trap '' TERM; \(loop)"))
+    try supervisor.start(shell("other", loop))
+    try await recorder.wait("all ready") { _ in recorder.lines.count == 3 }
+    let other = supervisor.running["other"]
+    supervisor.stop("polite")
+    supervisor.stop("stubborn")
+    supervisor.stop("nobody")
+    #expect(supervisor.kept == ["other"])
+    try await recorder.wait("both ends") { $0.count { if case .ended = $0 { true } else { false } } == 2 }
+    var exits: [String: ProcessExit] = [:]
+    for event in recorder.all { if case .ended(let name, _, let exit, _) = event { exits[name] = exit } }
+    #expect(exits == ["polite": .code(0), "stubborn": .signal(9)])
+    for _ in 0..<500 where supervisor.taken != ["other"] { try await Task.sleep(for: .milliseconds(10)) }
+    #expect(supervisor.taken == ["other"] && supervisor.running == ["other": other])
+    try supervisor.start(shell("polite", loop))
+    try await recorder.wait("the new one") { _ in recorder.lines.count == 4 }
+    // One that waits for its restart is gone at once.
+    try supervisor.start(shell("crashing", "exit 1"))
+    try await recorder.wait("a restart") {
+      $0.contains { if case .restarting("crashing", _) = $0 { true } else { false } }
+    }
+    supervisor.stop("crashing")
+    try await recorder.wait("it to go") { _ in !supervisor.kept.contains("crashing") }
+    await supervisor.stop()
+  }
+
   @Test func stopDuringTheBackOffStartsNothing() async throws {
     let recorder = Recorder()
     let supervisor = ProcessSupervisor(

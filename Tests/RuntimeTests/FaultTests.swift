@@ -106,7 +106,9 @@ extension ProcessSuites {
     @Test("a worker that hangs is given up after its silence, and the answer stays the same")
     func stopped() async throws {
       let scratch = try Scratch("hang")
-      let cluster = try FaultModels.shared.get().cluster(in: scratch, replicas: 2)
+      // Without hedges, which would be faster.
+      let cluster = try FaultModels.shared.get().cluster(
+        in: scratch, replicas: 2, extra: "faults: { hedge_share: 0 }\n")
       let run = try Self.start(cluster, in: scratch)
       try await run.until("four workers") { Self.registered($0).count == 4 }
       let reference = try await Self.warmReference(run, Self.prompts[1])
@@ -127,6 +129,32 @@ extension ProcessSuites {
       run.closeInput()
       #expect(try await run.wait() == .exit(0))
       try await ProcessTable.expectNone(using: scratch.url.path, within: 5)
+    }
+
+    @Test("a step that a suspended worker holds up is answered by another replica before its silence is noticed")
+    func overtaken() async throws {
+      let scratch = try Scratch("hedge")
+      // So long a silence that nothing but a hedge helps within the time that a test waits.
+      let cluster = try FaultModels.shared.get().cluster(
+        in: scratch, replicas: 2, extra: "faults: { silence: 50s, hang: 300s, hedge_share: 0.2 }\n")
+      let run = try Self.start(cluster, in: scratch)
+      try await run.until("four workers") { Self.registered($0).count == 4 }
+      let reference = try await Self.warmReference(run, Self.prompts[1])
+      let victim = try #require(Self.registered(run).first { $0.expert == reference.tokens.last?.expert })
+      defer { kill(victim.pid, SIGCONT) }
+      let (answer, _) = try await Self.answer(run, Self.prompts[1]) {
+        try await Task.sleep(for: .milliseconds(Int(reference.timing.milliseconds / 4)))
+        kill(victim.pid, SIGSTOP)
+      }
+      #expect(answer.tokens == reference.tokens && (answer.failovers ?? 0) > 0)
+      #expect(run.logged("slow step sent to a second replica", "replica").count > 0)
+      // It was only slow: awake again, it serves on under the same registration.
+      let known = Self.registered(run).count
+      kill(victim.pid, SIGCONT)
+      #expect(try await Self.answer(run, Self.prompts[1]).answer.tokens == reference.tokens)
+      #expect(Self.registered(run).count == known)
+      run.closeInput()
+      #expect(try await run.wait() == .exit(0))
     }
 
     @Test("the only replica killed: `run` starts it again and the answer stays the same")

@@ -164,7 +164,7 @@ extension ProcessSuites {
           try await Self.until("the worker's sequences") {
             worker.service.pending == 0 && worker.service.openSequences == 0
           }
-          #expect(worker.service.decoder.statistics.queued == 0)
+          #expect(worker.service.engine.load.queued == 0)
         }
         // And all still work.
         #expect(try await cluster.answer(kept[0]).tokens.map(\.id) == expected[0])
@@ -213,7 +213,7 @@ extension ProcessSuites {
       let models = try FaultModels.shared.get().models
       try await withCluster(models, scratch: scratch, context: 4_096, slots: 2) { cluster in
         let coordinator = cluster.coordinator
-        let decoders = [coordinator.host.decoder] + cluster.workerRuntimes.map(\.service.decoder)
+        let decoders = [coordinator.host.decoder] + cluster.workerRuntimes.compactMap(\.service.decoder)
         func evaluated() -> UInt64 { decoders.reduce(0) { $0 + $1.statistics.evaluatedTokens } }
         for (length, mode) in [
           (20, DecodingMode.fusion), (20, .expert("math")), (3_900, .router), (3_900, .expert("code")),
@@ -276,7 +276,7 @@ extension ProcessSuites {
           }
           try await group.waitForAll()
         }
-        for decoder in [coordinator.host.decoder] + cluster.workerRuntimes.map(\.service.decoder) {
+        for decoder in [coordinator.host.decoder] + cluster.workerRuntimes.compactMap(\.service.decoder) {
           let statistics = decoder.statistics
           print("chunks \(statistics.prefillChunks), longest wait of a step \(statistics.longestStepWait)")
           #expect(statistics.prefillChunks > 10 && statistics.longestStepWait <= 1)

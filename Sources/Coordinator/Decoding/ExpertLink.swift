@@ -31,7 +31,10 @@ actor ExpertLink {
   private let logger: Logger
   private var ledger = PrefixLedger()
   private var replica: ReplicaID?
-  private var fingerprint: SHA256Digest?
+  /// What binds the sequence since its first step.
+  private var pin: ReplicaPin?
+  /// Whole blocks of the prefix that `replica` was told of in the pool's directory.
+  private var notedBlocks = 0
   private var excluded: Set<ReplicaID> = []
   /// The whole wait for a replica has passed in vain: it is not spent again at every further token.
   private var hasWaitedInVain = false
@@ -75,18 +78,22 @@ actor ExpertLink {
     var refusal = ""
     for _ in 0..<Self.maximumAttempts {
       try Task.checkCancellation()
-      let replica = try await home()
+      let replica = try await home(for: chain)
       guard !refused.contains(replica) else {
         throw FusionRouteError.badInput("expert \"\(expert)\" refused the prompt: \(refusal)")
       }
+      guard let pin else { throw FusionRouteError.internal("a sequence without a numerics class") }
+      let order = StepOrder(
+        expert: expert, sequence: sequence, chain: chain, wants: wants, pin: pin, timeout: settings.stepTimeout,
+        trace: trace)
       let plan = ledger.plan(chain, through: chain.count)
-      switch await pool.step(
-        plan, wants: wants, sequence: sequence, replica: replica, timeout: settings.stepTimeout, trace: trace)
-      {
+      switch await pool.step(plan, order, replica: replica) {
       case .reply(let result):
         evaluatedTokens += result.evaluatedTokens
         excluded.removeAll()
-        return (result, replica)
+        if result.replica != replica { follow(to: result.replica, from: replica, chain) }
+        note(chain, at: result.replica)
+        return (result, result.replica)
       case .missing(let held):
         misses += 1
         if misses > Self.maximumMisses {
@@ -109,30 +116,66 @@ actor ExpertLink {
   }
 
   /// The replica that serves this sequence, placed anew when there is none.
-  private func home() async throws -> ReplicaID {
-    if let replica, pool.serves(replica) { return replica }
-    if let replica { leave(replica, reason: "it no longer takes steps") }
+  private func home(for chain: TokenChain) async throws -> ReplicaID {
+    if let replica {
+      switch pool.standing(of: replica, pin: pin) {
+      case .stays: return replica
+      case .crowded: move(from: replica, reason: "another replica has a free slot")
+      case .leaves: leave(replica, reason: "it no longer takes steps")
+      }
+    }
     let deadline = MonotonicClock.now + (hasWaitedInVain ? 0 : settings.expertWait.nanoseconds)
     let placed = try await pool.placeWaiting(
-      expert, sequence: sequence, fingerprint: fingerprint, excluding: excluded, until: deadline)
+      expert, sequence: sequence, pin: pin, prefix: PrefixBlocks(chain), excluding: excluded, until: deadline)
     hasWaitedInVain = placed == nil
     guard let (id, offer) = placed else {
-      throw Unavailable(expert: expert, reason: "no replica came within \(settings.expertWait)")
+      throw Unavailable(
+        expert: expert,
+        reason: pin == nil
+          ? "no replica came within \(settings.expertWait)"
+          : "no replica that could go on with the answer exactly came within \(settings.expertWait)")
     }
     replica = id
-    fingerprint = offer.modelFingerprint
+    pin = pool.pin(of: offer)
     return id
   }
 
   private func leave(_ replica: ReplicaID, reason: String) {
+    excluded.insert(replica)
+    failovers += 1
+    move(from: replica, reason: reason)
+  }
+
+  private func move(from replica: ReplicaID, reason: String) {
     logger.info(
       "sequence moves to another replica",
       metadata: ["expert": "\(expert)", "sequence": "\(sequence)", "replica": "\(replica)", "reason": "\(reason)"])
     pool.release(sequence, at: replica)
-    excluded.insert(replica)
     self.replica = nil
-    failovers += 1
+    notedBlocks = 0
     ledger.moved()
+  }
+
+  /// A second replica answered first: the sequence goes on there.
+  private func follow(to second: ReplicaID, from first: ReplicaID, _ chain: TokenChain) {
+    leave(first, reason: "another replica was faster")
+    replica = second
+    // What the second was sent: everything, in the epoch that begins with a move.
+    _ = ledger.plan(chain, through: chain.count)
+  }
+
+  /// Lets others with the same beginning find the replica, once for every block of the prefix.
+  private func note(_ chain: TokenChain, at replica: ReplicaID) {
+    let blocks = chain.count / PrefixBlocks.tokensPerBlock
+    guard blocks != notedBlocks else { return }
+    notedBlocks = blocks
+    pool.note(sequence, PrefixBlocks(chain), at: replica)
+  }
+
+  /// The chain was cut to `length` tokens: what was sent beyond is void.
+  func rollBack(to length: Int) async {
+    while let background { await background.value }
+    ledger.rollBack(to: length)
   }
 
   /// Waits until the expert has read `chain`: what was started in the background, and what that left out.

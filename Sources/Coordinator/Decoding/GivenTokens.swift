@@ -167,14 +167,17 @@ extension CoordinatorRuntime {
   private func scoreExpert(_ expert: String, _ run: ScoringRun) async throws -> [TokenScore] {
     var scores: [TokenScore] = []
     var excluded: Set<ReplicaID> = []
+    var pin: ReplicaPin?
     var reason = "it has no replica"
     while scores.count < run.tokens.count - run.first {
       try Task.checkCancellation()
       let placed = try await pool.placeWaiting(
-        expert, sequence: run.id, excluding: excluded, until: MonotonicClock.now + configuration.expertWait.nanoseconds)
-      guard let replica = placed?.id else {
+        expert, sequence: run.id, pin: pin, excluding: excluded,
+        until: MonotonicClock.now + configuration.expertWait.nanoseconds)
+      guard let (replica, offer) = placed else {
         throw FusionRouteError.unavailable("expert \"\(expert)\" cannot score: \(reason)")
       }
+      pin = pool.pin(of: offer)
       defer { pool.release(run.id, at: replica) }
       guard excluded.insert(replica).inserted else {
         throw FusionRouteError.unavailable("expert \"\(expert)\" cannot score: \(reason)")

@@ -41,6 +41,8 @@ extension ExpertPool: ServerHandler {
   }
 
   private func receive(_ message: WireMessage, from replica: ReplicaID, at peer: PeerID, payload: Int, now: UInt64) {
+    // Request numbers start anew with each coordinator: an answer to the one before must not pass for one to us.
+    if let asked = message.coordinator, asked != incarnation { return }
     switch message {
     case .heartbeat(let beat):
       let drains = state.withLock { state in
@@ -65,7 +67,10 @@ extension ExpertPool: ServerHandler {
     case .failure(let failure):
       end(failure.request, from: replica, with: .failure(failure.code, message: failure.message))
     case .scoreReply(let reply): receive(reply, from: replica, payload: payload, now: now)
-    case .goodbye(let goodbye): lose(replica, reason: "it said goodbye: \(goodbye.reason)")
+    case .drain:
+      state.withLock { $0.registry.drain(replica) }
+      changed()
+    case .goodbye(let goodbye): lose(replica, reason: "it said goodbye: \(goodbye.reason)", isFault: false)
     default: logger.warning("a worker sent a message of the coordinator's", metadata: ["replica": "\(replica)"])
     }
   }
@@ -111,6 +116,7 @@ extension ExpertPool: ServerHandler {
       {
         state.refusals[offer.expert] = message
       }
+      // Their peer is no longer in the books; the calls are.
       let calls = former.map { Self.takeCalls(of: $0, from: &state) } ?? []
       if let former { Self.forget(former, &state) }
       return (decision, calls)
@@ -118,6 +124,10 @@ extension ExpertPool: ServerHandler {
     for call in calls { finish(call, with: .lost(reason: "it registered anew")) }
     switch decision {
     case .accepted(let id): welcome(id, offer: offer, at: peer)
+    case .renewed(let id):
+      logger.info("worker offers other slots", metadata: ["replica": "\(id)", "slots": "\(offer.slots)"])
+      confirm(offer, credit: 0, at: peer)
+      changed()
     case .compareVocabulary(let id):
       let comparison = VocabularyComparison(router: vocabulary)
       state.withLock { $0.comparisons[id] = comparison }
@@ -149,14 +159,19 @@ extension ExpertPool: ServerHandler {
         "this expert's logits depend on how its work is batched; answers may differ between runs",
         metadata: ["expert": "\(offer.expert)"])
     }
+    confirm(offer, credit: Self.creditBytes, at: peer)
+    state.withLock { _ = $0.refusals.removeValue(forKey: offer.expert) }
+    changed()
+  }
+
+  /// - Parameter credit: 0 for a worker that was known already: it keeps what it has.
+  private func confirm(_ offer: ReplicaOffer, credit: Int, at peer: PeerID) {
     send(
       .registered(
         Registered(
           coordinator: incarnation, leasedSlots: offer.slots,
-          heartbeatMilliseconds: Int(heartbeatInterval / 1_000_000), creditBytes: Self.creditBytes,
+          heartbeatMilliseconds: Int(heartbeatInterval / 1_000_000), creditBytes: credit,
           commonVocabulary: vocabulary.size)), to: peer)
-    state.withLock { _ = $0.refusals.removeValue(forKey: offer.expert) }
-    changed()
   }
 
   private func compare(_ page: VocabularyPage, of replica: ReplicaID, at peer: PeerID) {
@@ -212,20 +227,25 @@ extension ExpertPool: ServerHandler {
     }
     let ended: Ended? = state.withLock { state in
       guard var call = state.calls[request], call.replica == replica,
-        case .step(var assembly, let continuation) = call.kind
+        case .step(var assembly, let first) = call.kind
       else { return nil }
       do { try change(&assembly) } catch { return .broken(error) }
       guard let result = assembly.result else {
-        call.kind = .step(assembly, continuation)
+        call.kind = .step(assembly, step: first)
         state.calls[request] = call
         return nil
       }
       state.calls[request] = nil
       state.registry.callEnded(replica)
+      let took = now &- call.sent
+      state.registry.stepped(replica, tokens: call.tokens, nanoseconds: took, now: now)
+      if let order = state.steps[first]?.order {
+        state.hedging[order.expert]?.observed(took, tokens: call.tokens, fullRow: order.hasFullRow)
+      }
       let step = StepResult(
-        rows: result.rows, evaluatedTokens: result.reply.evaluated,
+        replica: replica, rows: result.rows, evaluatedTokens: result.reply.evaluated,
         queueNanoseconds: UInt64(result.reply.queueMicroseconds) * 1_000,
-        computeNanoseconds: UInt64(result.reply.computeMicroseconds) * 1_000, roundTripNanoseconds: now &- call.sent)
+        computeNanoseconds: UInt64(result.reply.computeMicroseconds) * 1_000, roundTripNanoseconds: took)
       return .done(call, .reply(step))
     }
     switch ended {
@@ -299,8 +319,11 @@ extension ExpertPool: ServerHandler {
     for request in expired {
       guard let (call, peer) = take(request) else { continue }
       if let peer { send(.cancel(Cancel(request: request)), to: peer) }
+      state.withLock { $0.registry.fault(call.replica, weight: FaultCounts.slowness, now: now) }
       finish(call, with: .lost(reason: "it did not answer in time"))
     }
+    hedge(now: now)
+    releaseIdle()
     for waiter in waiters { waiter.resume() }
     if beats { beat() }
   }

@@ -22,7 +22,9 @@ extension ExpertPool {
         guard !state.closed, let peer = state.registry.peer(of: replica) else { return nil }
         let request = state.nextRequest
         state.nextRequest += 1
-        state.calls[request] = Call(kind: .score(continuation), replica: replica, now: now, timeout: timeout)
+        state.calls[request] = Call(
+          kind: .score(continuation), request: request, replica: replica, tokens: tokens.count, now: now,
+          timeout: timeout)
         state.registry.callStarted(replica, now: now)
         return (request, peer)
       }

@@ -20,6 +20,8 @@ struct StepResult: Sendable {
     case full(LogitsRow)
   }
 
+  /// Who computed it.
+  var replica: ReplicaID
   var rows: [Row]
   var evaluatedTokens: Int
   var queueNanoseconds: UInt64
@@ -90,5 +92,19 @@ struct StepAssembly: Sendable {
       }
     }
     return (rows, reply)
+  }
+}
+
+extension WireMessage {
+  /// Whose request a worker's answer belongs to; nil for other messages.
+  var coordinator: UInt64? {
+    switch self {
+    case .stepReply(let message): message.coordinator
+    case .prefixMissing(let message): message.coordinator
+    case .rowChunk(let message): message.coordinator
+    case .scoreReply(let message): message.coordinator
+    case .failure(let message): message.coordinator
+    default: nil
+    }
   }
 }

@@ -51,6 +51,13 @@ public struct ReplicaOffer: Sendable, Equatable {
     self.host = host
     self.pid = pid
   }
+
+  /// Whether the same process offers the same, but for its slots.
+  func isSame(as other: ReplicaOffer) -> Bool {
+    var other = other
+    other.slots = slots
+    return self == other
+  }
 }
 
 /// One registered worker.
@@ -66,7 +73,7 @@ public struct Replica: Sendable {
   }
 
   public let id: ReplicaID
-  public let offer: ReplicaOffer
+  public internal(set) var offer: ReplicaOffer
   public internal(set) var state: State
   public internal(set) var assigned: Set<UInt64> = []
   public internal(set) var pending = 0
@@ -82,6 +89,7 @@ public struct Replica: Sendable {
   /// Requests that its model has not answered: the reported ones, less those of ours that it has answered since. An idle
   /// replica shows none at once, not when its next heartbeat comes.
   public var queued: Int { min(report.queued, queuedByOthers + pending) }
+  var stepTime = StepTime()
 
   /// What a worker says of its decoder in a heartbeat.
   public struct Report: Sendable, Equatable {
@@ -98,8 +106,8 @@ public struct Replica: Sendable {
     }
   }
 
-  /// Share of its slots that is taken, for least-loaded placement.
-  var load: Double { Double(assigned.count) / Double(max(1, offer.slots)) }
+  /// Whether another sequence fits into its cache.
+  var hasRoom: Bool { assigned.count < offer.slots }
 }
 
 /// The coordinator's book of workers: who may join, who serves what, who has gone silent. Times are nanoseconds of a
@@ -118,6 +126,8 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
 
   public enum Decision: Sendable, Equatable {
     case accepted(ReplicaID)
+    /// Known already, and nothing but its slots has changed: what is under way goes on.
+    case renewed(ReplicaID)
     /// The vocabularies differ in size or fingerprint: compare them before serving.
     case compareVocabulary(ReplicaID)
     case refused(code: String, message: String)
@@ -145,10 +155,14 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
 
   public let requirements: Requirements
   public let limits: Limits
-  public private(set) var replicas: [ReplicaID: Replica] = [:]
+  public internal(set) var replicas: [ReplicaID: Replica] = [:]
   private var peers: [Peer: ReplicaID] = [:]
   private var addresses: [ReplicaID: Peer] = [:]
   private var nextID: UInt64 = 1
+  /// Processes that were caught with wrong numbers: a new connection does not clear them.
+  private var banned: Set<UInt64> = []
+  var prefixes = PrefixDirectory()
+  var health = HealthBook()
 
   public init(requirements: Requirements, limits: Limits = Limits()) {
     self.requirements = requirements
@@ -158,6 +172,11 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
   // MARK: Joining
 
   public mutating func register(_ offer: ReplicaOffer, from peer: Peer, now: UInt64) -> (Decision, lost: ReplicaID?) {
+    if let id = peers[peer], let known = replicas[id], known.state != .verifying, known.offer.isSame(as: offer) {
+      replicas[id]?.offer.slots = offer.slots
+      replicas[id]?.lastFrame = now
+      return (.renewed(id), nil)
+    }
     // The same connection or the same process anew: what was there before is gone. A process has one key, and nobody
     // takes the place of another's.
     let former =
@@ -195,6 +214,11 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
     guard replicas.count < limits.replicas else {
       return .refused(code: "capacity", message: "this coordinator already has \(limits.replicas) workers")
     }
+    guard !banned.contains(offer.incarnation) else {
+      return .refused(
+        code: "quarantined",
+        message: "this worker sent wrong numbers and is not used again; check its machine, then start it anew")
+    }
     let others = replicas.values.filter { $0.offer.expert == offer.expert && $0.state != .quarantined }
     guard let other = others.min(by: { $0.id < $1.id }) else { return nil }
     if other.offer.modelFingerprint != offer.modelFingerprint {
@@ -228,9 +252,9 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
     replicas.values.first { $0.offer.pid == pid && $0.offer.host == host }?.id
   }
 
-  /// Serving replicas of an expert.
+  /// Serving replicas of an expert that have slots for this coordinator.
   public func serving(_ expert: String) -> [Replica] {
-    replicas.values.filter { $0.offer.expert == expert && $0.state == .serving }
+    replicas.values.filter { $0.offer.expert == expert && $0.state == .serving && $0.offer.slots > 0 }
   }
 
   /// Experts without a serving replica, in name order.
@@ -239,14 +263,7 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
   /// Sequences that an expert's replicas hold at once.
   public func capacity(_ expert: String) -> Int { serving(expert).reduce(0) { $0 + $1.offer.slots } }
 
-  // MARK: Placement
-
-  /// The least loaded serving replica; `fingerprint` pins a sequence that has begun to identical weights.
-  public func place(_ expert: String, fingerprint: SHA256Digest?, excluding: Set<ReplicaID>) -> ReplicaID? {
-    serving(expert)
-      .filter { (fingerprint == nil || $0.offer.modelFingerprint == fingerprint) && !excluding.contains($0.id) }
-      .min { ($0.load, $0.pending, $0.id) < ($1.load, $1.pending, $1.id) }?.id
-  }
+  // MARK: Work
 
   public mutating func assign(_ sequence: UInt64, to id: ReplicaID) { replicas[id]?.assigned.insert(sequence) }
 
@@ -282,7 +299,16 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
     replicas[id] = replica
   }
 
-  public mutating func quarantine(_ id: ReplicaID) { replicas[id]?.state = .quarantined }
+  /// No new sequences from now on; what it has may move away or end.
+  public mutating func drain(_ id: ReplicaID) {
+    if replicas[id]?.state == .serving { replicas[id]?.state = .draining }
+  }
+
+  public mutating func quarantine(_ id: ReplicaID) {
+    guard let replica = replicas[id] else { return }
+    replicas[id]?.state = .quarantined
+    if banned.count < limits.replicas { banned.insert(replica.offer.incarnation) }
+  }
 
   /// Replicas that have gone silent or hang, with the reason. They are still listed; `remove` them.
   public func overdue(now: UInt64) -> [(ReplicaID, String)] {
@@ -311,6 +337,7 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
 
   public mutating func remove(_ id: ReplicaID) {
     replicas[id] = nil
+    prefixes.remove(id)
     if let peer = addresses.removeValue(forKey: id) { peers[peer] = nil }
   }
 }

@@ -11,6 +11,8 @@ public struct GatewayConfiguration: Sendable {
   public var privateKey: String?
   /// File of hashed API keys, read again when it changes; nil: no keys, which is allowed on loopback only.
   public var apiKeys: String?
+  /// Names of the API keys that may drain and scale; without `apiKeys` whoever reaches the service may.
+  public var adminKeys: [String] = []
   /// Origins whose pages may call from a browser, `https://HOST[:PORT]` in lower case, or `*`; empty: none but the page
   /// itself.
   public var allowedOrigins: [String] = []

@@ -9,6 +9,8 @@ internal import NIOPosix
 final class GatewayEnvironment: Sendable {
   let configuration: GatewayConfiguration
   let coordinator: CoordinatorRuntime
+  /// nil: the workers were started by others.
+  let scaler: (any ReplicaScaler)?
   let logger: Logger
   let policy: HostPolicy
   /// nil: everybody may.
@@ -25,9 +27,13 @@ final class GatewayEnvironment: Sendable {
   let started = UnixTime.now.seconds
 
   /// Throws `badInput` for files that cannot be used.
-  init(configuration: GatewayConfiguration, coordinator: CoordinatorRuntime, logger: Logger) throws {
+  init(
+    configuration: GatewayConfiguration, coordinator: CoordinatorRuntime, scaler: (any ReplicaScaler)? = nil,
+    logger: Logger
+  ) throws {
     self.configuration = configuration
     self.coordinator = coordinator
+    self.scaler = scaler
     self.logger = logger
     policy = HostPolicy(configuration)
     keys = try configuration.apiKeys.map { try APIKeys(path: $0, logger: logger) }

@@ -33,6 +33,7 @@ enum GatewayRouter {
     let tokens = TokenRoutes(environment: environment)
     let batches = BatchRoutes(environment: environment)
     let page = PageRoutes()
+    let admin = AdminRoutes(environment: environment)
     return [
       Entry(method: .post, path: "/v1/chat/completions", handler: answers.chat),
       Entry(method: .post, path: "/v1/completions", handler: answers.completion),
@@ -54,6 +55,8 @@ enum GatewayRouter {
       Entry(method: .get, path: "/ready", isOpen: true, handler: service.ready),
       Entry(method: .get, path: "/metrics", handler: service.metrics),
       Entry(method: .get, path: "/fusionroute/status", handler: service.status),
+      Entry(method: .post, path: "/fusionroute/drain", handler: admin.drain),
+      Entry(method: .post, path: "/fusionroute/scale", handler: admin.scale),
       Entry(method: .get, path: "/", isOpen: true, handler: page.page),
       Entry(method: .get, path: "/page/{file}", isOpen: true, handler: page.file),
     ]

@@ -1,5 +1,5 @@
 public import Coordinator
-internal import Core
+public import Core
 internal import Hummingbird
 internal import HummingbirdCore
 internal import HummingbirdTLS
@@ -11,12 +11,18 @@ public import ServiceLifecycle
 public struct GatewayServer: Service {
   public let configuration: GatewayConfiguration
   public let coordinator: CoordinatorRuntime
+  /// What `POST /fusionroute/scale` acts through; nil: it is refused.
+  public let scaler: (any ReplicaScaler)?
   public let logger: Logger
   private let port = Announcement<Int>()
 
-  public init(configuration: GatewayConfiguration, coordinator: CoordinatorRuntime, logger: Logger) {
+  public init(
+    configuration: GatewayConfiguration, coordinator: CoordinatorRuntime, scaler: (any ReplicaScaler)? = nil,
+    logger: Logger
+  ) {
     self.configuration = configuration
     self.coordinator = coordinator
+    self.scaler = scaler
     self.logger = logger
   }
 
@@ -43,7 +49,8 @@ public struct GatewayServer: Service {
 
   private func serve() async throws {
     try configuration.validate()
-    let environment = try GatewayEnvironment(configuration: configuration, coordinator: coordinator, logger: logger)
+    let environment = try GatewayEnvironment(
+      configuration: configuration, coordinator: coordinator, scaler: scaler, logger: logger)
     let application = try application(environment)
     // A group of its own, detached from the one that runs us: its shutdown would close the listener at once.
     let group = ServiceGroup(configuration: .init(services: [application], logger: quietLogger))

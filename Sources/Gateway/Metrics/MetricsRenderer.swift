@@ -89,6 +89,16 @@ struct MetricsRenderer {
       ("fusionroute_failovers_total", "Sequences that moved to another replica.", totals.failovers),
       ("fusionroute_row_bytes_total", "Bytes of experts' logits that came from workers.", totals.rowBytes),
     ] { text.single(name, .counter, help, value) }
+    if let faults = status.faults {
+      text.single(
+        "fusionroute_replicas_lost_total", .counter, "Replicas that did not leave in order.", faults.lostReplicas)
+      text.single(
+        "fusionroute_hedged_steps_total", .counter, "Slow steps that were sent to a second replica as well.",
+        faults.hedgedSteps)
+      text.single(
+        "fusionroute_hedges_won_total", .counter, "Slow steps that the second replica answered first.",
+        faults.hedgesWon)
+    }
     text.family("fusionroute_time_seconds_total", .counter, "Where the time of tokens went, by part.")
     for (part, microseconds) in [
       ("router_queue", totals.routerQueueUs), ("router_compute", totals.routerComputeUs), ("wire", totals.wireUs),

@@ -39,6 +39,12 @@ public struct DecodedRow: Sendable {
   public let logits: LogitsRow
   /// [embedding width]: what the output matrix multiplies, after the last norm; nil unless asked for.
   public let hidden: [Float]?
+
+  package init(position: Int, logits: LogitsRow, hidden: [Float]? = nil) {
+    self.position = position
+    self.logits = logits
+    self.hidden = hidden
+  }
 }
 
 public struct DecodeSummary: Sendable, Hashable {
@@ -50,6 +56,13 @@ public struct DecodeSummary: Sendable, Hashable {
   public let queueNanoseconds: UInt64
   /// Duration of the calls of llama.cpp that this request took part in.
   public let computeNanoseconds: UInt64
+
+  package init(evaluatedTokens: Int, reusedTokens: Int, queueNanoseconds: UInt64, computeNanoseconds: UInt64) {
+    self.evaluatedTokens = evaluatedTokens
+    self.reusedTokens = reusedTokens
+    self.queueNanoseconds = queueNanoseconds
+    self.computeNanoseconds = computeNanoseconds
+  }
 }
 
 /// Counters of a decoder; a snapshot.

@@ -38,6 +38,13 @@ extension ClusterFile {
     }
     try checkEndpoints()
     try checkGateway()
+    // One late heartbeat is no loss.
+    guard faults.silence >= faults.heartbeat * 3 else {
+      throw error(
+        lines["faults.silence"] == nil ? "faults.heartbeat" : "faults.silence",
+        "\"faults.silence\" (\(Quantity.text(faults.silence))) must be at least three times \"faults.heartbeat\" "
+          + "(\(Quantity.text(faults.heartbeat)))")
+    }
   }
 
   private func checkGateway() throws {
@@ -45,6 +52,9 @@ extension ClusterFile {
     if missing.0 != missing.1 {
       let (there, lacking) = missing.0 ? ("tls_key", "tls_certificate") : ("tls_certificate", "tls_key")
       throw error("gateway.\(there)", "\"gateway.\(there)\" needs \"gateway.\(lacking)\" beside it")
+    }
+    if gateway.apiKeys == nil, !gateway.adminKeys.isEmpty {
+      throw error("gateway.admin_keys", "\"gateway.admin_keys\" needs \"gateway.api_keys\" beside it")
     }
     if gateway.apiKeys == nil, let (host, _) = Endpoint.hostAndPort(listen.http), !Endpoint.isLoopback(host: host) {
       throw error(

@@ -79,6 +79,7 @@ struct ClusterBuilder {
     cluster.expertWait = try root.duration("expert_wait")
     cluster.startWait = try root.duration("start_wait")
     cluster.supervision = try supervision()
+    cluster.faults = try faults()
     if root.has("security") {
       let section = try root.section("security")
       note("keys", in: section)
@@ -139,9 +140,12 @@ struct ClusterBuilder {
 
   private mutating func gateway() throws -> ClusterFile.Gateway {
     let section = try root.section("gateway")
-    for key in ["api_keys", "tls_certificate", "tls_key", "request_log", "trace", "journal"] { note(key, in: section) }
+    for key in ["api_keys", "admin_keys", "tls_certificate", "tls_key", "request_log", "trace", "journal"] {
+      note(key, in: section)
+    }
     var gateway = ClusterFile.Gateway()
     gateway.apiKeys = try section.text("api_keys").map(absolute)
+    gateway.adminKeys = try section.names("admin_keys")
     gateway.certificate = try section.text("tls_certificate").map(absolute)
     gateway.privateKey = try section.text("tls_key").map(absolute)
     gateway.allowedOrigins = try section.origins("allowed_origins")
@@ -182,6 +186,21 @@ struct ClusterBuilder {
     supervision.grace = try section.duration("grace")
     supervision.orphanAfter = try section.duration("orphan_after")
     return supervision
+  }
+
+  private mutating func faults() throws -> ClusterFile.Faults {
+    let section = try root.section("faults")
+    for key in ["heartbeat", "silence"] { note(key, in: section) }
+    var faults = ClusterFile.Faults()
+    faults.heartbeat = try section.positiveDuration("heartbeat") ?? faults.heartbeat
+    faults.silence = try section.positiveDuration("silence") ?? faults.silence
+    faults.hang = try section.positiveDuration("hang") ?? faults.hang
+    faults.stepTimeout = try section.positiveDuration("step_timeout") ?? faults.stepTimeout
+    faults.hedgeShare = try section.number("hedge_share")
+    faults.hedgePercentile = try section.number("hedge_percentile")
+    faults.hedgeFactor = try section.number("hedge_factor")
+    faults.hedgeAfter = try section.duration("hedge_after")
+    return faults
   }
 
   private mutating func note(_ key: String, in section: SectionReader) {

@@ -102,10 +102,32 @@ public struct ClusterFile: Sendable, Equatable {
     public init() {}
   }
 
+  /// When a worker counts as lost, and what is done about slow ones.
+  public struct Faults: Sendable, Equatable {
+    public var heartbeat = Duration.milliseconds(500)
+    /// Without a word from it.
+    public var silence = Duration.seconds(3)
+    /// With work, but without progress.
+    public var hang = Duration.seconds(10)
+    public var stepTimeout = Duration.seconds(120)
+    /// Second requests for each step, at most.
+    public var hedgeShare = 0.05
+    /// Which of the past times counts as usual.
+    public var hedgePercentile = 0.99
+    /// A step is slow after so many times that.
+    public var hedgeFactor = 2.0
+    /// And not before.
+    public var hedgeAfter = Duration.milliseconds(100)
+
+    public init() {}
+  }
+
   /// How the HTTP service is bounded and what it writes down.
   public struct Gateway: Sendable, Equatable {
     /// Absolute path of the file of hashed API keys.
     public var apiKeys: String?
+    /// Names of the keys that may drain and scale.
+    public var adminKeys: [String] = []
     /// Absolute paths of PEM files; both or neither.
     public var certificate: String?
     public var privateKey: String?
@@ -153,6 +175,7 @@ public struct ClusterFile: Sendable, Equatable {
   /// Absolute path of the keys directory.
   public var keys: String?
   public var gateway = Gateway()
+  public var faults = Faults()
   /// Line of each key, by its path (`experts.math.model`), for messages about the file.
   var lines: [String: Int] = [:]
 

@@ -18,6 +18,8 @@ public enum ClusterSchema {
       "How long a request waits for an expert that has no replica left, before `on_expert_loss` applies."),
     Setting(
       "start_wait", .duration, .value("5min"), "How long `run` waits at the start for every expert to have a replica."),
+    Setting(
+      "faults", .section(faults), .absent("defaults below"), "When a worker counts as lost or slow, and what follows."),
     Setting("supervision", .section(supervision), .absent("defaults below"), "How worker processes are kept running."),
     Setting(
       "security", .section(security), .absent("loopback and ipc endpoints only"),
@@ -130,6 +132,9 @@ public enum ClusterSchema {
     Setting(
       "api_keys", .file, .absent("no keys; loopback only"),
       "The API keys' hashes, made by `fusionroute keys api add`. Requests need one of the keys; changes hold at once."),
+    Setting(
+      "admin_keys", .names, .absent("none of the keys"),
+      "Names of the API keys that may drain and scale. Without `api_keys` whoever reaches the service may."),
     Setting("tls_certificate", .file, .absent("plain HTTP"), "The certificate chain (PEM); needs `tls_key`."),
     Setting("tls_key", .file, .absent("plain HTTP"), "The certificate's private key (PEM); needs `tls_certificate`."),
     Setting(
@@ -197,6 +202,27 @@ public enum ClusterSchema {
     Setting(
       "audit_rate", .number(0...1), .value("0.001"),
       "Share of steps for which the full row is fetched and compared with the partial one."),
+  ]
+
+  static let faults: [Setting] = [
+    Setting(
+      "heartbeat", .duration, .value("500ms"), "How often coordinator and workers tell each other that they live."),
+    Setting(
+      "silence", .duration, .value("3s"),
+      "A worker that is not heard of for so long is lost; at least three heartbeats."),
+    Setting(
+      "hang", .duration, .value("10s"),
+      "A worker that has work and computes nothing for so long, beyond what its batch may take, is lost."),
+    Setting("step_timeout", .duration, .value("120s"), "A step that takes longer is given to another replica."),
+    Setting(
+      "hedge_share", .number(0...1), .value("0.05"),
+      "A slow step is sent to a second replica too, and the first answer counts: at most for this share of the steps; "
+        + "0 turns it off."),
+    Setting(
+      "hedge_percentile", .number(0...1), .value("0.99"),
+      "A step is slow if it takes longer than this share of the steps of its size took, times `hedge_factor`."),
+    Setting("hedge_factor", .number(1...1000), .value("2"), "See `hedge_percentile`."),
+    Setting("hedge_after", .duration, .value("100ms"), "No step is slow before."),
   ]
 
   static let supervision: [Setting] = [

@@ -28,6 +28,7 @@ enum ServiceError {
       return .unavailable("\(url) answers, but is no FusionRoute service: check --url")
     case 408, 504: return FusionRouteError(.deadlineExceeded, "\(url) ran out of time\(said)")
     case 429: return FusionRouteError(.overloaded, "\(url) is too busy\(said)")
+    case 409: return .unavailable("\(url) does not do that now\(said)")
     case 400..<500: return .badInput("\(url) refused the request\(said.isEmpty ? " with status \(status)" : said)")
     case 502, 503: return .unavailable("\(url) cannot answer now\(said)")
     default: return .internal("\(url) failed with status \(status)\(said)")

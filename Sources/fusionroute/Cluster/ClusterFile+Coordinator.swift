@@ -23,6 +23,14 @@ extension ClusterFile {
     configuration.reproducible = decoding.reproducible
     configuration.auditRate = decoding.auditRate
     configuration.expertWait = expertWait
+    configuration.heartbeat = faults.heartbeat
+    configuration.silence = faults.silence
+    configuration.hang = faults.hang
+    configuration.stepTimeout = faults.stepTimeout
+    configuration.hedging.share = faults.hedgeShare
+    configuration.hedging.percentile = faults.hedgePercentile
+    configuration.hedging.factor = faults.hedgeFactor
+    configuration.hedging.minimum = faults.hedgeAfter
     configuration.warmsAtArrival = expertsHaveOwnCores(
       cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
     configuration.queueLimit = gateway.queueLimit

@@ -10,6 +10,7 @@ extension ClusterFile {
       throw FusionRouteError.badInput("\"\(listen.http)\" is no address to listen on: use HOST:PORT")
     }
     var configuration = GatewayConfiguration(host: host == "*" ? "0.0.0.0" : host, port: port)
+    configuration.adminKeys = gateway.adminKeys
     configuration.certificate = gateway.certificate
     configuration.privateKey = gateway.privateKey
     configuration.apiKeys = gateway.apiKeys

@@ -21,7 +21,8 @@ final class ClusterSession: Sendable {
 
   let cluster: ClusterFile
   let coordinator: CoordinatorRuntime
-  private let workers: LocalWorkers?
+  /// nil: they are started elsewhere.
+  let workers: LocalWorkers?
   private let directory: RuntimeDirectory?
   private let isStopped = Mutex(false)
 

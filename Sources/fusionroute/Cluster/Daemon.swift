@@ -66,7 +66,7 @@ struct Daemon: Sendable {
     ) { session in
       try Task.checkCancellation()
       let gateway = GatewayServer(
-        configuration: configuration, coordinator: session.coordinator, logger: log.logger)
+        configuration: configuration, coordinator: session.coordinator, scaler: session.workers, logger: log.logger)
       var quiet = log.logger
       quiet.logLevel = max(quiet.logLevel, .warning)
       // Ended from the last to the first: those that speak to clients before those that answer.

@@ -2,15 +2,19 @@ internal import Coordinator
 internal import Core
 internal import Foundation
 internal import Launch
+internal import Synchronization
 
 /// The worker processes of `run` and `up`, and what becomes of them.
 final class LocalWorkers: Sendable {
   let supervisor: ProcessSupervisor
-  private let cluster: ClusterFile
+  let cluster: ClusterFile
   private let replicas: [Placement.Replica]
   private let settings: LogSettings
   private let log: WorkerLog
   private let failures: AsyncStream<FusionRouteError>
+  /// Where the workers dial, once that is known.
+  let endpoint = Mutex<String?>(nil)
+  let scaling = Mutex(())
 
   init(_ replicas: [Placement.Replica], of cluster: ClusterFile, executable: String, log settings: LogSettings) {
     self.cluster = cluster
@@ -53,14 +57,17 @@ final class LocalWorkers: Sendable {
 
   /// Starts every replica.
   func start(dialling endpoint: String) throws {
-    for replica in replicas {
-      guard let expert = cluster.expert(named: replica.expert) else { continue }
-      let command = WorkerInvocation(
-        expert: expert, coordinators: [endpoint], hostName: ProcessInfo.processInfo.hostName, cluster: cluster,
-        keyName: WorkerKeys.name(in: cluster.keys, preferring: replica.host),
-        logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
-      try supervisor.start(.init(name: "\(replica.expert).\(replica.index)", arguments: command.arguments))
-    }
+    self.endpoint.withLock { $0 = endpoint }
+    for replica in replicas { try start(replica.expert, replica.index, host: replica.host, dialling: endpoint) }
+  }
+
+  func start(_ name: String, _ index: Int, host: String?, dialling endpoint: String) throws {
+    guard let expert = cluster.expert(named: name) else { return }
+    let command = WorkerInvocation(
+      expert: expert, coordinators: [endpoint], hostName: ProcessInfo.processInfo.hostName, cluster: cluster,
+      keyName: WorkerKeys.name(in: cluster.keys, preferring: host),
+      logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
+    try supervisor.start(.init(name: "\(name).\(index)", arguments: command.arguments))
   }
 
   /// The first worker that was given up; nil when the wait is cancelled.

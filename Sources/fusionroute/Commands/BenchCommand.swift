@@ -6,7 +6,9 @@ internal import Launch
 struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench", abstract: "Measure the runtime against what it is built on.",
-    subcommands: [BenchDecodeCommand.self, BenchServeCommand.self, BenchTrainCommand.self])
+    subcommands: [
+      BenchDecodeCommand.self, BenchServeCommand.self, BenchScaleCommand.self, BenchTrainCommand.self,
+    ])
 }
 
 struct BenchDecodeCommand: AsyncParsableCommand {

@@ -65,6 +65,11 @@ struct WorkerCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("How long a draining worker waits for its sequences to move away.", valueName: "duration"))
   var drainTime: DurationArgument = .init(.seconds(10))
 
+  @Option(
+    help: ArgumentHelp(
+      "For `bench scale`: no model; what a batch takes.", valueName: "duration+duration", visibility: .hidden))
+  var stub: StubArgument?
+
   @Flag(help: "End at once when stdin does; for processes that start workers.")
   var exitWithStdin = false
 
@@ -105,7 +110,8 @@ struct WorkerCommand: AsyncParsableCommand {
     configuration.drainTimeout = drainTime.duration
     configuration.security = try WorkerKeys.load(directory: keys, name: key, endpoints: coordinator)
     let final = configuration
-    let runtime = try await onThread {
+    let runtime = try await onThread { [stub] in
+      if let stub { return try WorkerRuntime.start(final, stub: stub.model, logger: logger) }
       try ModelProbe.check(path: final.model, adapters: final.adapters, executable: try Executable.path())
       return try WorkerRuntime.start(final, logger: logger)
     }

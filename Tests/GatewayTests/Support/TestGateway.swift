@@ -29,13 +29,17 @@ final class TestGateway: Sendable {
   let running: Task<Void, any Error>
   let http: HTTPClient
 
-  init(_ cluster: InProcessCluster, _ configure: (inout GatewayConfiguration) -> Void) async throws {
+  init(
+    _ cluster: InProcessCluster, scaler: (any ReplicaScaler)? = nil,
+    _ configure: (inout GatewayConfiguration) -> Void
+  ) async throws {
     var configuration = GatewayConfiguration(host: "127.0.0.1", port: 0)
     configure(&configuration)
     var logger = Logger(label: "gateway")
     logger.logLevel = .critical
     self.cluster = cluster
-    let server = GatewayServer(configuration: configuration, coordinator: cluster.coordinator, logger: logger)
+    let server = GatewayServer(
+      configuration: configuration, coordinator: cluster.coordinator, scaler: scaler, logger: logger)
     let group = ServiceGroup(configuration: .init(services: [server], logger: logger))
     self.server = server
     self.group = group

@@ -1,0 +1,55 @@
+internal import ArgumentParser
+internal import Core
+internal import Foundation
+
+struct ScaleCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "scale",
+    abstract: "Change how many replicas of an expert a running service has.",
+    discussion: """
+      Starts or stops worker processes of a service that starts its own (`fusionroute up`). Those that leave drain first: \
+      no request fails. New ones take work as soon as they have registered. The cluster file is not changed: its numbers \
+      hold again at the next start.
+      """)
+
+  @Argument(help: ArgumentHelp("EXPERT=NUMBER, one or more.", valueName: "expert=number"))
+  var experts: [ReplicaCount]
+
+  @OptionGroup(title: "Service") var address: ClusterAddress
+  @OptionGroup(title: "Output") var output: OutputOptions
+
+  private struct Order: Encodable {
+    var expert: String
+    var replicas: Int
+  }
+
+  func run() async throws {
+    _ = output.bootstrap(default: .error)
+    let service = try address.resolved()
+    try await withInterruption { [self] in
+      try await ServiceClient.with(service) { client in
+        for wanted in experts {
+          let body = Array(try JSONEncoder().encode(Order(expert: wanted.expert, replicas: wanted.count)))
+          let change = try client.decode(try await client.post("/fusionroute/scale", body), as: ReplicaChange.self)
+          let lines =
+            change.started.map { "\($0) starts" } + change.stopped.map { "\($0) drains" }
+            + (change.started.isEmpty && change.stopped.isEmpty
+              ? ["\(wanted.expert) has \(wanted.count) already"] : [])
+          try FileHandle.standardOutput.write(contentsOf: Data((lines.joined(separator: "\n") + "\n").utf8))
+        }
+      }
+    }
+  }
+}
+
+/// `math=3`.
+struct ReplicaCount: ExpressibleByArgument, Equatable {
+  var expert: String
+  var count: Int
+
+  init?(argument: String) {
+    let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
+    guard parts.count == 2, !parts[0].isEmpty, let count = Int(parts[1]), count >= 0 else { return nil }
+    (expert, self.count) = (String(parts[0]), count)
+  }
+}
