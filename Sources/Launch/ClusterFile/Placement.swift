@@ -17,7 +17,9 @@ public struct Placement: Sendable, Equatable {
   /// Experts in the order of the file, then replicas.
   public let replicas: [Replica]
 
-  /// Replicas of one expert go to its hosts in turn. The turn goes on from expert to expert among those that leave
+  public init(_ replicas: [Replica]) { self.replicas = replicas }
+
+  /// Without regard to sizes and limits: replicas of one expert go to its hosts in turn. The turn goes on from expert to expert among those that leave
   /// the choice open, so that they spread over all hosts.
   public init(_ cluster: ClusterFile) {
     var replicas: [Replica] = []

@@ -31,6 +31,15 @@ public enum Quantity {
     return "\(nanoseconds / 1000)us"
   }
 
+  /// `1.5 GiB` of a number of bytes, rounded to a tenth.
+  public static func text(bytes: UInt64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)]
+    guard let (unit, shift) = units.first(where: { bytes >> UInt64($0.1) > 0 }) else { return "\(bytes) B" }
+    let tenths = (Double(bytes) / Double(UInt64(1) << UInt64(shift)) * 10).rounded()
+    return tenths.truncatingRemainder(dividingBy: 10) == 0
+      ? "\(Int(tenths / 10)) \(unit)" : "\(tenths / 10) \(unit)"
+  }
+
   private static func split(_ text: String, units: [(String, Double)]) -> (Double, Double)? {
     let digits = text.prefix { ("0"..."9").contains($0) || $0 == "." }
     let unit = text.dropFirst(digits.count).drop { $0 == " " }
