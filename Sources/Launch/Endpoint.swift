@@ -62,6 +62,15 @@ public enum Endpoint: Sendable, Hashable, CustomStringConvertible {
     return isHostName(host) ? (host, port) : nil
   }
 
+  /// An IPv6 address without brackets; a zone may follow a `%`.
+  static func isNumericIPv6(_ host: String) -> Bool {
+    let parts = host.split(separator: "%", maxSplits: 1, omittingEmptySubsequences: false)
+    guard let address = parts.first, address.contains(":"),
+      address.allSatisfy({ $0.isHexDigit || $0 == ":" || $0 == "." })
+    else { return false }
+    return parts.count == 1 || (!parts[1].isEmpty && parts[1].utf8.count <= 15 && isHostName(String(parts[1])))
+  }
+
   /// A DNS name, an IPv4 address or `*`.
   static func isHostName(_ host: String) -> Bool {
     host == "*"

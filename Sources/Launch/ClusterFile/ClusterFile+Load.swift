@@ -39,7 +39,7 @@ extension ClusterFile {
       throw SectionReader.error(source, 1, "the cluster file is empty: it needs at least \"router\" and \"experts\"")
     }
     let root = try SectionReader(node, settings: ClusterSchema.root, path: "", file: source, line: 1)
-    var builder = Builder(root: root, directory: directory)
+    var builder = ClusterBuilder(root: root, directory: directory)
     let cluster = try builder.build()
     try cluster.checkConsistency()
     return cluster
@@ -64,7 +64,7 @@ extension ClusterFile {
 }
 
 /// Turns checked sections into values and notes where each key stood.
-private struct Builder {
+struct ClusterBuilder {
   let root: SectionReader
   let directory: URL
   var lines: [String: Int] = [:]
@@ -129,30 +129,6 @@ private struct Builder {
     return experts
   }
 
-  private mutating func hosts() throws -> [ClusterFile.Host] {
-    var hosts: [ClusterFile.Host] = []
-    for section in try root.listedSections("hosts") {
-      let name = try section.text("name") ?? ""
-      let address = try section.text("address") ?? ""
-      guard ClusterFile.isValidName(name) else {
-        throw section.error(at: section.line(of: "name"), "\"\(name)\" cannot be the name of a host")
-      }
-      guard Endpoint.isHostName(address) || address.contains(":"), address != "*" else {
-        throw section.error(at: section.line(of: "address"), "\"\(address)\" is no name or address of a machine")
-      }
-      if hosts.contains(where: { $0.name == name }) {
-        throw section.error(at: section.line(of: "name"), "two hosts have the name \"\(name)\"")
-      }
-      lines["hosts.\(name)"] = section.line(of: "name")
-      hosts.append(
-        ClusterFile.Host(
-          name: name, address: address, launcher: try section.choice("launcher", as: ClusterFile.Launcher.self),
-          memory: try section.bytes("memory"),
-          threads: section.has("threads") ? try section.integer("threads") : nil))
-    }
-    return hosts
-  }
-
   private mutating func listen() throws -> ClusterFile.Listen {
     let section = try root.section("listen")
     for key in ["http", "workers", "advertise"] { note(key, in: section) }
@@ -208,7 +184,7 @@ private struct Builder {
     lines["\(section.path).\(key)"] = section.line(of: key)
   }
 
-  private func absolute(_ path: String) -> String {
+  func absolute(_ path: String) -> String {
     let expanded = path.hasPrefix("~/") ? NSHomeDirectory() + path.dropFirst() : path
     let full = expanded.hasPrefix("/") ? expanded : "\(directory.path)/\(expanded)"
     return URL(fileURLWithPath: full).standardizedFileURL.path

@@ -40,7 +40,7 @@ public struct ClusterFile: Sendable, Equatable {
   }
   public enum Warm: String, Sendable, CaseIterable { case auto, all, selected }
   public enum Fanout: String, Sendable, CaseIterable { case selected, predicted, all }
-  public enum Launcher: String, Sendable, CaseIterable { case manual, ssh }
+  public enum Launcher: String, Sendable, CaseIterable, Codable { case manual, local, ssh, slurm, kubernetes }
 
   public struct Router: Sendable, Equatable {
     public var engine: Engine
@@ -66,26 +66,6 @@ public struct ClusterFile: Sendable, Equatable {
       self.replicas = replicas
       self.hosts = hosts
     }
-  }
-
-  public struct Host: Sendable, Equatable {
-    public var name: String
-    public var address: String
-    public var launcher: Launcher
-    /// Bytes.
-    public var memory: Int?
-    public var threads: Int?
-
-    public init(name: String, address: String, launcher: Launcher = .manual, memory: Int? = nil, threads: Int? = nil) {
-      self.name = name
-      self.address = address
-      self.launcher = launcher
-      self.memory = memory
-      self.threads = threads
-    }
-
-    /// Whether replicas on it reach the coordinator over a network.
-    public var isRemote: Bool { !Endpoint.isLoopback(host: address) }
   }
 
   public struct Listen: Sendable, Equatable {

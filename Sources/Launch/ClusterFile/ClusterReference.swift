@@ -26,6 +26,9 @@ public enum ClusterReference {
     text += section("## Top level", ClusterSchema.root)
     for setting in ClusterSchema.root where !setting.kind.children.isEmpty {
       text += section("## \(heading(setting))", setting.kind.children)
+      for below in setting.kind.children where !below.kind.children.isEmpty {
+        text += section("### \(below.key) in \(heading(setting).lowercasedFirst)", below.kind.children)
+      }
     }
     return text
   }
@@ -53,4 +56,8 @@ public enum ClusterReference {
     case .absent(let meaning): meaning
     }
   }
+}
+
+extension String {
+  fileprivate var lowercasedFirst: String { prefix(1).lowercased() + dropFirst() }
 }

@@ -52,19 +52,65 @@ public enum ClusterSchema {
     [Setting("model", .file, .required, "The expert's model (GGUF), with the router's vocabulary.")] + engine + [
       Setting("replicas", .integer(1...1024), .value("1"), "How many processes serve this expert."),
       Setting(
-        "host", .names, .absent("all hosts in turn"),
-        "The host or hosts that its replicas run on; several take replicas in turn."),
+        "host", .names, .absent("any host"),
+        "The host or hosts that its replicas may run on; `fusionroute plan` shows where each goes."),
     ]
 
   static let host: [Setting] = [
     Setting("name", .text, .required, "The name that `fusionroute workers --host` and `experts.*.host` use."),
-    Setting("address", .text, .required, "Name or IP address of the machine."),
+    Setting(
+      "address", .text, .absent("required by `manual` and `ssh`"),
+      "Name or IP address of the machine. Slurm and Kubernetes choose the machine themselves."),
     Setting(
       "launcher", .choice(ClusterFile.Launcher.allCases.map(\.rawValue)), .value("manual"),
-      "Who starts `fusionroute workers` there. `manual`: you or a service manager; `ssh` is recorded for commands "
-        + "that start hosts and changes nothing in `run` and `workers`."),
-    Setting("memory", .bytes, .absent("not limited"), "Memory that replicas on it may use together."),
-    Setting("threads", .integer(1...4096), .absent("not limited"), "Threads that replicas on it may use together."),
+      "How `up` starts `fusionroute workers` there. `local`: this is the machine that `up` runs on; `ssh`: over ssh; "
+        + "`slurm`: as a job, for which this entry is one task; `kubernetes`: as Deployments, for which this entry is "
+        + "one namespace; `manual`: not at all, you or a service manager does (on a loopback address it is as `local`)."
+    ),
+    Setting(
+      "memory", .bytes, .absent("not limited"),
+      "Memory that replicas on it, and on the coordinator's machine the router, may use together."),
+    Setting(
+      "threads", .integer(1...4096), .absent("not limited"),
+      "Its cores. Processes of several threads get cores of their own; those of one thread may outnumber the rest."),
+    Setting(
+      "program", .text, .absent("as here"),
+      "Absolute path of `fusionroute` there. In Kubernetes the image has it."),
+    Setting(
+      "cluster", .text, .absent("as here"),
+      "Absolute path of the cluster file there; relative paths in it are relative to it, there too."),
+    Setting("ssh", .section(ssh), .absent("as ssh's configuration says"), "For the launcher `ssh`."),
+    Setting("slurm", .section(slurm), .absent("as the site's defaults say"), "For the launcher `slurm`."),
+    Setting("kubernetes", .section(kubernetes), .absent("defaults below"), "For the launcher `kubernetes`."),
+  ]
+
+  static let ssh: [Setting] = [
+    Setting("user", .text, .absent("ssh's"), "Who to log in as."),
+    Setting("port", .integer(1...65_535), .absent("ssh's"), "The port of its ssh server."),
+    Setting(
+      "identity", .file, .absent("ssh's"),
+      "The private key to log in with. No agent and no passphrase is asked for."),
+    Setting("known_hosts", .file, .absent("ssh's"), "The file with the host's key. An unknown host is refused."),
+  ]
+
+  static let slurm: [Setting] = [
+    Setting("partition", .text, .absent("the default one"), "The partition of the job."),
+    Setting("account", .text, .absent("the user's"), "The account of the job."),
+    Setting(
+      "options", .names, .absent("none"),
+      "More options of `sbatch`, one or a list: `--exclusive`, `--time=12:00:00`, `--gres=gpu:1`."),
+  ]
+
+  static let kubernetes: [Setting] = [
+    Setting("namespace", .text, .value("default"), "The namespace of all objects."),
+    Setting("image", .text, .value("fusionroute:latest"), "The image of the containers."),
+    Setting(
+      "volume", .text, .value("fusionroute-models"),
+      "The PersistentVolumeClaim that holds the directory of the models, which must lie in a directory beside the "
+        + "cluster file."),
+    Setting(
+      "maximum_replicas", .integer(1...1024), .absent("no autoscaling"),
+      "Up to how many replicas of an expert the queue may call for (HorizontalPodAutoscaler)."),
   ]
 
   static let listen: [Setting] = [
