@@ -30,15 +30,16 @@ final class ChildProcess: Sendable {
     executable: String, arguments: [String], environment: [String: String],
     line: @escaping @Sendable (String) -> Void, ended: @escaping @Sendable (pid_t, ProcessExit) -> Void
   ) throws {
-    let input = try Self.makePipe()
-    let output = try Self.makePipe()
+    let input = try Spawn.makePipe()
+    let output = try Spawn.makePipe()
     defer {
       close(input.read)
       close(output.write)
     }
     do {
-      pid = try Self.spawn(
-        executable: executable, arguments: arguments, environment: environment, input: input.read, output: output.write)
+      pid = try Spawn.start(
+        executable: executable, arguments: arguments, environment: environment,
+        streams: .init(input: input.read, output: output.write, error: output.write))
     } catch {
       close(input.write)
       close(output.read)
@@ -69,77 +70,11 @@ final class ChildProcess: Sendable {
     var information = siginfo_t()
     while waitid(P_PID, id_t(pid), &information, WEXITED | WNOWAIT) != 0 && errno == EINTR {}
     return isReaped.withLock { isReaped in
-      var status: Int32 = 0
-      while waitpid(pid, &status, 0) < 0 && errno == EINTR {}
+      let exit = Spawn.wait(pid)
       isReaped = true
       close(lifeline)
-      let signal = status & 0x7F
-      return signal == 0 ? .code((status >> 8) & 0xFF) : .signal(signal)
+      return exit
     }
-  }
-
-  // MARK: Starting
-
-  private static func makePipe() throws -> (read: Int32, write: Int32) {
-    var ends: [Int32] = [-1, -1]
-    // Close-on-exec from the start: a write end that another child inherited would hide our end from this one.
-    #if canImport(Darwin)
-      // POSIX_SPAWN_CLOEXEC_DEFAULT below keeps it from our own children.
-      let result = pipe(&ends)
-      if result == 0 { for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) } }
-    #else
-      // Glibc's module lacks pipe2; a socket pair closes on exec atomically too.
-      let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-      let result = socketpair(AF_UNIX, type, 0, &ends)
-    #endif
-    guard result == 0 else {
-      throw FusionRouteError.unavailable("cannot make a pipe for a worker process: \(String(cString: strerror(errno)))")
-    }
-    return (ends[0], ends[1])
-  }
-
-  private static func spawn(
-    executable: String, arguments: [String], environment: [String: String], input: Int32, output: Int32
-  ) throws -> pid_t {
-    #if canImport(Darwin)
-      var attributes: posix_spawnattr_t?
-      var actions: posix_spawn_file_actions_t?
-      let platformFlags = Int32(POSIX_SPAWN_CLOEXEC_DEFAULT)
-    #else
-      var attributes = posix_spawnattr_t()
-      var actions = posix_spawn_file_actions_t()
-      let platformFlags: Int32 = 0
-    #endif
-    posix_spawnattr_init(&attributes)
-    posix_spawn_file_actions_init(&actions)
-    defer {
-      posix_spawnattr_destroy(&attributes)
-      posix_spawn_file_actions_destroy(&actions)
-    }
-    var none = sigset_t()
-    sigemptyset(&none)
-    posix_spawnattr_setsigmask(&attributes, &none)
-    var defaults = sigset_t()
-    sigemptyset(&defaults)
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGCHLD] { sigaddset(&defaults, signal) }
-    posix_spawnattr_setsigdefault(&attributes, &defaults)
-    posix_spawnattr_setpgroup(&attributes, 0)
-    let flags =
-      Int32(POSIX_SPAWN_SETPGROUP) | Int32(POSIX_SPAWN_SETSIGMASK) | Int32(POSIX_SPAWN_SETSIGDEF) | platformFlags
-    posix_spawnattr_setflags(&attributes, Int16(truncatingIfNeeded: flags))
-    posix_spawn_file_actions_adddup2(&actions, input, 0)
-    posix_spawn_file_actions_adddup2(&actions, output, 1)
-    posix_spawn_file_actions_adddup2(&actions, output, 2)
-
-    var argv = ([executable] + arguments).map { strdup($0) } + [nil]
-    var envp = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-    defer { for pointer in argv + envp { free(pointer) } }
-    var pid: pid_t = 0
-    let result = posix_spawn(&pid, executable, &actions, &attributes, &argv, &envp)
-    guard result == 0 else {
-      throw FusionRouteError.unavailable("cannot start \(executable): \(String(cString: strerror(result)))")
-    }
-    return pid
   }
 
   // MARK: Reading

@@ -49,6 +49,8 @@ public final class ProcessSupervisor: Sendable {
     var process: ChildProcess?
     var startedAt = ContinuousClock.now
     var error: String?
+    /// It was told to end for good.
+    var isLeaving = false
   }
 
   private struct State {
@@ -102,6 +104,27 @@ public final class ProcessSupervisor: Sendable {
   public var running: [String: Int32] {
     state.withLock { $0.entries.compactMapValues { $0.process?.pid } }
   }
+
+  /// Asks one child to end (SIGTERM) and does not start it again; it is killed if it has not ended after the grace time.
+  /// Returns at once. Its name is free again when it has ended.
+  public func stop(_ name: String) {
+    let process = state.withLock { state -> ChildProcess? in
+      guard !state.isStopping, let entry = state.entries[name] else { return nil }
+      // Between two runs: there is nothing to wait for.
+      if entry.process == nil { state.entries[name] = nil } else { state.entries[name]?.isLeaving = true }
+      return entry.process
+    }
+    guard let process else { return }
+    process.send(signal: SIGTERM)
+    let deadline = DispatchTime.now() + .nanoseconds(Int(grace.nanoseconds))
+    timers.asyncAfter(deadline: deadline) { process.send(signal: SIGKILL) }
+  }
+
+  /// Names of the children that are kept running.
+  public var kept: Set<String> { state.withLock { Set($0.entries.filter { !$0.value.isLeaving }.keys) } }
+
+  /// Names that cannot be given to another child now.
+  public var taken: Set<String> { state.withLock { Set($0.entries.keys) } }
 
   /// Asks all children to end (SIGTERM), kills those that have not after the grace time, and returns when all have.
   public func stop() async {
@@ -161,7 +184,8 @@ public final class ProcessSupervisor: Sendable {
     let (error, decision) = state.withLock { state -> (String?, RestartPolicy.Decision?) in
       guard var entry = state.entries[name] else { return (nil, nil) }
       let decision =
-        state.isStopping ? nil : entry.policy.ended(exit, ran: now - entry.startedAt, now: now - origin)
+        state.isStopping || entry.isLeaving
+        ? nil : entry.policy.ended(exit, ran: now - entry.startedAt, now: now - origin)
       state.entries[name] = entry
       return (entry.error, decision)
     }
@@ -183,6 +207,7 @@ public final class ProcessSupervisor: Sendable {
   private func finish(_ name: String) {
     let waiters = state.withLock { state -> [CheckedContinuation<Void, Never>] in
       state.entries[name]?.process = nil
+      if state.entries[name]?.isLeaving == true { state.entries[name] = nil }
       guard state.isStopping, state.entries.values.allSatisfy({ $0.process == nil }) else { return [] }
       defer { state.waiters = [] }
       return state.waiters
