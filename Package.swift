@@ -145,7 +145,7 @@ let package = Package(
     tests("ModelFilesTests", of: ["ModelFiles", "Core", "llama-oracle"]),
     tests("CoordinatorTests", of: ["Coordinator", "Core"]),
     tests("WorkerTests", of: ["Worker", "Core"]),
-    tests("LaunchTests", of: ["Launch", "Core"]),
+    tests("LaunchTests", of: ["Launch", "Core", "Yams"]),
     tests(
       "GatewayTests",
       of: [

@@ -50,21 +50,13 @@ public struct WorkerInvocation: Sendable, Equatable {
 extension ClusterFile {
   /// Whether every replica on this machine, and the router, has cores of its own, so that experts can read prompts
   /// while the router does without slowing it down.
-  public func expertsHaveOwnCores(cores: Int) -> Bool {
-    let local = Placement(self).replicas.filter { replica in
-      guard let name = replica.host, let host = host(named: name) else { return true }
-      return !host.isRemote
-    }
-    let threads = local.reduce(0) { sum, replica in
-      sum + (expert(named: replica.expert)?.engine.threads ?? 0)
-    }
-    return router.engine.threads + threads <= cores
+  public func expertsHaveOwnCores(cores: Int, placement: Placement) -> Bool {
+    router.engine.threads + localEngines(placement).reduce(0) { $0 + $1.threads } <= cores
   }
 
   /// Sentences about settings that work but not well.
-  public func warnings(cores: Int) -> [String] {
-    let local = Placement(self).replicas.filter { $0.host.flatMap { host(named: $0) }?.isRemote != true }
-    let engines = [router.engine] + local.compactMap { replica in expert(named: replica.expert)?.engine }
+  public func warnings(cores: Int, placement: Placement) -> [String] {
+    let engines = [router.engine] + localEngines(placement)
     let threads = engines.reduce(0) { $0 + $1.threads }
     guard engines.contains(where: { $0.threads > 1 }), threads > cores else { return [] }
     return [
@@ -73,16 +65,23 @@ extension ClusterFile {
     ]
   }
 
-  /// Checks a host's replicas against its `threads`. Throws `badInput` naming the host's line.
-  public func checkThreads(on host: Host) throws {
+  /// The engines of the replicas on this machine.
+  private func localEngines(_ placement: Placement) -> [Engine] {
+    placement.replicas.filter { $0.host.flatMap { host(named: $0) }?.isRemote != true }
+      .compactMap { expert(named: $0.expert)?.engine }
+  }
+
+  /// Checks a host's replicas against its `threads`: those of contexts of several threads need cores of their own.
+  /// Throws `badInput` naming the host's line.
+  public func checkThreads(on host: Host, replicas: [Placement.Replica]) throws {
     guard let limit = host.threads else { return }
-    let needed = Placement(self).replicas(on: host.name).reduce(0) { sum, replica in
-      sum + (expert(named: replica.expert)?.engine.threads ?? 0)
-    }
-    guard needed <= limit else {
-      throw error(
-        "hosts.\(host.name)",
-        "the replicas placed on the host \"\(host.name)\" have \(needed) threads, more than its \(limit)")
-    }
+    let threads = replicas.compactMap { expert(named: $0.expert)?.engine.threads }
+    let exclusive = threads.filter { $0 > 1 }.reduce(0, +)
+    let needed = exclusive + (threads.contains(1) ? 1 : 0)
+    guard exclusive > 0, needed > limit else { return }
+    throw error(
+      "hosts.\(host.name)",
+      "the replicas placed on the host \"\(host.name)\" have \(exclusive) threads that need cores of their own"
+        + "\(needed > exclusive ? ", and others need one more" : ""), more than its \(limit)")
   }
 }

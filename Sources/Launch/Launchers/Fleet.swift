@@ -1,0 +1,168 @@
+public import Core
+
+/// The hosts of one cluster that launchers start: what `up` starts, `down` stops.
+///
+/// Every step is noted in a file before and after it is done, so that a crash in between loses nothing.
+public actor Fleet {
+  public enum Event: Sendable {
+    case starting(hosts: [String], launcher: ClusterFile.Launcher)
+    case started(hosts: [String], LaunchOutcome)
+    case stopping(hosts: [String], launcher: ClusterFile.Launcher)
+    case stopped(hosts: [String])
+    case failed(hosts: [String], FusionRouteError)
+  }
+
+  private let path: String
+  private var state: LaunchState
+  private let launchers: @Sendable (ClusterFile.Launcher) -> (any HostLauncher)?
+  private let report: @Sendable (Event) -> Void
+
+  /// - Parameters:
+  ///   - path: of the file that notes what runs.
+  ///   - cluster: absolute path of the cluster file.
+  ///   - report: told of every host; called from any thread.
+  public init(
+    path: String, cluster: String, run: @escaping CommandRunner = { try await SystemCommands.run($0) },
+    report: @escaping @Sendable (Event) -> Void
+  ) throws {
+    self.path = path
+    self.report = report
+    state = try LaunchState.load(path: path, cluster: cluster)
+    launchers = { kind in
+      switch kind {
+      case .ssh: SSHLauncher(run: run)
+      case .slurm: SlurmLauncher(run: run)
+      case .kubernetes: KubernetesLauncher(run: run)
+      case .manual, .local: nil
+      }
+    }
+  }
+
+  /// What was started and not stopped.
+  public var records: [LaunchRecord] { state.records }
+
+  /// Whether anything was started and not stopped.
+  public var isRunning: Bool { state.records.contains { $0.phase == .running } }
+
+  /// Starts the orders whose hosts have a launcher; what runs already is left alone. One host's failure does not keep
+  /// the others from being started.
+  ///
+  /// - Returns: the failures.
+  public func start(_ orders: [HostOrder]) async throws -> [FusionRouteError] {
+    let id = StateDirectory.id(ofCluster: state.cluster)
+    let planned = Self.records(orders, id: id)
+    // What an earlier `up` left running and this one does not want, or not in this way.
+    var failures = await stop(
+      state.records.filter { old in
+        planned.first { $0.name == old.name }.map { !Self.isSamePlace(old, $0) } ?? true
+      })
+    for record in planned {
+      if let index = state.records.firstIndex(where: { $0.name == record.name }) {
+        state.records[index].orders = record.orders
+      } else {
+        state.records.append(record)
+      }
+    }
+    try state.save(path: path)
+    await withTaskGroup(of: FusionRouteError?.self) { group in
+      for record in planned { group.addTask { await self.start(record) } }
+      for await failure in group { if let failure { failures.append(failure) } }
+    }
+    return failures
+  }
+
+  /// Stops everything that is noted.
+  ///
+  /// - Returns: the failures; what could not be stopped stays noted.
+  public func stop() async -> [FusionRouteError] { await stop(state.records) }
+
+  /// Sets how many replicas of an expert run on a host. Throws `badInput` if no launcher started anything there.
+  public func setReplicas(of expert: String, on host: String, to count: Int) async throws {
+    guard let index = state.records.firstIndex(where: { $0.hosts.contains(host) }),
+      let launcher = launchers(state.records[index].launcher)
+    else {
+      throw FusionRouteError.badInput("`up` has started nothing on the host \"\(host)\"")
+    }
+    var record = state.records[index]
+    try await launcher.setReplicas(of: expert, on: host, to: count, in: &record)
+    replace(record)
+    try state.save(path: path)
+  }
+
+  /// Whether the launcher itself can turn what runs into what is wanted.
+  private static func isSamePlace(_ old: LaunchRecord, _ new: LaunchRecord) -> Bool {
+    // The tasks of a job are fixed; a host by ssh is another one at another address.
+    switch new.launcher {
+    case .slurm: old.orders == new.orders
+    default: old.orders.map(\.host) == new.orders.map(\.host)
+    }
+  }
+
+  private func start(_ record: LaunchRecord) async -> FusionRouteError? {
+    guard let launcher = launchers(record.launcher) else { return nil }
+    var record = record
+    report(.starting(hosts: record.hosts, launcher: record.launcher))
+    do {
+      let outcome = try await launcher.start(&record)
+      replace(record)
+      try state.save(path: path)
+      report(.started(hosts: record.hosts, outcome))
+      return nil
+    } catch {
+      // Still noted as starting: what is half started is stopped too.
+      return told(error, of: record.hosts)
+    }
+  }
+
+  private func stop(_ records: [LaunchRecord]) async -> [FusionRouteError] {
+    var failures: [FusionRouteError] = []
+    await withTaskGroup(of: FusionRouteError?.self) { group in
+      for record in records { group.addTask { await self.stop(record) } }
+      for await failure in group { if let failure { failures.append(failure) } }
+    }
+    return failures
+  }
+
+  private func stop(_ record: LaunchRecord) async -> FusionRouteError? {
+    guard let launcher = launchers(record.launcher) else { return nil }
+    report(.stopping(hosts: record.hosts, launcher: record.launcher))
+    do {
+      try await launcher.stop(record)
+      state.records.removeAll { $0.name == record.name }
+      try state.save(path: path)
+      report(.stopped(hosts: record.hosts))
+      return nil
+    } catch {
+      return told(error, of: record.hosts)
+    }
+  }
+
+  private func told(_ error: any Error, of hosts: [String]) -> FusionRouteError {
+    let failure =
+      error as? FusionRouteError
+      ?? (error is CancellationError
+        ? .interrupted("interrupted") : .internal("an unexpected error of a launcher", cause: error))
+    report(.failed(hosts: hosts, failure))
+    return failure
+  }
+
+  private func replace(_ record: LaunchRecord) {
+    if let index = state.records.firstIndex(where: { $0.name == record.name }) { state.records[index] = record }
+  }
+
+  /// What is started together. Names depend on the cluster file and the hosts only, so that the same start has the same
+  /// name.
+  static func records(_ orders: [HostOrder], id: String) -> [LaunchRecord] {
+    var records = orders.filter { $0.host.launcher == .ssh }.map {
+      LaunchRecord(launcher: .ssh, orders: [$0], name: "fusionroute-\(id)-\($0.host.name)")
+    }
+    for group in SlurmScript.groups(orders.filter { $0.host.launcher == .slurm }) {
+      let first = group.first?.host.name ?? ""
+      records.append(LaunchRecord(launcher: .slurm, orders: group, name: "fusionroute-\(id)-\(first)"))
+    }
+    for order in orders where order.host.launcher == .kubernetes {
+      records.append(LaunchRecord(launcher: .kubernetes, orders: [order], name: "fusionroute-\(id)-\(order.host.name)"))
+    }
+    return records
+  }
+}
