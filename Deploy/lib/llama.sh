@@ -13,6 +13,12 @@ llama_options() {
     -DGGML_LLAMAFILE=OFF -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF \
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF \
     -DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$llama_commit" -DLLAMA_BUILD_NUMBER=0
+  # The CPU's back end once for each generation of processors, as plug-ins of which the best is taken at run time; each
+  # bound to its own symbols, since the base variant is linked as well (below).
+  if [[ -n ${FUSIONROUTE_PORTABLE:-} ]]; then
+    printf '%s\n' -DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON \
+      -DCMAKE_MODULE_LINKER_FLAGS=-Wl,-Bsymbolic
+  fi
   # shellcheck disable=SC2086 # several options in one variable
   if [[ -n ${FUSIONROUTE_LLAMA_OPTIONS:-} ]]; then printf '%s\n' $FUSIONROUTE_LLAMA_OPTIONS; fi
 }
@@ -95,10 +101,27 @@ build_llama() { # DESTINATION KEY
   run_logged "$stage/log" cmake --install "$stage/build"
   unset GIT_CEILING_DIRECTORIES
   install_common "$stage" "$prefix"
+  if [[ -n ${FUSIONROUTE_PORTABLE:-} ]]; then place_variants "$prefix"; fi
   check_llama "$prefix/include" "$prefix/lib" "$stage" ||
     fail "$exit_internal" "the llama.cpp just built does not work on this machine (see above)"
   printf '%s\n' "$2" >"$prefix/.fusionroute-build"
   mv "$prefix" "$1"
+}
+
+# Plug-ins go beside the libraries, where the runtime looks for them. What calls the CPU's back end directly, as
+# training does, is linked to the variant that every processor can run.
+place_variants() { # PREFIX
+  local base
+  find "$1/bin" -name 'libggml-cpu-*.so' -exec mv {} "$1/lib/" \;
+  for base in "$1"/lib/libggml-cpu-x64.so "$1"/lib/libggml-cpu-armv8.0_1.so; do
+    # Under the name of other builds too, so that a program that was linked to one runs.
+    if [[ -e $base ]]; then
+      ln -s "${base##*/}" "$1/lib/libggml-cpu.so"
+      ln -s "${base##*/}" "$1/lib/libggml-cpu.so.0"
+    fi
+  done
+  [[ -e $1/lib/libggml-cpu.so ]] ||
+    fail "$exit_unavailable" "llama.cpp has no base variant of its CPU back end for $(uname -m), so there is no portable build"
 }
 
 # What llama.cpp does not install by itself: the library and headers of `common`, its Python GGUF package, its licences.

@@ -1,12 +1,58 @@
 #include "extras.h"
 
+#include <dlfcn.h>
+#include <ggml-backend.h>
+#include <ggml.h>
 #include <llama.h>
 
 #include <cstdlib>
+#include <string>
 
 #include "guarded.hpp"
 
 using fr::guarded;
+
+namespace {
+
+/// A function of the CPU's backend, or nullptr.
+template <typename Function>
+Function cpu_function(const char *name) {
+  ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  if (device == nullptr) return nullptr;
+  return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), name));
+}
+
+}  // namespace
+
+void fr_load_backends(void) noexcept {
+  guarded<int>(0, nullptr, [] {
+    if (ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) != nullptr) return 0;
+    // By its own search it would also load what lies in the working directory.
+    Dl_info library;
+    if (dladdr(reinterpret_cast<void *>(&ggml_backend_load_all_from_path), &library) == 0) return 0;
+    const std::string path = library.dli_fname;
+    const size_t slash = path.rfind('/');
+    ggml_backend_load_all_from_path(slash == std::string::npos ? "." : path.substr(0, slash).c_str());
+    return 0;
+  });
+}
+
+void *fr_threadpool_new(int32_t threads) noexcept {
+  return guarded<void *>(nullptr, nullptr, [&]() -> void * {
+    auto make = cpu_function<ggml_threadpool *(*)(ggml_threadpool_params *)>("ggml_threadpool_new");
+    if (make == nullptr) return nullptr;
+    ggml_threadpool_params params = ggml_threadpool_params_default(threads);
+    return make(&params);
+  });
+}
+
+void fr_threadpool_free(void *pool) noexcept {
+  guarded<int>(0, nullptr, [&] {
+    auto release = cpu_function<void (*)(ggml_threadpool *)>("ggml_threadpool_free");
+    if (release != nullptr && pool != nullptr) release(static_cast<ggml_threadpool *>(pool));
+    return 0;
+  });
+}
 
 void fr_free(void *memory) noexcept { std::free(memory); }
 

@@ -54,6 +54,17 @@ int32_t fr_tokenize(const struct llama_vocab *vocab, const char *text, int32_t t
 int32_t fr_token_to_piece(const struct llama_vocab *vocab, int32_t token, char *buffer, int32_t capacity,
                           bool special) FR_NOEXCEPT;
 
+/// Makes the CPU's backend known. Where llama.cpp was built with its backends as plug-ins, loads those that lie beside
+/// its libraries: of the CPU's variants the best that this machine can run. Does nothing where one is known already.
+void fr_load_backends(void) FR_NOEXCEPT;
+
+/// A pool of `threads` computing threads from the CPU's backend; NULL if it has none. Asked of the backend itself: where
+/// backends are plug-ins, another copy's threads would compute with another variant's kernels.
+void *fr_threadpool_new(int32_t threads) FR_NOEXCEPT;
+
+/// Frees what fr_threadpool_new returned.
+void fr_threadpool_free(void *pool) FR_NOEXCEPT;
+
 /// llama_model_quantize; `params` points to a struct llama_model_quantize_params. 0 on success.
 uint32_t fr_quantize(const char *input, const char *output, const void *params, char **error) FR_NOEXCEPT;
 

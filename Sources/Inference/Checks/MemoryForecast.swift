@@ -25,6 +25,15 @@ public struct MemoryForecast: Sendable, Hashable {
       path: path, adapters: adapters, configuration: configuration, available: SystemMemory.available())
   }
 
+  /// Forecasts a decoder on another machine, whose memory is not known here.
+  ///
+  /// - Throws: `badInput` if the header cannot be read.
+  public static func forecastElsewhere(
+    path: String, adapters: [AdapterFile] = [], configuration: DecoderConfiguration
+  ) throws -> MemoryForecast {
+    try forecast(path: path, adapters: adapters, configuration: configuration, available: nil)
+  }
+
   static func forecast(
     path: String, adapters: [AdapterFile], configuration: DecoderConfiguration, available: UInt64?
   ) throws -> MemoryForecast {

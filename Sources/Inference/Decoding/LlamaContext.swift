@@ -101,7 +101,7 @@ final class LlamaContext {
     llama_detach_threadpool(context)
     llama_batch_free(batch)
     llama_free(context)
-    if let threadpool { ggml_threadpool_free(threadpool) }
+    if let threadpool { fr_threadpool_free(UnsafeMutableRawPointer(threadpool)) }
   }
 
   static func parameters(
@@ -138,8 +138,7 @@ final class LlamaContext {
 
   private static func makeThreadpool(threads: Int) -> OpaquePointer? {
     guard threads > 1 else { return nil }
-    var parameters = ggml_threadpool_params_default(Int32(threads))
-    return ggml_threadpool_new(&parameters)
+    return fr_threadpool_new(Int32(threads)).map { OpaquePointer($0) }
   }
 
   private static func apply(adapters: [(pointer: OpaquePointer, scale: Float)], to context: OpaquePointer) {

@@ -18,6 +18,7 @@ enum LlamaRuntime {
         guard let text else { return }
         LlamaLog.shared.receive(level: level.rawValue, text: String(cString: text))
       }, nil)
+    fr_load_backends()
     llama_backend_init()
   }()
 
