@@ -13,8 +13,8 @@ struct FusionRoute: AsyncParsableCommand {
       """,
     version: Software.version,
     subcommands: [
-      DemoCommand.self, RunCommand.self, UpCommand.self, CoordinatorCommand.self, GenerateCommand.self,
-      StatusCommand.self, ReplayCommand.self, WorkersCommand.self,
+      DemoCommand.self, RunCommand.self, PlanCommand.self, UpCommand.self, DownCommand.self,
+      CoordinatorCommand.self, GenerateCommand.self, StatusCommand.self, ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MakeModelCommand.self, BenchCommand.self,
       ProbeModelCommand.self,

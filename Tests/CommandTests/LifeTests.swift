@@ -183,7 +183,17 @@ import Testing
     #expect(unnamed.code == 64 && unnamed.errors.contains("--host east"), "\(unnamed.errors)")
     let unknown = try await Product.run(["workers", "-c", file, "--host", "eats"])
     #expect(unknown.code == 65 && unknown.errors.contains("did you mean \"east\"?"), "\(unknown.errors)")
-    let crowded = try await Product.run(["workers", "-c", file, "--host", "east"])
+    // Contexts of several threads need cores of their own; those of one thread may share.
+    let wide = try models.cluster(
+      "wide-host",
+      more: """
+        listen: { workers: "ipc://hosts.sock" }
+        hosts: [{ name: east, address: localhost, threads: 1 }, { name: west, address: 127.0.0.1 }]
+        """)
+    try String(contentsOfFile: wide, encoding: .utf8)
+      .replacing("ant: { model: ant.gguf,", with: "ant: { model: ant.gguf, threads: 2, host: east,")
+      .write(toFile: wide, atomically: true, encoding: .utf8)
+    let crowded = try await Product.run(["workers", "-c", wide, "--host", "east"])
     #expect(crowded.code == 65 && crowded.errors.contains("2 threads"), "\(crowded.errors)")
     let remote = try await Product.run([
       "worker", "--expert", "ant", "--model", models.path("ant.gguf"), "--coordinator", "tcp://192.0.2.1:5570",

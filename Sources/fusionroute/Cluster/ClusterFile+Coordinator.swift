@@ -5,7 +5,9 @@ internal import Messaging
 
 extension ClusterFile {
   /// What the coordinator of this cluster is started with.
-  func coordinatorConfiguration(binding endpoint: Launch.Endpoint) throws -> CoordinatorConfiguration {
+  func coordinatorConfiguration(binding endpoint: Launch.Endpoint, placement: Placement) throws
+    -> CoordinatorConfiguration
+  {
     let engine = router.engine
     var configuration = CoordinatorConfiguration(
       routerModel: engine.model, routerHead: router.head, endpoints: [endpoint.description])
@@ -21,7 +23,8 @@ extension ClusterFile {
     configuration.reproducible = decoding.reproducible
     configuration.auditRate = decoding.auditRate
     configuration.expertWait = expertWait
-    configuration.warmsAtArrival = expertsHaveOwnCores(cores: ProcessInfo.processInfo.activeProcessorCount)
+    configuration.warmsAtArrival = expertsHaveOwnCores(
+      cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
     configuration.queueLimit = gateway.queueLimit
     configuration.clientQueueLimit = gateway.clientQueueLimit
     return configuration

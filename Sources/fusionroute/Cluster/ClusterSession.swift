@@ -34,6 +34,9 @@ final class ClusterSession: Sendable {
     self.directory = directory
   }
 
+  /// Whether this process supervises workers.
+  var hasOwnReplicas: Bool { workers != nil }
+
   /// Runs `body` with a cluster that is ready, and stops it whatever happens.
   static func with(
     _ cluster: ClusterFile, workers: Workers, log: LogSettings, progress: Progress,
@@ -65,13 +68,16 @@ final class ClusterSession: Sendable {
   private static func start(
     _ cluster: ClusterFile, workers choice: Workers, log: LogSettings, progress: Progress, trace: (any TraceSink)?
   ) async throws -> ClusterSession {
-    let replicas = try replicas(choice, of: cluster)
+    let placement = try ClusterPlan.placement(cluster)
+    let replicas = try replicas(choice, of: cluster, placement)
     let experts = Set(replicas.map(\.expert))
     try cluster.checkFiles(for: [.coordinator, .workers(of: experts.sorted())])
     try cluster.checkExperts(ofHead: try RoutingHead.read(cluster.router.head).experts)
     try MemoryPlan.check(
       [("the router", cluster.router.engine)] + MemoryPlan.members(replicas, of: cluster), place: "this machine")
-    for warning in cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount) {
+    for warning in cluster.warnings(
+      cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
+    {
       log.logger.warning("\(warning)")
     }
     let directory = cluster.listen.workers == nil ? try RuntimeDirectory() : nil
@@ -79,7 +85,7 @@ final class ClusterSession: Sendable {
       throw FusionRouteError.internal("no endpoint for workers")
     }
     let executable = try Executable.path()
-    var settings = try cluster.coordinatorConfiguration(binding: bind)
+    var settings = try cluster.coordinatorConfiguration(binding: bind, placement: placement)
     settings.traceSink = trace
     let configuration = settings
     let workers =
@@ -110,19 +116,21 @@ final class ClusterSession: Sendable {
   }
 
   /// The replicas that this process starts.
-  static func replicas(_ choice: Workers, of cluster: ClusterFile) throws -> [Placement.Replica] {
-    let replicas = Placement(cluster).replicas
-    func isRemote(_ replica: Placement.Replica) -> Bool {
-      replica.host.flatMap { cluster.host(named: $0) }?.isRemote == true
+  static func replicas(
+    _ choice: Workers, of cluster: ClusterFile, _ placement: Placement? = nil
+  ) throws -> [Placement.Replica] {
+    let replicas = try (placement ?? ClusterPlan.placement(cluster)).replicas
+    func isElsewhere(_ replica: Placement.Replica) -> Bool {
+      replica.host.flatMap { cluster.host(named: $0) }?.isHere == false
     }
     switch choice {
     case .all:
-      guard let host = replicas.first(where: isRemote)?.host else { return replicas }
+      guard let host = replicas.first(where: isElsewhere)?.host else { return replicas }
       throw FusionRouteError.badInput(
         "\(cluster.source) places replicas on the host \"\(host)\": start them there with `fusionroute workers -c "
           + "\(cluster.source) --host \(host)`, and use `run --attach` here")
     case .ofThisMachine:
-      return replicas.filter { !isRemote($0) }
+      return replicas.filter { !isElsewhere($0) }
     case .elsewhere:
       guard cluster.listen.workers != nil else {
         throw FusionRouteError.badInput(

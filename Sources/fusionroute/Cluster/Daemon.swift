@@ -13,6 +13,10 @@ struct Daemon: Sendable {
 
   let cluster: ClusterFile
   let workers: ClusterSession.Workers
+  /// Other hosts that are started once the coordinator listens.
+  var hosts: LaunchedHosts?
+  /// Whether they run on at the end.
+  var leavesHosts = false
   let log: LogSettings
   /// Called with the port once connections are accepted.
   let serving: @Sendable (Int) -> Void
@@ -80,7 +84,12 @@ struct Daemon: Sendable {
       }
       defer { announcement.cancel() }
       control.begin(group)
-      try await group.run()
+      guard let hosts else { return try await group.run() }
+      try await hosts.around(session, leaves: leavesHosts) {
+        try await group.run()
+      } failed: {
+        await group.triggerGracefulShutdown()
+      }
     }
   }
 }

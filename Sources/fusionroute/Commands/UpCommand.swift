@@ -6,14 +6,14 @@ internal import Launch
 struct UpCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "up",
-    abstract: "Serve a cluster over HTTP, with this machine's workers.",
+    abstract: "Start a cluster and serve it over HTTP.",
     discussion: """
-      Starts the coordinator in this process and, as supervised processes, the workers that the cluster file places on \
-      this machine. Prints where the page and the API are. Workers of other hosts are started there, with `fusionroute \
-      workers`. Without -c, the demo's models are served.
+      Starts the coordinator in this process, as supervised processes the workers that `plan` places on this machine, \
+      and other hosts' workers through their launcher (ssh, Slurm, Kubernetes). Prints where the page and the API are. \
+      Without -c, the demo's models are served.
 
-      SIGTERM and Ctrl-C end it in order, within gateway.shutdown_grace; a second one ends it at once. If this process \
-      is killed, its workers end too.
+      SIGTERM and Ctrl-C end it in order, within gateway.shutdown_grace, and stop what it has started; a second one ends \
+      it at once. If this process is killed, its own workers end too, and `fusionroute down` stops other hosts'.
       """)
 
   @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML).", valueName: "file"))
@@ -26,6 +26,9 @@ struct UpCommand: AsyncParsableCommand {
 
   @Flag(help: "Without -c: use models that the demo writes itself; no download, and the text means nothing.")
   var generated = false
+
+  @Flag(help: "Leave workers of other hosts running at the end, for the next `up`; `down` stops them.")
+  var leaveHosts = false
 
   @OptionGroup(title: "Service") var serve: ServeOptions
   @OptionGroup(title: "Output") var output: OutputOptions
@@ -40,14 +43,23 @@ struct UpCommand: AsyncParsableCommand {
   func run() async throws {
     let log = output.bootstrap(default: .info)
     let file = serve.applied(to: try await file(log))
-    for host in Self.remoteHosts(of: file) {
+    guard let cluster else { return try await daemon(file, log, hosts: nil).run() }
+    let plan = try ClusterPlan.plan(file)
+    for warning in plan.warnings { log.logger.warning("\(warning)") }
+    for host in file.hosts where !host.isHere && host.launcher == .manual {
+      guard !plan.placement.replicas(on: host.name).isEmpty else { continue }
       log.logger.notice(
         "workers of another host are started there",
-        metadata: ["host": "\(host)", "command": "fusionroute workers -c \(file.source) --host \(host)"])
+        metadata: ["host": "\(host.name)", "command": "fusionroute workers -c \(file.source) --host \(host.name)"])
     }
-    try await Daemon(cluster: file, workers: .ofThisMachine, log: log) { port in
+    let hosts = try LaunchedHosts.make(file, path: cluster, plan: plan, log: log)
+    try await daemon(file, log, hosts: hosts).run()
+  }
+
+  private func daemon(_ file: ClusterFile, _ log: LogSettings, hosts: LaunchedHosts?) -> Daemon {
+    Daemon(cluster: file, workers: .ofThisMachine, hosts: hosts, leavesHosts: leaveHosts, log: log) { port in
       try? FileHandle.standardOutput.write(contentsOf: Data(Self.addresses(of: file, port: port).utf8))
-    }.run()
+    }
   }
 
   private func file(_ log: LogSettings) async throws -> ClusterFile {
@@ -62,12 +74,6 @@ struct UpCommand: AsyncParsableCommand {
     }
     log.logger.notice("\(demo.notice)")
     return demo.cluster(slots: 4)
-  }
-
-  /// Hosts that replicas are placed on and that are not this machine.
-  private static func remoteHosts(of cluster: ClusterFile) -> [String] {
-    let names = Placement(cluster).replicas.compactMap(\.host).filter { cluster.host(named: $0)?.isRemote == true }
-    return cluster.hosts.map(\.name).filter { names.contains($0) }
   }
 
   /// Where people and programs find the service.

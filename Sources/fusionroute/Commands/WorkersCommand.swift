@@ -2,7 +2,6 @@ internal import ArgumentParser
 internal import Core
 internal import Foundation
 internal import Launch
-internal import Synchronization
 
 struct WorkersCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -33,15 +32,42 @@ struct WorkersCommand: AsyncParsableCommand {
       "Which worker key to use. Default: the one named like the host, else the first.", valueName: "name"))
   var key: String?
 
+  @Option(
+    name: .customLong("replicas"),
+    help: ArgumentHelp(
+      "How many replicas of an expert to start, instead of those that the plan places on this host. Repeatable.",
+      valueName: "expert=count"))
+  var counts: [ReplicaCount] = []
+
+  @Flag(help: "Start in the background and return; what runs already in the same way is not started twice.")
+  var detach = false
+
+  @Flag(help: "Stop what --detach started.")
+  var stop = false
+
+  @Option(help: .hidden) var lock: String?
+
   @Flag(help: "End at once when stdin does; for processes that start this one.")
   var exitWithStdin = false
 
   @OptionGroup(title: "Output") var output: OutputOptions
 
+  func validate() throws {
+    guard !(detach && stop) else { throw ValidationError("--detach and --stop exclude each other.") }
+    var seen: Set<String> = []
+    if let twice = counts.first(where: { !seen.insert($0.expert).inserted }) {
+      throw ValidationError("--replicas names the expert \"\(twice.expert)\" twice.")
+    }
+  }
+
   func run() async throws {
     if exitWithStdin { ParentWatch.exitWhenStdinEnds() }
-    let log = output.bootstrap(default: .info, isSupervised: exitWithStdin)
+    // The starter of a background process reads the sentence that it ends with.
+    let log = output.bootstrap(default: .info, isSupervised: exitWithStdin || lock != nil)
+    let held = try lock.map { try ServiceLock(path: $0) }
+    defer { withExtendedLifetime(held) {} }
     var file = try ClusterFile.load(path: cluster)
+    if detach || stop { return try await inBackground(file) }
     if let keys { file.keys = URL(fileURLWithPath: keys).standardizedFileURL.path }
     let replicas = try replicas(of: file)
     try file.checkFiles(for: [.workers(of: replicas.map(\.expert))])
@@ -53,7 +79,7 @@ struct WorkersCommand: AsyncParsableCommand {
         "\(cluster) does not say where the coordinator listens: set \"listen.workers\", or use `fusionroute run`, which "
           + "starts the workers itself")
     }
-    try await supervise(replicas, of: file, dialling: endpoint.description, log: log)
+    try await supervise(replicas, of: file, dialling: endpoint.description, log: log, held: held)
   }
 
   private func replicas(of file: ClusterFile) throws -> [Placement.Replica] {
@@ -63,56 +89,47 @@ struct WorkersCommand: AsyncParsableCommand {
           "\(cluster) lists hosts: say which one this is with --host "
             + file.hosts.map(\.name).joined(separator: ", --host "))
       }
-      return Placement(file).replicas
+      return counts.isEmpty ? Placement(file).replicas : try given(file)
     }
     guard let known = file.host(named: host) else {
       let near = NearestName.find(host, among: file.hosts.map(\.name)).map { ": did you mean \"\($0)\"?" } ?? ""
       throw FusionRouteError.badInput("\(cluster) lists no host \"\(host)\"\(near)")
     }
-    try file.checkThreads(on: known)
-    let replicas = Placement(file).replicas(on: host)
+    let replicas =
+      try counts.isEmpty ? ClusterPlan.placement(file).replicas(on: host) : given(file)
+    try file.checkThreads(on: known, replicas: replicas)
     guard !replicas.isEmpty else {
       throw FusionRouteError.badInput("\(cluster) places no replica on the host \"\(host)\"")
     }
     return replicas
   }
 
-  private func supervise(
-    _ replicas: [Placement.Replica], of file: ClusterFile, dialling endpoint: String, log settings: LogSettings
-  ) async throws {
-    let log = WorkerLog(settings, phase: .running)
-    let (given, continuation) = AsyncStream<FusionRouteError>.makeStream()
-    let left = Mutex(replicas.count)
-    let supervision = file.supervision
-    let supervisor = ProcessSupervisor(
-      executable: try Executable.path(),
-      limits: .init(restarts: supervision.restarts, window: supervision.window, backOff: supervision.backOff),
-      grace: supervision.grace
-    ) { event in
-      log.record(event)
-      guard case .gaveUp(let name, let exit, let reason, let error) = event else { return }
-      let failure = LocalWorkers.failure(name: name, exit: exit, reason: reason, error: error)
-      let none = left.withLock {
-        $0 -= 1
-        return $0 == 0
+  /// The replicas that `--replicas` asks for.
+  private func given(_ file: ClusterFile) throws -> [Placement.Replica] {
+    try counts.flatMap { count in
+      guard file.expert(named: count.expert) != nil else {
+        let near = NearestName.find(count.expert, among: file.experts.map(\.name)).map { ": did you mean \"\($0)\"?" }
+        throw FusionRouteError.badInput("\(cluster) names no expert \"\(count.expert)\"\(near ?? "")")
       }
-      if none { continuation.yield(failure) }
+      return (0..<count.count).map { Placement.Replica(expert: count.expert, index: $0, host: host) }
     }
+  }
+
+  private func supervise(
+    _ replicas: [Placement.Replica], of file: ClusterFile, dialling endpoint: String, log settings: LogSettings,
+    held: ServiceLock?
+  ) async throws {
+    let workers = try HostWorkers(of: file, host: host, dialling: endpoint, keyName: key, log: settings)
     do {
-      for replica in replicas {
-        guard let expert = file.expert(named: replica.expert) else { continue }
-        let command = WorkerInvocation(
-          expert: expert, coordinators: [endpoint], hostName: host ?? ProcessInfo.processInfo.hostName, cluster: file,
-          keyName: key ?? WorkerKeys.name(in: file.keys, preferring: host),
-          logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
-        try supervisor.start(.init(name: "\(replica.expert).\(replica.index)", arguments: command.arguments))
-      }
-      try await waitForEnd(given)
+      try workers.start(replicas)
+      let trap = try held.map { try adjuster(of: workers, held: $0, log: settings) }
+      defer { trap?.cancel() }
+      try await waitForEnd(workers.failures)
     } catch {
-      await supervisor.stop()
+      await workers.stop()
       throw error
     }
-    await supervisor.stop()
+    await workers.stop()
   }
 
   /// Returns on SIGTERM; throws on Ctrl-C and when no worker is left.

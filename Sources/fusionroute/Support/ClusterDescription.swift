@@ -17,16 +17,18 @@ enum ClusterDescription {
       let replicas = expert.replicas == 1 ? "" : "\(expert.replicas) × "
       lines.append("  expert    \(expert.name): \(replicas)\(file(expert.engine.model))\(lora), \(size(expert.engine))")
     }
-    let placement = Placement(cluster)
+    let placement = (try? ClusterPlan.placement(cluster)) ?? Placement(cluster)
     for host in cluster.hosts {
       let names = placement.replicas(on: host.name).map { "\($0.expert).\($0.index)" }
       lines.append(
-        "  host      \(host.name) (\(host.address)): \(names.isEmpty ? "nothing" : names.joined(separator: ", "))")
+        "  host      \(host.name) (\(host.address.isEmpty ? host.launcher.rawValue : host.address)): \(names.isEmpty ? "nothing" : names.joined(separator: ", "))"
+      )
     }
     lines.append("  workers   \(cluster.listen.workers?.description ?? "a private ipc socket")")
     lines.append("  keys      \(cluster.keys ?? "none: loopback and ipc only")")
     lines += try differences(cluster).map { "  note      \($0)" }
-    lines += cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount).map { "  warning   \($0)" }
+    lines += cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
+      .map { "  warning   \($0)" }
     return lines
   }
 
@@ -81,7 +83,7 @@ enum ClusterDescription {
       (
         "placement",
         .array(
-          Placement(cluster).replicas.map {
+          ((try? ClusterPlan.placement(cluster)) ?? Placement(cluster)).replicas.map {
             .object([
               ("expert", .text($0.expert)), ("index", .integer($0.index)),
               ("host", $0.host.map { .text($0) } ?? .null),
