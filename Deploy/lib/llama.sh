@@ -101,7 +101,7 @@ build_llama() { # DESTINATION KEY
   run_logged "$stage/log" cmake --install "$stage/build"
   unset GIT_CEILING_DIRECTORIES
   install_common "$stage" "$prefix"
-  if [[ -n ${FUSIONROUTE_PORTABLE:-} ]]; then place_variants "$prefix"; fi
+  if [[ -n ${FUSIONROUTE_PORTABLE:-} ]]; then place_variants "$stage" "$prefix"; fi
   check_llama "$prefix/include" "$prefix/lib" "$stage" ||
     fail "$exit_internal" "the llama.cpp just built does not work on this machine (see above)"
   printf '%s\n' "$2" >"$prefix/.fusionroute-build"
@@ -110,17 +110,19 @@ build_llama() { # DESTINATION KEY
 
 # Plug-ins go beside the libraries, where the runtime looks for them. What calls the CPU's back end directly, as
 # training does, is linked to the variant that every processor can run.
-place_variants() { # PREFIX
+place_variants() { # STAGE PREFIX
   local base
-  find "$1/bin" -name 'libggml-cpu-*.so' -exec mv {} "$1/lib/" \;
-  for base in "$1"/lib/libggml-cpu-x64.so "$1"/lib/libggml-cpu-armv8.0_1.so; do
+  # From the build: where an installation puts plug-ins has changed before.
+  find "$1/build" -name 'libggml-cpu-*.so' -exec cp -a {} "$2/lib/" \;
+  rm -f "$2"/bin/libggml-cpu-*.so
+  for base in "$2"/lib/libggml-cpu-x64.so "$2"/lib/libggml-cpu-armv8.0_1.so; do
     # Under the name of other builds too, so that a program that was linked to one runs.
     if [[ -e $base ]]; then
-      ln -s "${base##*/}" "$1/lib/libggml-cpu.so"
-      ln -s "${base##*/}" "$1/lib/libggml-cpu.so.0"
+      ln -s "${base##*/}" "$2/lib/libggml-cpu.so"
+      ln -s "${base##*/}" "$2/lib/libggml-cpu.so.0"
     fi
   done
-  [[ -e $1/lib/libggml-cpu.so ]] ||
+  [[ -e $2/lib/libggml-cpu.so ]] ||
     fail "$exit_unavailable" "llama.cpp has no base variant of its CPU back end for $(uname -m), so there is no portable build"
 }
 
