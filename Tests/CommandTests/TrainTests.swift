@@ -200,7 +200,7 @@ import Testing
   }
 
   @Test func plansSkipWhatIsDone() async throws {
-    _ = try write("plan-data.jsonl", Self.questions)
+    _ = try self.write("plan-data.jsonl", Self.questions)
     let plan = models.path("plan.yaml")
     func write(steps: Int) throws {
       let options = "steps: \(steps), rank: 4, batch: 4, threads: 1, precision: f32, library: builtin"
