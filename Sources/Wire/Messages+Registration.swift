@@ -66,7 +66,8 @@ public struct Registered: Sendable, Equatable {
   /// How many of the offered slots the coordinator will use.
   public var leasedSlots: Int
   public var heartbeatMilliseconds: Int
-  /// RowChunk payload bytes the worker may send before it is granted more.
+  /// RowChunk payload bytes the worker may send before it is granted more; 0: an answer to changed slots, nothing else
+  /// changes.
   public var creditBytes: Int
   /// Logits at or above this id are cut.
   public var commonVocabulary: Int

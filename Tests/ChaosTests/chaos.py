@@ -160,8 +160,6 @@ def report(cluster, faults, results, references, calm_gaps, took, prompts, optio
             f"{len(references[which][0])}, the first {same} the same"
         )
     broken = [fault for fault in faults.log if "error" in fault]
-    for fault in broken:
-        print(f"FAILED: {fault['kind']} of {fault['replica']}: {fault['error']}")
     sampled = sum(1 for which, _ in results if prompts[which]["temperature"] > 0)
     moved = sum(answer.failovers for _, answer in results)
     touched = sum(1 for _, answer in results if answer.failovers)

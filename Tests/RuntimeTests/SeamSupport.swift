@@ -18,6 +18,8 @@ final class SeamCluster: Sendable {
   let proxies: [FaultProxy]
   let workers: [WorkerRuntime]
   private let server: MessageServer
+  /// Kept: it holds the coordinator's socket.
+  private let scratch: Scratch
   private let tasks: [Task<Void, any Error>]
   let logger: Logger
   let vocabulary: Int
@@ -38,6 +40,7 @@ final class SeamCluster: Sendable {
     var logger = Logger(label: "seam")
     logger.logLevel = .critical
     self.logger = logger
+    self.scratch = scratch
     let model = try Model.load(path: path, options: ModelLoadOptions(vocabularyOnly: true))
     let words = model.vocabulary
     vocabulary = words.size
