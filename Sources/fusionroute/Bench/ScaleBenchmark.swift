@@ -118,8 +118,8 @@ struct ScaleReport: CustomStringConvertible {
     var lines = table.lines(Style(.standardOutput))
     if let saturation {
       lines.append(
-        "less than 0.9 of the workers' limit from \(saturation.workers) workers on, with \(text(saturation.speed, 0)) steps/s "
-          + "(coordinator and workers share \(ProcessInfo.processInfo.activeProcessorCount) cores)")
+        "less than 0.9 of the workers' limit from \(saturation.workers) workers on, with \(text(saturation.speed, 0)) "
+          + "steps/s (coordinator and workers share \(ProcessInfo.processInfo.activeProcessorCount) cores)")
     }
     return lines.joined(separator: "\n")
   }
