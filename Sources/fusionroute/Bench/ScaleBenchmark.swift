@@ -135,7 +135,8 @@ struct ScaleReport: CustomStringConvertible {
         added_p99_ms: row.figures.addedP99Ms, failovers: row.figures.failovers)
     }
     let value = JSON(
-      stub_base_ms: stub.base / Duration.milliseconds(1), stub_per_sequence_ms: stub.perSequence / Duration.milliseconds(1),
+      stub_base_ms: stub.base / Duration.milliseconds(1),
+      stub_per_sequence_ms: stub.perSequence / Duration.milliseconds(1),
       streams_per_worker: streamsPerWorker, cores: ProcessInfo.processInfo.activeProcessorCount, rows: lines)
     return String(decoding: try encoder.encode(value), as: UTF8.self)
   }
