@@ -11,8 +11,8 @@ struct BenchScaleCommand: AsyncParsableCommand {
     discussion: """
       The workers are processes that talk to the coordinator as always but have no model: a batch of k sequences takes \
       --base + k × --per-sequence, asleep. The router takes no time. Each worker has --streams streams, which ask for one \
-      token after another. Prints for each number of workers the steps per second, which share that is of what the \
-      workers could do, the coordinator's processor time, and what a step takes beyond the worker's own time.
+      token after another. Prints for each number of workers the steps per second, how they grow, the coordinator's \
+      processor time, the steps for each second of it, and what a step takes beyond the worker's own time.
 
       Nothing else should run on the machine meanwhile.
       """)
