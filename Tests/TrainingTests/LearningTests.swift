@@ -242,6 +242,27 @@ import Testing
     return right
   }
 
+  /// A loss that is no number ends the run with the examples' names, and the last good checkpoint stays.
+  @Test func divergence() throws {
+    let scratch = try Scratch()
+    let engine = try Self.engine(scratch, headRows: 0)
+    let samples = Worlds.batch(lengths: [12, 9, 14, 10], vocabulary: engine.shape.vocabularySize, seed: 5).sequences
+      .enumerated().map { Sample(sequence: $1, source: "data.jsonl:\($0 + 1)") }
+    var settings = Self.settings(steps: 20, rate: 1e30)
+    settings.schedule.warmup = 0
+    settings.batch = 2
+    settings.checkpointEvery = 1
+    let loop = try TrainingLoop(
+      engine: engine, objective: TrainingObjective(), samples: samples, settings: settings,
+      folder: scratch.path("run"), identity: "test")
+    let error = try #require(throws: FusionRouteError.self) { try loop.run() }
+    #expect(error.code == .badInput && error.message.contains("data.jsonl:"), "\(error.message)")
+    let kept = Checkpoint.all(in: loop.checkpointFolder)
+    #expect(!kept.isEmpty && error.message.contains(kept[0].path), "\(error.message)")
+    let file = try GGUFFile.read(kept[0].path)
+    for tensor in file.tensors { #expect(try file.floats(of: tensor).allSatisfy(\.isFinite), "\(tensor.name)") }
+  }
+
   /// Stopped and resumed at any step, a run ends with the same bits.
   @Test func resuming() throws {
     let seed: UInt64 = 107

@@ -59,7 +59,8 @@ struct BenchTrainCommand: AsyncParsableCommand {
     switch format {
     case .text:
       print(
-        "\(Int(result.tokensPerSecond.rounded())) tokens/s (\(result.products), \(options.threads) threads, "
+        "\(Int(result.tokensPerSecond.rounded())) tokens/s (\(result.products), "
+          + "\(options.threads) thread\(options.threads == 1 ? "" : "s"), "
           + "\(sequences) × \(length) tokens, \(result.parameters) numbers trained)")
     case .json:
       print(

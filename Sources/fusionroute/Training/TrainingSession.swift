@@ -119,7 +119,8 @@ struct TrainingSession: Sendable {
     if !samples.isEmpty { facts.append(("samples", "\(samples.count), \(heldOut.count) held out")) }
     facts.append(("batch", "\(settings.batch)"))
     facts.append(("learning rate", "\(settings.schedule.peak), \(settings.schedule.decay.rawValue)"))
-    facts.append(("products", "\(engine.productName), \(self.engine.threads) threads"))
+    let threads = self.engine.threads
+    facts.append(("products", "\(engine.productName), \(threads) thread\(threads == 1 ? "" : "s")"))
     return facts + notes
   }
 
