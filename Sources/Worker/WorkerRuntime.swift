@@ -191,7 +191,7 @@ private final class DrainFlag: Sendable {
 
 extension Vocabulary {
   /// The tokens that a coordinator asks for, to compare them with its own.
-  fileprivate func page(_ query: VocabularyQuery) -> VocabularyPage {
+  func page(_ query: VocabularyQuery) -> VocabularyPage {
     let end = min(query.first + min(query.count, 1024), size)
     let tokens = (min(query.first, end)..<end).map { Token($0) }
     return VocabularyPage(

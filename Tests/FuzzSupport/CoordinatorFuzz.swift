@@ -76,18 +76,19 @@
 
     private func startSteps() async {
       let replicas = pool.state.withLock { state in
-        state.registry.replicas.values.filter { $0.state == .serving }.map(\.id)
+        state.registry.replicas.values.filter { $0.state == .serving }.sorted { $0.id < $1.id }
       }
-      guard let replica = replicas.sorted().randomElement(using: &generator) else { return }
+      guard let replica = replicas.randomElement(using: &generator) else { return }
       let lacking = Self.underWay - pool.state.withLock { $0.calls.count }
       guard lacking > 0 else { return }
       for _ in 0..<lacking {
         started += 1
         let sequence = UInt64(started)
         let base = Int.random(in: 0...200, using: &generator)
+        let tokens = samples.tokens(base + Int.random(in: 1...8, using: &generator))
         let step = PrefixStep(
           epoch: UInt32.random(in: 0...3, using: &generator), baseLength: base, baseHash: .empty,
-          append: samples.tokens(Int.random(in: 1...8, using: &generator)))
+          append: Array(tokens[base...]))
         let last = step.length - 1
         let wants: [Step.Want] = [
           chance(25)
@@ -96,19 +97,21 @@
               position: last, topK: Int.random(in: 1...20, using: &generator), named: samples.ascendingTokens(4),
               logSumExp: chance(30))
         ]
-        Self.start(step, wants, sequence: sequence, at: replica, of: pool, ended)
+        let order = StepOrder(
+          expert: replica.offer.expert, sequence: sequence, chain: TokenChain(tokens), wants: wants,
+          pin: pool.pin(of: replica.offer), timeout: .seconds(600), trace: nil)
+        Self.start(step, order, at: replica.id, of: pool, ended)
       }
       // Each is in the books, or has ended.
       while pool.state.withLock({ $0.nextRequest }) <= UInt64(started) { await Task.yield() }
     }
 
     private static func start(
-      _ step: PrefixStep, _ wants: [Step.Want], sequence: UInt64, at replica: ReplicaID, of pool: ExpertPool,
+      _ step: PrefixStep, _ order: StepOrder, at replica: ReplicaID, of pool: ExpertPool,
       _ ended: LockedBox<[String: Int]>
     ) {
       Task {
-        let outcome = await pool.step(
-          step, wants: wants, sequence: sequence, replica: replica, timeout: .seconds(600), trace: nil)
+        let outcome = await pool.step(step, order, replica: replica)
         ended.withValue { $0[name(outcome), default: 0] += 1 }
       }
     }

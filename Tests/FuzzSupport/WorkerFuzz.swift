@@ -41,7 +41,7 @@
       var logger = Logger(label: "fuzz")
       logger.logLevel = .critical
       service = ExpertService(
-        decoder: decoder, slots: Self.slots, context: Self.context, vocabularySize: model.vocabulary.size,
+        engine: decoder, slots: Self.slots, context: Self.context, vocabularySize: model.vocabulary.size,
         maximumPositions: WorkerRuntime.maximumPositions, logger: logger)
       let digest = SHA256Digest(hashing: Array("worker".utf8))
       let offer = Register(
@@ -51,7 +51,8 @@
         pid: 1,
         software: "fuzz")
       link = CoordinatorLink(
-        endpoint: "ipc://nowhere", offer: offer, service: service, vocabulary: model.vocabulary, leases: SlotLeases(),
+        endpoint: "ipc://nowhere", offer: offer, service: service,
+        leases: SlotLeases(slots: Self.slots, endpoints: ["ipc://nowhere"]), page: { model.vocabulary.page($0) },
         isDraining: { false }, logger: logger, notify: { _ in })
       generator = SplitMix64(seed: seed)
       mutator = Mutator(generator: SplitMix64(seed: seed ^ 0xF3))
