@@ -41,15 +41,3 @@ struct ScaleCommand: AsyncParsableCommand {
     }
   }
 }
-
-/// `math=3`.
-struct ReplicaCount: ExpressibleByArgument, Equatable {
-  var expert: String
-  var count: Int
-
-  init?(argument: String) {
-    let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
-    guard parts.count == 2, !parts[0].isEmpty, let count = Int(parts[1]), count >= 0 else { return nil }
-    (expert, self.count) = (String(parts[0]), count)
-  }
-}

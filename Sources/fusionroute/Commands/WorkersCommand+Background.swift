@@ -4,27 +4,6 @@ internal import Foundation
 internal import Launch
 internal import Synchronization
 
-/// `--replicas EXPERT=COUNT`.
-struct ReplicaCount: ExpressibleByArgument, Equatable {
-  static let range = 1...1024
-
-  let expert: String
-  let count: Int
-
-  init(expert: String, count: Int) {
-    self.expert = expert
-    self.count = count
-  }
-
-  init?(argument: String) {
-    guard let equals = argument.lastIndex(of: "="), let count = Int(argument[argument.index(after: equals)...]),
-      Self.range.contains(count), ClusterFile.isValidName(String(argument[..<equals]))
-    else { return nil }
-    expert = String(argument[..<equals])
-    self.count = count
-  }
-}
-
 /// `--detach` and `--stop`: what ssh runs on a host.
 extension WorkersCommand {
   /// Prints `started PID`, `running PID`, `adjusted PID`, `replaced PID`, `stopped` or `not running`.
