@@ -126,7 +126,8 @@ final class ServeBenchmark: Sendable {
     let (usual, longest) = try await gaps(round: round)
     return Round(
       streams: streams, sequencesPerStep: Double(plan.streams * plan.tokens) / calls,
-      refilledPerStep: Double(after.refilledTokens - before.refilledTokens) / calls, routerStep: steps.router, expertStep: steps.expert, sideBySideStep: steps.together,
+      refilledPerStep: Double(after.refilledTokens - before.refilledTokens) / calls, routerStep: steps.router,
+      expertStep: steps.expert, sideBySideStep: steps.together,
       firstToken: first, plainPrefill: prefill, longestGap: longest, usualGap: usual)
   }
 

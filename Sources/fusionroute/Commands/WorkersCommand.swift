@@ -54,6 +54,9 @@ struct WorkersCommand: AsyncParsableCommand {
 
   func validate() throws {
     guard !(detach && stop) else { throw ValidationError("--detach and --stop exclude each other.") }
+    if let none = counts.first(where: { $0.count == 0 }) {
+      throw ValidationError("--replicas \(none.expert)=0: an expert that is not named gets none; leave it out.")
+    }
     var seen: Set<String> = []
     if let twice = counts.first(where: { !seen.insert($0.expert).inserted }) {
       throw ValidationError("--replicas names the expert \"\(twice.expert)\" twice.")
