@@ -99,6 +99,8 @@ import Testing
     #expect(eventually { handler.messages.count == 3 })
     let fourth = try #require(RawPeer(server.boundEndpoints[0]))
     #expect(fourth.isClosedByPeer(within: 5))
+    // Counted after it was closed.
+    #expect(eventually { server.statistics.refusedConnections > 0 })
     #expect(server.statistics.refusedConnections == 1)
     peers[0].disconnect()
     #expect(eventually { server.statistics.disconnects >= 2 })

@@ -104,11 +104,9 @@ import Testing
     let scratch = try Scratch("contradict")
     let models = try TestModels.make(in: scratch, experts: 2)
     let liar = models.experts[0]
-    let request = GenerationRequest(prompt: TestPrompts.random(12, seed: 2), maximumTokens: 32)
     try await withCluster(
       models, scratch: scratch, logLevel: .critical, configure: { $0.auditRate = 0 }
     ) { cluster in
-      let expected = try await cluster.answer(request).tokens.map(\.id)
       let lies: [(String, LyingWorker.Lie)] = [
         (
           "a floor below a named logit outside the top",
@@ -139,20 +137,28 @@ import Testing
           }
         ),
       ]
-      for (name, lie) in lies {
+      for (index, (name, lie)) in lies.enumerated() {
         let worker = try LyingWorker(cluster, expert: liar.name, model: liar.path, lie: lie)
         try await worker.waitUntilRegistered()
-        for _ in 0..<3 {
-          async let first = cluster.answer(request)
-          async let second = cluster.answer(request)
+        // Always new prompts: one that the honest replica has read would go to it again.
+        let requests = (0..<6).map {
+          GenerationRequest(prompt: TestPrompts.random(12, seed: UInt64(100 * index + $0)), maximumTokens: 32)
+        }
+        var answers: [[Token]] = []
+        for pair in 0..<3 {
+          async let first = cluster.answer(requests[2 * pair])
+          async let second = cluster.answer(requests[2 * pair + 1])
           do {
-            for answer in try await [first, second] { #expect(answer.tokens.map(\.id) == expected, "\(name)") }
+            for answer in try await [first, second] { answers.append(answer.tokens.map(\.id)) }
           } catch {
             Issue.record("\(name): \(error)")
           }
         }
         #expect(worker.answered > 0, "\(name): never asked")
         worker.stop()
+        for (request, answer) in zip(requests, answers) {
+          #expect(try await cluster.answer(request).tokens.map(\.id) == answer, "\(name)")
+        }
       }
     }
   }
