@@ -34,15 +34,17 @@ final class LyingWorker: Sendable {
     decoder = try BatchingDecoder(
       model: model, configuration: DecoderConfiguration(slots: cluster.slots, contextPerSequence: cluster.context))
     let numerics = try decoder.numericsClass()
-    // The identity of an honest replica of the same files.
+    // The identity of an honest replica of the same files, on a host of its own: one with a bad name is avoided.
+    let incarnation = UInt64.random(in: 1...UInt64.max)
     offer = Register(
-      expert: expert, incarnation: UInt64.random(in: 1...UInt64.max),
+      expert: expert, incarnation: incarnation,
       modelFingerprint: try ModelFingerprint.compute(
         model: path, adapters: [], settings: ["kv": "auto", "reproducible": "true"]),
       vocabularyFingerprint: model.vocabulary.fingerprint, vocabularySize: model.vocabulary.size,
       numerics: Numerics(
         label: numerics.label, probeHash: numerics.probeHash, batchInvariant: numerics.batchInvariant),
-      slots: cluster.slots, context: cluster.context, maximumPositions: 16, host: "elsewhere", pid: 1, software: "test")
+      slots: cluster.slots, context: cluster.context, maximumPositions: 16, host: "host-\(incarnation)", pid: 1,
+      software: "test")
     var options = MessagingOptions()
     options.logger.logLevel = .critical
     _ = try MessageClient(endpoint: cluster.endpoint, options: options, handler: self)

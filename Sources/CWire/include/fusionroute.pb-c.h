@@ -106,7 +106,7 @@ struct  Fusionroute__V1__Envelope
 
 /*
  * Worker to coordinator: first message of a connection, the answer to RegisterAgain, and again whenever `slots` changes
- * (another coordinator's lease ended).
+ * (another coordinator came or went): if nothing else has changed, what is under way goes on.
  */
 struct  Fusionroute__V1__Register
 {
@@ -192,7 +192,8 @@ struct  Fusionroute__V1__Registered
   uint32_t leased_slots;
   uint32_t heartbeat_ms;
   /*
-   * RowChunk payload bytes the worker may send before it is granted more
+   * RowChunk payload bytes the worker may send before it is granted more; 0: it was known already, only its slots have
+   * changed, and its credit, sequences and requests stay.
    */
   uint64_t credit_bytes;
   /*
@@ -587,7 +588,8 @@ struct  Fusionroute__V1__Failure
 
 
 /*
- * Coordinator to worker: so many more RowChunk payload bytes. Registered starts the count anew.
+ * Coordinator to worker: so many more RowChunk payload bytes. Registered starts the count anew, unless it answers a
+ * Register that only changed `slots`.
  */
 struct  Fusionroute__V1__Credit
 {
