@@ -43,10 +43,10 @@ import Testing
       lines[3] == "41.2 tokens/s, 40 generated, 3,200 of prompts, 1,000 of them from the cache, 1 failover")
     let words = lines[5..<10].map { $0.split(separator: " ", omittingEmptySubsequences: true).map(String.init) }
     #expect(
-      words[0] == ["model", "where", "state", "sequences", "queue", "KV", "tokens", "evaluated", "decided"])
+      words[0] == ["model", "replica", "where", "state", "sequences", "queue", "KV", "tokens", "evaluated", "decided"])
     #expect(words[1] == ["router", "2/3", "1", "1,234/12,288", "56,789"])
-    #expect(words[2] == ["ant", "gpu1", "(42)", "serving", "1/4", "0", "500/16,384", "9,000", "30", "75", "%"])
-    #expect(words[3].joined(separator: " ") == "e\u{FFFD}[31mvil (43) draining, silent 5 s 0/4 0 0/16,384 1")
+    #expect(words[2] == ["ant", "7", "gpu1", "(42)", "serving", "1/4", "0", "500/16,384", "9,000", "30", "75", "%"])
+    #expect(words[3].joined(separator: " ") == "8 e\u{FFFD}[31mvil (43) draining, silent 5 s 0/4 0 0/16,384 1")
     #expect(words[4] == ["cat", "-", "missing", "10", "25", "%"])
     #expect(
       lines[11] == String(repeating: "R", count: 30) + String(repeating: "E", count: 18)

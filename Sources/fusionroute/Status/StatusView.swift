@@ -59,11 +59,12 @@ struct StatusView {
       return Summary.decimal(Double(now - before) / previous.seconds, 1)
     }
     row(
-      ["model", "where", "state"].map { .init($0) }, ["sequences", "queue", "KV tokens", "evaluated"], speed: "per s",
+      ["model", "replica", "where", "state"].map { .init($0) }, ["sequences", "queue", "KV tokens", "evaluated"],
+      speed: "per s",
       decided: "decided")
     let router = status.router
     row(
-      [.init("router", .strong), .init(""), .init("")],
+      [.init("router", .strong), .init(""), .init(""), .init("")],
       [
         "\(router.residentSequences)/\(router.slots)", "\(router.queued)",
         Self.share(router.kvTokens, of: router.slots * router.context), Self.count(router.evaluatedTokens),
@@ -75,14 +76,14 @@ struct StatusView {
       let percent = Int((Double(expert.tokens) / Double(all) * 100).rounded())
       let share = "\(Self.count(expert.tokens)) \(Self.padded(percent)) %"
       if expert.replicas.isEmpty {
-        row([name, .init("-"), .init("missing", .failure)], ["", "", "", ""], speed: "", decided: share)
+        row([name, .init("-"), .init(""), .init("missing", .failure)], ["", "", "", ""], speed: "", decided: share)
       }
       for (number, replica) in expert.replicas.enumerated() {
         let before = previous?.status.experts.first { $0.name == expert.name }?.replicas.first { $0.id == replica.id }
         row(
           [
-            number == 0 ? name : TextTable.Cell(""), .init("\(Self.clean(replica.host)) (\(replica.pid))"),
-            state(of: replica),
+            number == 0 ? name : TextTable.Cell(""), .init(Self.clean(replica.id)),
+            .init("\(Self.clean(replica.host)) (\(replica.pid))"), state(of: replica),
           ],
           [
             "\(replica.sequences)/\(replica.slots)", "\(replica.queued)",
