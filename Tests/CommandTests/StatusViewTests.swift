@@ -54,6 +54,18 @@ import Testing
     #expect(lines[12] == "R router 50 %  E expert 30 %  W wire 10 %")
   }
 
+  /// In a narrow window the speeds and shares stay; sums go first, then memory, then places.
+  @Test(arguments: [(120, 0), (110, 1), (100, 2), (80, 3)]) func narrow(width: Int, missing: Int) throws {
+    var before = try status()
+    before.uptimeS -= 2
+    let style = Style(isTerminal: true, depth: .none, unicode: false, width: width)
+    let lines = StatusView(url: "http://h:1", style: style).lines(try status(), previous: (before, 2))[5..<10]
+    #expect(lines.allSatisfy { $0.count <= width }, "\(lines)")
+    let head = try #require(lines.first)
+    #expect(["model", "replica", "state", "per s", "decided"].allSatisfy { head.contains($0) }, "\(head)")
+    #expect(["evaluated", "KV tokens", "where"].map { head.contains($0) } == (0..<3).map { $0 >= missing }, "\(head)")
+  }
+
   /// With an earlier status, speeds and the time since are shown; a restart in between is noticed.
   @Test func sinceAnEarlierStatus() throws {
     var before = try status()

@@ -25,13 +25,22 @@ struct TextTable {
 
   mutating func add(_ cells: [Cell]) { rows.append(cells) }
 
-  /// Lines of at most `style.width` columns; what does not fit is cut on the right.
-  func lines(_ style: Style) -> [String] {
-    let columns = rows.map(\.count).max() ?? 0
-    let widths = (0..<columns).map { column in
+  /// Lines of at most `style.width` characters.
+  ///
+  /// - Parameter expendable: columns to leave out, in this order, until the rest fits. What does not fit even then is cut
+  ///   on the right.
+  func lines(_ style: Style, expendable: [Int] = []) -> [String] {
+    let all = rows.map(\.count).max() ?? 0
+    let full = (0..<all).map { column in
       rows.map { column < $0.count ? min(Self.maximumCell, $0[column].text.count) : 0 }.max() ?? 0
     }
-    return rows.map { row in
+    var kept = Array(0..<all)
+    for column in expendable where kept.reduce(-Self.gap, { $0 + full[$1] + Self.gap }) > style.width {
+      kept.removeAll { $0 == column }
+    }
+    let widths = kept.map { full[$0] }
+    let visible = rows.map { row in kept.filter { $0 < row.count }.map { row[$0] } }
+    return visible.map { row in
       var line = ""
       var used = 0
       for (column, cell) in row.enumerated() {
