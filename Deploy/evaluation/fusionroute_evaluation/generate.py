@@ -11,7 +11,7 @@ from .tasks import code, instruct, math, mixed
 from .tasks.common import stream
 
 TASKS = {"math": math, "code": code, "instruct": instruct, "mixed": mixed}
-FULL = {"test": 600, "held_out": 150, "validation": 200, "prompts": 400, "math": 6000, "code": 3500, "instruct": 2500,
+FULL = {"test": 600, "held_out": 150, "validation": 200, "prompts": 400, "math": 6000, "code": 4500, "instruct": 2500,
         "requests": 1096, "router": 2400}
 SHORT = {"test": 20, "held_out": 10, "validation": 10, "prompts": 12, "math": 60, "code": 40, "instruct": 30,
          "requests": 24, "router": 48}

@@ -10,7 +10,7 @@ import unittest
 from fusionroute_evaluation.graders import Grader
 from fusionroute_evaluation.sandbox import Limits, Sandbox, SandboxUnavailable
 
-QUICK = Limits(wall_seconds=1.5, cpu_seconds=1)
+QUICK = Limits(wall_seconds=1.0, cpu_seconds=1)
 
 
 def processes():

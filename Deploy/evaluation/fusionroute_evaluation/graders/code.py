@@ -19,11 +19,11 @@ def same(result, expected):
 
 def grade(sandbox, grader, text):
     """(passed, share of cases, reason)."""
+    cases, function = grader["cases"], grader["function"]
     code = python_code(text)
     if not code:
         return False, 0.0, "no Python function in the answer"
-    cases = grader["cases"]
-    outcome = sandbox.call(code, grader["function"], [case["arguments"] for case in cases])
+    outcome = sandbox.call(code, function, [case["arguments"] for case in cases])
     right = 0
     reason = outcome.reason
     for (kind, value), case in zip(outcome.results, cases):

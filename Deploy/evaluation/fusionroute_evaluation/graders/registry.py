@@ -10,6 +10,10 @@ from . import benchmarks, code
 from .answers import final_number
 
 
+# Of an answer to an instruction.
+LEAST_LETTERS = 20
+
+
 @dataclass
 class Verdict:
     """`score` is 1 for a passed answer, else the share of it that is right where that makes sense. `parts`: of what has
@@ -86,14 +90,14 @@ class Grader:
     def _instruct(self, grader, text, _prompt):
         marks = follows(grader["instructions"], text)
         broken = [i["id"] for i, mark in zip(grader["instructions"], marks) if not mark]
-        # Formats alone are no answer.
-        if sum(character.isalpha() for character in text) < 20:
+        # Formats alone are no answer; and the prompt holds examples of formats, so that a copy of it would pass.
+        is_answer = sum(character.isalpha() for character in text) >= LEAST_LETTERS
+        if not is_answer:
             broken.append("an answer of some words")
-        # Examples of formats stand in the prompt, and so pass the checkers.
         if any(described(i)[:40] in " ".join(text.split()) for i in grader["instructions"]):
+            is_answer = False
             broken.append("an answer that does not repeat the instructions")
-        passed = not broken
-        return Verdict(passed, sum(marks) / len(marks) if not passed else 1.0,
+        return Verdict(not broken, sum(marks) / len(marks) if is_answer else 0.0,
                        reason=f"not followed: {', '.join(broken)}" if broken else "")
 
     def _mixed(self, grader, text, prompt):

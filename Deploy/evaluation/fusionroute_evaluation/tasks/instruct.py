@@ -20,22 +20,22 @@ def topics(split):
     return [topic for topic in TOPICS if split_of("topic", topic) == split]
 
 
-def combinations(held_out):
-    """Pairs of local formats; of those that go together, some are never trained."""
-    pairs = [("start", "end"), ("start", "postscript"), ("title", "end"), ("title", "postscript"),
-             ("quotation", "end"), ("title", "start"), ("postscript", "end")]
-    kept_back = [("title", "postscript"), ("quotation", "end")]
-    return kept_back if held_out else [pair for pair in pairs if pair not in kept_back]
+# Pairs that one answer can follow together, and those of them that are never trained.
+PAIRS = (("start", "end"), ("start", "postscript"), ("title", "end"), ("title", "start"), ("postscript", "end"),
+         ("no_comma", "title"), ("no_comma", "postscript"), ("highlight", "start"), ("highlight", "end"),
+         ("bullets", "start"), ("bullets", "postscript"), ("highlight", "postscript"), ("quotation", "highlight"))
+HELD_OUT_PAIRS = (("title", "postscript"), ("quotation", "end"), ("highlight", "title"), ("bullets", "end"))
+SINGLE_SHARE = 0.2
 
 
 def instructions(rng, held_out=False, is_unseen=False):
     """One or two instructions that an answer can follow together, and a name for them."""
     if held_out:
-        names = rng.choice(combinations(True))
-    elif rng.random() < 0.3:
-        names = rng.choice(combinations(False))
+        names = rng.choice(HELD_OUT_PAIRS)
+    elif rng.random() < SINGLE_SHARE:
+        names = (rng.choice((*formats.LOCAL, *OTHERS)),)
     else:
-        names = (rng.choice((*formats.LOCAL, *formats.LOCAL, *OTHERS)),)
+        names = rng.choice(PAIRS)
     made = []
     for name in names:
         if name in formats.LOCAL:

@@ -1,0 +1,124 @@
+"""The commands as other programs use them."""
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from fusionroute_evaluation import files, generate
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def grade(*arguments, lines):
+    """Runs the command on lines; returns what subprocess.run does."""
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    return subprocess.run([sys.executable, "-m", "fusionroute_evaluation.grade", *arguments], input=text, text=True,
+                          capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": str(PACKAGE)})
+
+
+def line(number, text, **more):
+    return {"id": f"m/{number}", "task": "math", "prompt": "How many?", "messages": [], "text": text,
+            "grader": {"name": "math", "answer": 5}, **more}
+
+
+class GradeTests(unittest.TestCase):
+    def test_a_verdict_for_each_line_in_order(self):
+        done = grade(lines=[line(i, f"#### {5 + i % 2}") for i in range(50)])
+        verdicts = [json.loads(text) for text in done.stdout.splitlines()]
+        self.assertEqual([v["id"] for v in verdicts], [f"m/{i}" for i in range(50)])
+        self.assertEqual([v["passed"] for v in verdicts], [i % 2 == 0 for i in range(50)])
+        self.assertEqual(done.returncode, 0)
+
+    def test_a_verdict_comes_before_the_next_line(self):
+        with subprocess.Popen([sys.executable, "-m", "fusionroute_evaluation.grade"], stdin=subprocess.PIPE, text=True,
+                              stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PACKAGE)}) as process:
+            for number in range(3):
+                process.stdin.write(json.dumps(line(number, "#### 5")) + "\n")
+                process.stdin.flush()
+                self.assertTrue(json.loads(process.stdout.readline())["passed"])
+            process.stdin.close()
+            self.assertEqual(process.wait(30), 0)
+
+    def test_a_line_without_a_usable_grader_is_an_error_of_that_line(self):
+        done = grade(lines=[line(0, "x", grader={"name": "chess"}), line(1, "#### 5")])
+        first, second = map(json.loads, done.stdout.splitlines())
+        self.assertEqual((first["id"], "passed" in first), ("m/0", False))
+        self.assertIn("chess", first["error"])
+        self.assertTrue(second["passed"])
+
+    def test_what_is_no_line_ends_it(self):
+        for text in ("{", "[]", '{"text": 5, "grader": {"name": "math", "answer": 5}}', "[" * 100_000):
+            done = grade(lines=[text])
+            self.assertEqual((done.returncode, done.stdout), (65, ""), text[:50])
+            self.assertTrue(done.stderr.startswith("grade: line 1: "), done.stderr)
+
+    def test_one_answer_by_exit_code_in_both_forms(self):
+        record = json.dumps({"id": "m/1", "messages": [], "grader": {"name": "math", "answer": 5}})
+        for text, code in (("#### 5", 0), ("#### 6", 1), ("", 1)):
+            self.assertEqual(grade("--one", lines=[line(1, text)]).returncode, code)
+            sampled = {"prompt": "How many?", "answer": text, "record": record}
+            self.assertEqual(grade("--one", lines=[sampled]).returncode, code)
+        for lines in ([], [line(1, "x", grader=None)], [{"prompt": "x", "answer": "y", "record": "{"}]):
+            self.assertEqual(grade("--one", lines=lines).returncode, 65)
+
+
+class GenerateTests(unittest.TestCase):
+    def run_generate(self, *arguments):
+        output, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(output), redirect_stderr(errors):
+            code = generate.main([str(a) for a in arguments])
+        return code, output.getvalue(), errors.getvalue()
+
+    def test_the_whole_chain_of_files(self):
+        seed = random.SystemRandom().randrange(1 << 32)
+        with tempfile.TemporaryDirectory() as folder:
+            code, output, _ = self.run_generate(folder, "--short", "--seed", seed)
+            self.assertEqual(code, 0, f"seed {seed}: {output}")
+            self.assertIn("math test", output)
+            requests = files.read(f"{folder}/requests.jsonl")
+            text = "This is one thing that people talk about a lot. It has been so for many years."
+            files.write(f"{folder}/sampled.jsonl", [{"prompt": r["messages"], "completion": text} for r in requests])
+            code, output, _ = self.run_generate(folder, "--short", "--seed", seed, "--answers", f"{folder}/sampled.jsonl")
+            self.assertEqual(code, 0, f"seed {seed}: {output}")
+            mix = files.read(f"{folder}/data/router.jsonl")
+            tasks = [line["task"] for line in mix]
+            self.assertEqual(len(mix), generate.SHORT["router"])
+            self.assertEqual(tasks.count("mixed"), len(mix) // 4)
+            # Nobody is asked for what they have learnt by heart.
+            for task in ("math", "code", "instruct"):
+                expert = {json.dumps(l["prompt"]) + l["completion"] for l in files.read(f"{folder}/data/{task}.jsonl")}
+                router = {json.dumps(l["prompt"]) + l["completion"] for l in mix if l["task"] == task}
+                self.assertEqual(expert & router, set(), f"seed {seed}")
+            for path in Path(folder).glob("prompts/*.jsonl"):
+                self.assertTrue(all("completion" not in l and l["messages"] for l in files.read(path)), path)
+            identifiers = [l["id"] for p in Path(folder).glob("tasks/*.jsonl") for l in files.read(p)]
+            self.assertEqual(len(set(identifiers)), len(identifiers))
+
+    def test_a_shared_prompt_is_reported(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.run_generate(folder, "--short")
+            test = files.read(f"{folder}/tasks/math.test.jsonl")
+            train = files.read(f"{folder}/data/math.jsonl")
+            files.write(f"{folder}/data/math.jsonl", [*train, {**train[0], "prompt": test[0]["messages"], "tags": test[0]["tags"]}])
+            code, _, errors = self.run_generate(folder, "--report")
+            self.assertEqual(code, 1)
+            self.assertIn("share", errors)
+
+    def test_answers_to_other_requests_are_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.run_generate(folder, "--short")
+            files.write(f"{folder}/x.jsonl", [{"prompt": "Something else.", "completion": "Yes, it is."}])
+            code, _, errors = self.run_generate(folder, "--answers", f"{folder}/x.jsonl")
+            self.assertEqual(code, 65)
+            self.assertIn("x.jsonl:1", errors)
+
+
+if __name__ == "__main__":
+    unittest.main()
