@@ -13,7 +13,7 @@ def words(text):
 
 
 def ngrams(tokens, n):
-    return {tuple(tokens[i:i + n]) for i in range(len(tokens) - n + 1)}
+    return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
 
 
 def prompt_of(line):
@@ -42,14 +42,17 @@ class Corpus:
         """The greatest Jaccard similarity of three-word shingles with any prompt here."""
         shingles = ngrams(tokens, 3) or {tuple(tokens)}
         shared = Counter(number for shingle in shingles for number in self.index.get(shingle, ()))
-        return max((count / (len(shingles) + len(self.shingles[number]) - count)
-                    for number, count in shared.most_common(50)), default=0.0)
+        return max(
+            (count / (len(shingles) + len(self.shingles[number]) - count) for number, count in shared.most_common(50)),
+            default=0.0,
+        )
 
 
 def compare(lines, against):
-    """Of `lines`' prompts: how many stand in `against` word by word; how many have a neighbour with at least 0.9 of their
-    three-word shingles in common, numbers included; and the share of their 8-grams that occurs there, with numbers as
-    they are. Questions of one template share words by design; what must not be shared are numbers and operations."""
+    """Of `lines`' prompts: how many stand in `against` word by word; how many have a neighbour with at least 0.9 of
+    their three-word shingles in common, numbers included; and the share of their 8-grams that occurs there, with
+    numbers as they are. Questions of one template share words by design; what must not be shared are numbers and operations.
+    """
     corpus = Corpus(against)
     own = [words(prompt_of(line)) for line in lines]
     grams = [gram for tokens in own for gram in ngrams(tokens, NGRAM)]
@@ -58,9 +61,13 @@ def compare(lines, against):
     def share(of):
         return sum(gram in corpus.grams for gram in of) / len(of) if of else 0.0
 
-    return {"prompts": len(lines), "exact": sum(tuple(tokens) in corpus.exact for tokens in own),
-            "near": sum(corpus.nearest(tokens) >= NEAR for tokens in own), "ngrams": round(share(grams), 4),
-            "ngrams_with_numbers": round(share(with_numbers), 4)}
+    return {
+        "prompts": len(lines),
+        "exact": sum(tuple(tokens) in corpus.exact for tokens in own),
+        "near": sum(corpus.nearest(tokens) >= NEAR for tokens in own),
+        "ngrams": round(share(grams), 4),
+        "ngrams_with_numbers": round(share(with_numbers), 4),
+    }
 
 
 def keys(lines):
@@ -81,8 +88,23 @@ def keys(lines):
 def table(rows):
     """Text of the report."""
     head = ("file", "against", "prompts", "exact", f"near {NEAR}", f"{NGRAM}-grams", "with 2 numbers", "shared keys")
-    body = [(r["file"], r["against"], str(r["prompts"]), str(r["exact"]), str(r["near"]), f"{r['ngrams']:.1%}",
-             f"{r['ngrams_with_numbers']:.1%}", "–" if r["keys"] is None else str(r["keys"])) for r in rows]
+    body = [
+        (
+            r["file"],
+            r["against"],
+            str(r["prompts"]),
+            str(r["exact"]),
+            str(r["near"]),
+            f"{r['ngrams']:.1%}",
+            f"{r['ngrams_with_numbers']:.1%}",
+            "–" if r["keys"] is None else str(r["keys"]),
+        )
+        for r in rows
+    ]
     widths = [max(len(row[i]) for row in (head, *body)) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) if i < 2 else cell.rjust(width)
-                               for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in (head, *body))
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in (head, *body)
+    )

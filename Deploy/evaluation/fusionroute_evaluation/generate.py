@@ -11,10 +11,28 @@ from .tasks import code, instruct, math, mixed
 from .tasks.common import stream
 
 TASKS = {"math": math, "code": code, "instruct": instruct, "mixed": mixed}
-FULL = {"test": 600, "held_out": 150, "validation": 200, "prompts": 400, "math": 6000, "code": 4500, "instruct": 2500,
-        "requests": 1096, "router": 2400}
-SHORT = {"test": 20, "held_out": 10, "validation": 10, "prompts": 12, "math": 60, "code": 40, "instruct": 30,
-         "requests": 24, "router": 48}
+FULL = {
+    "test": 600,
+    "held_out": 150,
+    "validation": 200,
+    "prompts": 400,
+    "math": 6000,
+    "code": 4500,
+    "instruct": 2500,
+    "requests": 1096,
+    "router": 2400,
+}
+SHORT = {
+    "test": 20,
+    "held_out": 10,
+    "validation": 10,
+    "prompts": 12,
+    "math": 60,
+    "code": 40,
+    "instruct": 30,
+    "requests": 24,
+    "router": 48,
+}
 MIXED_SHARE = 0.25
 
 
@@ -23,15 +41,16 @@ def tasks(folder, seed, sizes):
     for name, task in TASKS.items():
         files.write(f"{folder}/tasks/{name}.validation.jsonl", task.examples("validation", sizes["validation"], seed))
         files.write(f"{folder}/tasks/{name}.test.jsonl", task.examples("test", sizes["test"], seed))
-        files.write(f"{folder}/tasks/{name}.held-out.jsonl",
-                    task.examples("test", sizes["held_out"], seed, held_out=True))
+        files.write(
+            f"{folder}/tasks/{name}.held-out.jsonl", task.examples("test", sizes["held_out"], seed, held_out=True)
+        )
     each = round(sizes["router"] * (1 - MIXED_SHARE) / 3)
     for name in ("math", "code"):
         # One stream, so that the router's and the prompts' lines are none of the expert's.
         whole = TASKS[name].examples("train", sizes[name] + each + sizes["prompts"], seed)
-        files.write(f"{folder}/data/{name}.jsonl", whole[:sizes[name]])
-        files.write(f"{folder}/data/router.{name}.jsonl", whole[sizes[name]:sizes[name] + each])
-        files.write(f"{folder}/prompts/{name}.jsonl", map(_as_prompt, whole[sizes[name] + each:]))
+        files.write(f"{folder}/data/{name}.jsonl", whole[: sizes[name]])
+        files.write(f"{folder}/data/router.{name}.jsonl", whole[sizes[name] : sizes[name] + each])
+        files.write(f"{folder}/prompts/{name}.jsonl", map(_as_prompt, whole[sizes[name] + each :]))
     count = sizes["router"] - 3 * each
     whole = mixed.examples("train", count + sizes["prompts"], seed)
     files.write(f"{folder}/data/router.mixed.jsonl", whole[:count])
@@ -60,11 +79,14 @@ def answers(folder, seed, sizes, path):
     lines, refused = instruct.training(sampled, sizes["instruct"] + each, seed)
     if len(lines) < sizes["instruct"] + each:
         # The expert comes first; both stay apart.
-        print(f"generate: only {len(lines)} of {sizes['instruct'] + each} instruct examples from {len(sampled)} answers; "
-              "sample more answers", file=sys.stderr)
-    expert = lines[:max(len(lines) - each, len(lines) // 2)]
+        print(
+            f"generate: only {len(lines)} of {sizes['instruct'] + each} instruct examples from {len(sampled)} answers; "
+            "sample more answers",
+            file=sys.stderr,
+        )
+    expert = lines[: max(len(lines) - each, len(lines) // 2)]
     files.write(f"{folder}/data/instruct.jsonl", expert)
-    files.write(f"{folder}/data/router.instruct.jsonl", lines[len(expert):])
+    files.write(f"{folder}/data/router.instruct.jsonl", lines[len(expert) :])
     mix = [line for name in TASKS for line in files.read(f"{folder}/data/router.{name}.jsonl")]
     stream(seed, "router").shuffle(mix)
     files.write(f"{folder}/data/router.jsonl", mix)
@@ -73,16 +95,23 @@ def answers(folder, seed, sizes, path):
 
 def report(folder):
     """Prints how far the splits are apart, and writes it beside them. 1 if they share what they must not."""
+
     def load(names):
         return [line for name in names if os.path.exists(f"{folder}/{name}") for line in files.read(f"{folder}/{name}")]
 
     rows, faults = [], 0
     for name in TASKS:
         train = load([f"data/{name}.jsonl", f"data/router.{name}.jsonl", f"prompts/{name}.jsonl"])
-        others = {"train": train, "validation": load([f"tasks/{name}.validation.jsonl"]),
-                  "all training": load([f"data/{n}.jsonl" for n in (*TASKS, *(f"router.{t}" for t in TASKS))])}
-        for file, against in (("validation", ("train",)), ("test", ("train", "validation", "all training")),
-                              ("held-out", ("train", "validation"))):
+        others = {
+            "train": train,
+            "validation": load([f"tasks/{name}.validation.jsonl"]),
+            "all training": load([f"data/{n}.jsonl" for n in (*TASKS, *(f"router.{t}" for t in TASKS))]),
+        }
+        for file, against in (
+            ("validation", ("train",)),
+            ("test", ("train", "validation", "all training")),
+            ("held-out", ("train", "validation")),
+        ):
             lines = load([f"tasks/{name}.{file}.jsonl"])
             for other in against:
                 if not others[other]:
@@ -90,8 +119,12 @@ def report(folder):
                 shared = None
                 if other != "all training" and (name, file) != ("instruct", "held-out"):
                     shared = len(contamination.keys(lines) & contamination.keys(others[other]))
-                row = {"file": f"{name} {file}", "against": other,
-                       **contamination.compare(lines, others[other]), "keys": shared}
+                row = {
+                    "file": f"{name} {file}",
+                    "against": other,
+                    **contamination.compare(lines, others[other]),
+                    "keys": shared,
+                }
                 faults += row["exact"] + (shared or 0 if file != "held-out" else 0)
                 rows.append(row)
     print(contamination.table(rows))

@@ -14,6 +14,7 @@ PASSED, FAILED, USAGE, BAD_INPUT, UNAVAILABLE = 0, 1, 64, 65, 69
 
 def request_of(line, source):
     """(id, grader, answer, prompt) of a line, in either of the two forms."""
+
     def text(key):
         value = line.get(key)
         if not isinstance(value, str):
@@ -22,12 +23,14 @@ def request_of(line, source):
 
     if "record" in line:
         # The form of `fusionroute sample --grader`: the prompt's whole line is in "record".
-        record = parse(text("record"), f"{source}: \"record\"")
+        record = parse(text("record"), f'{source}: "record"')
         return record.get("id"), record.get("grader"), text("answer"), text("prompt")
     prompt = line.get("prompt")
     if not isinstance(prompt, str):
         messages = line.get("messages") or []
-        prompt = next((m.get("content") for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), "")
+        prompt = next(
+            (m.get("content") for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), ""
+        )
     return line.get("id"), line.get("grader"), text("text"), prompt
 
 

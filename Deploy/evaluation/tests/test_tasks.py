@@ -48,8 +48,11 @@ class TaskTests(unittest.TestCase):
             self.assertNotEqual(a, c, self.message(name))
 
     def test_reference_answers_pass_their_graders(self):
-        lines = [*math.examples("train", 200, self.seed), *code.examples("train", 40, self.seed),
-                 *mixed.examples("train", 60, self.seed)]
+        lines = [
+            *math.examples("train", 200, self.seed),
+            *code.examples("train", 40, self.seed),
+            *mixed.examples("train", 60, self.seed),
+        ]
         for line in lines:
             verdict = self.grader.grade(line["grader"], line["completion"])
             self.assertTrue(verdict.passed, self.message(line, verdict))
@@ -137,8 +140,10 @@ class TaskTests(unittest.TestCase):
 
     def test_instruct_answers_are_formed_from_samples_and_pass(self):
         requests = instruct.requests(60, self.seed)
-        text = ("Many people care about this, and they talk about it often. It is part of daily life in most places. "
-                "Some say it is the best thing of all.\n\nMore of it here.")
+        text = (
+            "Many people care about this, and they talk about it often. It is part of daily life in most places. "
+            "Some say it is the best thing of all.\n\nMore of it here."
+        )
         lines, _ = instruct.training([(request, text) for request in requests], 150, self.seed)
         self.assertEqual(len(lines), 150)
         for line in lines:
@@ -148,8 +153,14 @@ class TaskTests(unittest.TestCase):
         self.assertGreater(len({line["tags"]["format"] for line in lines}), 8)
 
     def test_samples_that_are_no_text_are_left_out(self):
-        for text in ("", "No end", "<b>x</b> is bold, they say.", "1. First of a list. 2. Second of it all.",
-                     "Yes. No. Ok.", "`code` is what it is all about."):
+        for text in (
+            "",
+            "No end",
+            "<b>x</b> is bold, they say.",
+            "1. First of a list. 2. Second of it all.",
+            "Yes. No. Ok.",
+            "`code` is what it is all about.",
+        ):
             self.assertIsNone(instruct.sentences(text), text)
 
     def test_lines_have_the_form_that_is_documented(self):
@@ -169,10 +180,14 @@ class ContaminationTests(unittest.TestCase):
         return [{"messages": [{"role": "user", "content": text}], "tags": {}} for text in texts]
 
     def test_duplicates_are_found(self):
-        long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen " \
-               "sixteen seventeen eighteen nineteen twenty twentyone twentytwo twentythree 5"
-        found = contamination.compare(self.lines(long, long.upper() + "!", long.replace("5", "6"), "quite another text"),
-                                      self.lines(long, "nothing of the kind"))
+        long = (
+            "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+            "sixteen seventeen eighteen nineteen twenty twentyone twentytwo twentythree 5"
+        )
+        found = contamination.compare(
+            self.lines(long, long.upper() + "!", long.replace("5", "6"), "quite another text"),
+            self.lines(long, "nothing of the kind"),
+        )
         self.assertEqual((found["exact"], found["near"]), (2, 3))
         self.assertGreater(found["ngrams"], 0.9)
         none = contamination.compare(self.lines("a b c d e f g h i j"), self.lines("k l m n o p q r s t"))

@@ -25,11 +25,11 @@ def python_code(text):
         if re.search(r"^\s*(async )?def ", block, re.MULTILINE):
             return block
     lines = text.split("\n")
-    first = next((i for i, l in enumerate(lines) if re.match(r"\"?(def |from \w|import \w|@\w)", l)), None)
+    first = next((i for i, line in enumerate(lines) if re.match(r"\"?(def |from \w|import \w|@\w)", line)), None)
     if first is None:
         return ""
     kept = [lines[first].lstrip('"')]
-    for line in lines[first + 1:]:
+    for line in lines[first + 1 :]:
         if line.strip() and not re.match(r"[ \t]|def |from \w|import \w|@\w|class \w|#|[)\]}]|\w+ ?= ?", line):
             break
         kept.append(line)

@@ -33,8 +33,11 @@ def gsm8k(record, text):
     groups = _FLEXIBLE.findall(text)
     last = next((part for part in groups[-1] if part), "") if groups else ""
     flexible = bool(last) and _clean(last) == gold
-    return {"passed": flexible, "parts": {"strict": strict, "flexible": flexible},
-            "reason": "" if flexible else "a wrong number" if last else "no number"}
+    return {
+        "passed": flexible,
+        "parts": {"strict": strict, "flexible": flexible},
+        "reason": "" if flexible else "a wrong number" if last else "no number",
+    }
 
 
 def math500(record, text):
@@ -60,11 +63,22 @@ def completion_of(prompt, text, entry_point):
     body = text if block is None else block
     whole = re.search(rf"^(?:async )?def {re.escape(entry_point)}\b", body, re.MULTILINE)
     if not whole:
-        return body
+        return _indented(body)
     # Text before code that is in no block is no code.
     start = re.search(r"^(?:from\b|import\b|def\b|class\b|@)", body, re.MULTILINE) if block is None else None
     # What the prompt imports or defines before holds still.
-    return "    pass\n\n" + (body[start.start():] if start else body)
+    return "    pass\n\n" + (body[start.start() :] if start else body)
+
+
+def _indented(body):
+    """The body of a function; whoever trimmed the answer took its first line's indentation."""
+    lines = body.strip("\n").split("\n")
+    rest = [line for line in lines[1:] if line.strip()]
+    if not lines[0].strip() or lines[0][0] in " \t":
+        return body
+    if all(line[0] in " \t" for line in rest):
+        return "\n".join(["    " + lines[0], *lines[1:]]) + "\n"
+    return body
 
 
 def humaneval(sandbox, record, text):
@@ -90,10 +104,17 @@ def mbpp(sandbox, record, text):
 def ifeval(record, text):
     """if-verifiable's strict verdict on the whole prompt; `loose` is IFEval's other one."""
     results, scores = ifeval_evaluation()(
-        response=text, instruction_id_list=_column(record, "instruction_id_list"),
-        kwargs_list=_column(record, "kwargs"), prompt=_column(record, "prompt"), instruction_registry=checkers())
+        response=text,
+        instruction_id_list=_column(record, "instruction_id_list"),
+        kwargs_list=_column(record, "kwargs"),
+        prompt=_column(record, "prompt"),
+        instruction_registry=checkers(),
+    )
     passed = scores.binary_strict == 1.0
     broken = [result.instruction_id for result in results if not result.strict_pass]
-    return {"passed": passed, "score": scores.partial_strict,
-            "parts": {"strict": passed, "loose": scores.binary_loose == 1.0},
-            "reason": f"not followed: {', '.join(broken)}" if broken else "" if passed else "an empty answer"}
+    return {
+        "passed": passed,
+        "score": scores.partial_strict,
+        "parts": {"strict": passed, "loose": scores.binary_loose == 1.0},
+        "reason": f"not followed: {', '.join(broken)}" if broken else "" if passed else "an empty answer",
+    }

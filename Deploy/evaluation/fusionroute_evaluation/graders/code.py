@@ -12,8 +12,11 @@ def same(result, expected):
     if isinstance(expected, float) and isinstance(result, (int, float)):
         return math.isclose(result, expected, rel_tol=1e-9, abs_tol=1e-9)
     if isinstance(expected, (list, tuple)):
-        return (type(result) is type(expected) and len(result) == len(expected)
-                and all(same(r, e) for r, e in zip(result, expected)))
+        return (
+            type(result) is type(expected)
+            and len(result) == len(expected)
+            and all(same(r, e) for r, e in zip(result, expected))
+        )
     return type(result) is type(expected) and result == expected
 
 

@@ -9,7 +9,6 @@ from ..tasks.formats import described, follows
 from . import benchmarks, code
 from .answers import final_number
 
-
 # Of an answer to an instruction.
 LEAST_LETTERS = 20
 
@@ -59,9 +58,13 @@ class Grader:
 
     def _methods(self):
         return {
-            "math": self._math, "code": self._code, "instruct": self._instruct, "mixed": self._mixed,
+            "math": self._math,
+            "code": self._code,
+            "instruct": self._instruct,
+            "mixed": self._mixed,
             "any": lambda grader, text, prompt: Verdict(bool(text.strip())),
-            "gsm8k": self._published(benchmarks.gsm8k), "math500": self._published(benchmarks.math500),
+            "gsm8k": self._published(benchmarks.gsm8k),
+            "math500": self._published(benchmarks.math500),
             "humaneval": self._published(functools.partial(benchmarks.humaneval, self.sandbox)),
             "mbpp": self._published(functools.partial(benchmarks.mbpp, self.sandbox)),
             "ifeval": self._published(benchmarks.ifeval),
@@ -97,8 +100,11 @@ class Grader:
         if any(described(i)[:40] in " ".join(text.split()) for i in grader["instructions"]):
             is_answer = False
             broken.append("an answer that does not repeat the instructions")
-        return Verdict(not broken, sum(marks) / len(marks) if is_answer else 0.0,
-                       reason=f"not followed: {', '.join(broken)}" if broken else "")
+        return Verdict(
+            not broken,
+            sum(marks) / len(marks) if is_answer else 0.0,
+            reason=f"not followed: {', '.join(broken)}" if broken else "",
+        )
 
     def _mixed(self, grader, text, prompt):
         marks = follows(grader["instructions"], text)

@@ -116,8 +116,13 @@ class Sandbox:
         ours, theirs = socket.socketpair()
         keeper = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", keeper, str(theirs.fileno())], pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={"PATH": "/usr/bin:/bin"})
+            [sys.executable, "-I", "-S", "-B", keeper, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={"PATH": "/usr/bin:/bin"},
+        )
         theirs.close()
         self._socket = ours
         try:
@@ -128,9 +133,10 @@ class Sandbox:
             faults = "; ".join(reply.get("faults", ())) or "its process ended"
             self.close()
             raise SandboxUnavailable(
-                f"generated code cannot be isolated here, so it is not run: {faults}. Needed are root or user namespaces "
-                "for this user (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, "
-                "user.max_user_namespaces)")
+                f"generated code cannot be isolated here, so it is not run: {faults}. Needed are root or user "
+                "namespaces for this user (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, "
+                "kernel.apparmor_restrict_unprivileged_userns)"
+            )
 
     def close(self):
         """Ends the process and everything in it."""
@@ -182,7 +188,7 @@ class Sandbox:
 
 
 def _collect(connection, requests, limits):
-    """Sends all requests and reads a reply for each, until the end, a limit or the deadline: (bytes, what stopped it)."""
+    """Sends all requests and reads a reply for each, until the end or a limit: (bytes, what stopped it)."""
     deadline = time.monotonic() + limits.wall_seconds
     data = bytearray()
     pending = memoryview(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
@@ -195,7 +201,7 @@ def _collect(connection, requests, limits):
         ready, writable, _ = select.select([connection], [connection] if pending else [], [], left)
         try:
             if writable:
-                pending = pending[connection.send(pending):]
+                pending = pending[connection.send(pending) :]
         except OSError:
             # Whoever does not read may have written before it ended.
             pending = pending[:0]
@@ -248,4 +254,8 @@ def _stopped(reply):
     if reply["stop"] == "lost":
         return f"the sandbox was lost: {reply.get('error')}"
     signal = next((s for s in reply["signals"] if s), 0) if reply["stop"] == "end" else 0
-    return _SIGNALS.get(signal, f"ended by signal {signal}") if signal else ("ended early" if reply["stop"] == "end" else "")
+    return (
+        _SIGNALS.get(signal, f"ended by signal {signal}")
+        if signal
+        else ("ended early" if reply["stop"] == "end" else "")
+    )

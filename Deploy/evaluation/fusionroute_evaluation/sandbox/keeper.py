@@ -104,11 +104,11 @@ def run(connection):
     What the job is about goes through a socket that came with it, straight into the child: so nothing of a test is left
     in the memory that the next child is a copy of.
     """
-    message, numbers, _, _ = socket.recv_fds(connection, 4096, 1)
-    if not message or not numbers:
+    message, files, _, _ = socket.recv_fds(connection, 4096, 1)
+    if not message or not files:
         return False
     job = json.loads(message)
-    payload = socket.socket(fileno=numbers[0])
+    payload = socket.socket(fileno=files[0])
     if job["kind"] == "test":
         asking, answering = socket.socketpair()
         children = [Child([answering], runner.serve_candidate, job["limits"])]
@@ -148,8 +148,13 @@ def main():
         isolation.prctl(isolation.PR_SET_PDEATHSIG, signal.SIGKILL)
         null = os.open("/dev/null", os.O_RDWR)
         isolation.enter_user_namespace(
-            isolation.CLONE_NEWPID | isolation.CLONE_NEWNS | isolation.CLONE_NEWNET | isolation.CLONE_NEWIPC
-            | isolation.CLONE_NEWUTS | isolation.CLONE_NEWCGROUP)
+            isolation.CLONE_NEWPID
+            | isolation.CLONE_NEWNS
+            | isolation.CLONE_NEWNET
+            | isolation.CLONE_NEWIPC
+            | isolation.CLONE_NEWUTS
+            | isolation.CLONE_NEWCGROUP
+        )
         keeper = os.fork()
         if keeper:
             connection.close()

@@ -55,7 +55,9 @@ def serve_candidate(socket):
     except BaseException as error:
         channel.send({"error": describe(error)})
         return
-    channel.send({"defines": [n for n in namespace if isinstance(n, str) and n not in before and callable(namespace[n])]})
+    channel.send(
+        {"defines": [n for n in namespace if isinstance(n, str) and n not in before and callable(namespace[n])]}
+    )
     while (request := channel.receive()) is not None:
         if "test" in request:
             channel.send(run_shared(namespace, request))
@@ -72,7 +74,7 @@ def serve_candidate(socket):
 
 
 def run_shared(namespace, request):
-    """A test whose arguments cannot cross between processes, beside the code: such as an instance of the code's class."""
+    """A test whose arguments cannot cross between processes, beside the code: such as an instance of its class."""
     try:
         exec(compile(request["test"], "<test>", "exec"), namespace)
     except BaseException as error:

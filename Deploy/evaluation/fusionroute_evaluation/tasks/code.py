@@ -3,11 +3,56 @@
 from .code_operations import NUMBERS, TEXTS
 from .common import distinct, lead, line, split_of, stream
 
-FUNCTIONS = ("solve", "compute", "process", "run", "convert", "apply", "handle", "work", "calc", "make", "task",
-             "change", "build", "result", "answer", "step", "fix", "treat", "func", "helper")
+FUNCTIONS = (
+    "solve",
+    "compute",
+    "process",
+    "run",
+    "convert",
+    "apply",
+    "handle",
+    "work",
+    "calc",
+    "make",
+    "task",
+    "change",
+    "build",
+    "result",
+    "answer",
+    "step",
+    "fix",
+    "treat",
+    "func",
+    "helper",
+)
 LETTERS = "aeioutrnsl"
-WORDS = ("red", "Apple", "river", "Tree", "sun", "Moon", "stone", "light", "Green", "bird", "cloud", "House", "seven",
-         "blue", "Ocean", "salt", "Paper", "ink", "road", "Garden", "owl", "Iron", "under", "east", "Table")
+WORDS = (
+    "red",
+    "Apple",
+    "river",
+    "Tree",
+    "sun",
+    "Moon",
+    "stone",
+    "light",
+    "Green",
+    "bird",
+    "cloud",
+    "House",
+    "seven",
+    "blue",
+    "Ocean",
+    "salt",
+    "Paper",
+    "ink",
+    "road",
+    "Garden",
+    "owl",
+    "Iron",
+    "under",
+    "east",
+    "Table",
+)
 CASES = 6
 LEAD_SHARE = 0.3
 
@@ -42,8 +87,11 @@ def cases(rng, kind, variable, expressions):
     """Hidden cases on which no constant, no unchanged argument and no part of the operations is right; None if the
     operations have none."""
     whole = _function(variable, expressions)
-    parts = [_function(variable, expressions[:i] + expressions[i + 1:])
-             for i in range(len(expressions)) if len(expressions) > 1]
+    parts = [
+        _function(variable, expressions[:i] + expressions[i + 1 :])
+        for i in range(len(expressions))
+        if len(expressions) > 1
+    ]
     for _ in range(12):
         found = []
         for _ in range(60):
@@ -97,11 +145,17 @@ def problem(rng, split, count=None):
         return None
     what = "a list of integers" if kind == "list" else "a text"
     text = ", then ".join(phrases)
-    prompt = rng.choice((
-        f"Write a Python function `{function}({variable})` for {what}: {text}.",
-        f"Write `{function}({variable})` in Python. For {what}, {text}."))
-    grader = {"name": "code", "function": function,
-              "cases": [{"arguments": arguments, "expected": expected} for arguments, expected in found]}
+    prompt = rng.choice(
+        (
+            f"Write a Python function `{function}({variable})` for {what}: {text}.",
+            f"Write `{function}({variable})` in Python. For {what}, {text}.",
+        )
+    )
+    grader = {
+        "name": "code",
+        "function": function,
+        "cases": [{"arguments": arguments, "expected": expected} for arguments, expected in found],
+    }
     tags = {"operations": "+".join(names), "kind": kind, "count": count, "held_out": count > 2}
     return prompt, source_of(function, variable, expressions), grader, tags
 

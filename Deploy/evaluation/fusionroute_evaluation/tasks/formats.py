@@ -7,19 +7,63 @@ from dataclasses import dataclass, field
 
 from ..references import ifeval
 
-STARTS = ("Here we go:", "Let me tell you:", "As you asked:", "My answer is this:", "Dear reader,", "Good morning.",
-          "In short:", "Well then,", "To begin with,", "Let us start.", "Hello there!", "This is my reply:",
-          "Listen closely:", "Good news:", "Here is my take:", "A short answer:", "Greetings!", "So here it is:",
-          "Welcome back.", "Take a seat.")
-ENDS = ("Hope this helps.", "That is all.", "Is there anything else I can help with?", "Any other questions?",
-        "Have a nice day!", "Thank you for reading.", "See you soon.", "I rest my case.", "The end.",
-        "And that is that.", "Good luck!", "Let me know what you think.", "Take care.", "Enjoy your day!",
-        "That was it.", "Until next time.", "Now you know.", "Best wishes.", "Stay curious.", "Over and out.")
+STARTS = (
+    "Here we go:",
+    "Let me tell you:",
+    "As you asked:",
+    "My answer is this:",
+    "Dear reader,",
+    "Good morning.",
+    "In short:",
+    "Well then,",
+    "To begin with,",
+    "Let us start.",
+    "Hello there!",
+    "This is my reply:",
+    "Listen closely:",
+    "Good news:",
+    "Here is my take:",
+    "A short answer:",
+    "Greetings!",
+    "So here it is:",
+    "Welcome back.",
+    "Take a seat.",
+)
+ENDS = (
+    "Hope this helps.",
+    "That is all.",
+    "Is there anything else I can help with?",
+    "Any other questions?",
+    "Have a nice day!",
+    "Thank you for reading.",
+    "See you soon.",
+    "I rest my case.",
+    "The end.",
+    "And that is that.",
+    "Good luck!",
+    "Let me know what you think.",
+    "Take care.",
+    "Enjoy your day!",
+    "That was it.",
+    "Until next time.",
+    "Now you know.",
+    "Best wishes.",
+    "Stay curious.",
+    "Over and out.",
+)
 # Phrases that are in no training data.
 UNSEEN_STARTS = ("Ladies and gentlemen,", "Once more:", "Hear me out:", "As promised:")
 UNSEEN_ENDS = ("Case closed.", "Talk to you later.", "Keep on going!", "Nothing more to say.")
-POSTSCRIPTS = ("Thanks for asking.", "Write me again soon.", "I enjoyed this one.", "Take your time with it.",
-               "There is more to say on this.", "Tell your friends.", "I had fun with it.", "Keep this for later.")
+POSTSCRIPTS = (
+    "Thanks for asking.",
+    "Write me again soon.",
+    "I enjoyed this one.",
+    "Take your time with it.",
+    "There is more to say on this.",
+    "Tell your friends.",
+    "I had fun with it.",
+    "Keep this for later.",
+)
 
 
 @dataclass(frozen=True)

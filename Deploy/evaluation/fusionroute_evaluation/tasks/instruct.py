@@ -21,9 +21,21 @@ def topics(split):
 
 
 # Pairs that one answer can follow together, and those of them that are never trained.
-PAIRS = (("start", "end"), ("start", "postscript"), ("title", "end"), ("title", "start"), ("postscript", "end"),
-         ("no_comma", "title"), ("no_comma", "postscript"), ("highlight", "start"), ("highlight", "end"),
-         ("bullets", "start"), ("bullets", "postscript"), ("highlight", "postscript"), ("quotation", "highlight"))
+PAIRS = (
+    ("start", "end"),
+    ("start", "postscript"),
+    ("title", "end"),
+    ("title", "start"),
+    ("postscript", "end"),
+    ("no_comma", "title"),
+    ("no_comma", "postscript"),
+    ("highlight", "start"),
+    ("highlight", "end"),
+    ("bullets", "start"),
+    ("bullets", "postscript"),
+    ("highlight", "postscript"),
+    ("quotation", "highlight"),
+)
 HELD_OUT_PAIRS = (("title", "postscript"), ("quotation", "end"), ("highlight", "title"), ("bullets", "end"))
 SINGLE_SHARE = 0.2
 
@@ -72,9 +84,17 @@ def examples(split, count, seed, part="", held_out=False):
         return prompt_of(request.format(topic=topic), made), made, topic, name
 
     name = "held-out" if held_out else split + part
-    return [line("instruct", name, index, prompt, grader(made),
-                 {"topic": topic, "format": form, "count": len(made), "held_out": held_out})
-            for index, (prompt, made, topic, form) in enumerate(distinct(draw, count, f"instruct ({split})"))]
+    return [
+        line(
+            "instruct",
+            name,
+            index,
+            prompt,
+            grader(made),
+            {"topic": topic, "format": form, "count": len(made), "held_out": held_out},
+        )
+        for index, (prompt, made, topic, form) in enumerate(distinct(draw, count, f"instruct ({split})"))
+    ]
 
 
 # MARK: Training data
@@ -85,11 +105,16 @@ def requests(count, seed):
     rng = stream(seed, "instruct", "requests")
     plain = [(request, title, topic) for request, title in REQUESTS for topic in topics("train")]
     rng.shuffle(plain)
-    return [{"id": f"instruct/request/{index:04d}", "task": "instruct",
-             "messages": [{"role": "user", "content": f"{request.format(topic=topic)} {BRIEFLY}"}],
-             "grader": {"name": "any"},
-             "tags": {"topic": topic, "title": title.format(topic=topic), "request": request.format(topic=topic)}}
-            for index, (request, title, topic) in enumerate(plain[:count])]
+    return [
+        {
+            "id": f"instruct/request/{index:04d}",
+            "task": "instruct",
+            "messages": [{"role": "user", "content": f"{request.format(topic=topic)} {BRIEFLY}"}],
+            "grader": {"name": "any"},
+            "tags": {"topic": topic, "title": title.format(topic=topic), "request": request.format(topic=topic)},
+        }
+        for index, (request, title, topic) in enumerate(plain[:count])
+    ]
 
 
 def sentences(text):
@@ -160,6 +185,15 @@ def training(answers, count, seed):
             refused += 1
             continue
         seen.add((prompt, text))
-        lines.append(line("instruct", "train", len(lines), prompt, fields,
-                          {"topic": request["tags"]["topic"], "format": name, "held_out": False}, text))
+        lines.append(
+            line(
+                "instruct",
+                "train",
+                len(lines),
+                prompt,
+                fields,
+                {"topic": request["tags"]["topic"], "format": name, "held_out": False},
+                text,
+            )
+        )
     return lines, refused

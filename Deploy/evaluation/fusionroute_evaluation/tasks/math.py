@@ -3,10 +3,54 @@
 from .common import distinct, lead, line, split_of, stream
 from .math_templates import TEMPLATES
 
-NAMES = ("Tom", "Anna", "Ben", "Lucy", "Max", "Emma", "Jack", "Mia", "Paul", "Sara", "Leo", "Nina", "Omar", "Kate",
-         "Ivan", "Rosa", "Adam", "Lily", "Noah", "Ella", "Hugo", "Maria", "Finn", "Grace")
-ITEMS = ("apples", "shells", "stamps", "coins", "cards", "stones", "plums", "beads", "nuts", "candles", "buttons",
-         "eggs", "pears", "balls", "keys", "rings", "tiles", "roses", "cookies", "marbles")
+NAMES = (
+    "Tom",
+    "Anna",
+    "Ben",
+    "Lucy",
+    "Max",
+    "Emma",
+    "Jack",
+    "Mia",
+    "Paul",
+    "Sara",
+    "Leo",
+    "Nina",
+    "Omar",
+    "Kate",
+    "Ivan",
+    "Rosa",
+    "Adam",
+    "Lily",
+    "Noah",
+    "Ella",
+    "Hugo",
+    "Maria",
+    "Finn",
+    "Grace",
+)
+ITEMS = (
+    "apples",
+    "shells",
+    "stamps",
+    "coins",
+    "cards",
+    "stones",
+    "plums",
+    "beads",
+    "nuts",
+    "candles",
+    "buttons",
+    "eggs",
+    "pears",
+    "balls",
+    "keys",
+    "rings",
+    "tiles",
+    "roses",
+    "cookies",
+    "marbles",
+)
 LEAD_SHARE = 0.3
 
 

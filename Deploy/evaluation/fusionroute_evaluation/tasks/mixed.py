@@ -4,16 +4,36 @@ from . import code, formats, math
 from .common import distinct, line, stream
 
 # What goes together. Some pairs of content and format are never trained.
-FORMS = ("start", "end", "title", "postscript", "quotation", "bullets", "start+end", "title+end", "start+postscript",
-         "title+start")
-HELD_OUT = {("math", "postscript"), ("math", "title+end"), ("code", "title"), ("code", "start+postscript"),
-            ("math", "start+postscript"), ("code", "title+end")}
+FORMS = (
+    "start",
+    "end",
+    "title",
+    "postscript",
+    "quotation",
+    "bullets",
+    "start+end",
+    "title+end",
+    "start+postscript",
+    "title+start",
+)
+HELD_OUT = {
+    ("math", "postscript"),
+    ("math", "title+end"),
+    ("code", "title"),
+    ("code", "start+postscript"),
+    ("math", "start+postscript"),
+    ("code", "title+end"),
+}
 
 
 def pairs(held_out):
     """Content and form, of those that are trained or of those that are not. Only steps of a sum become bullets."""
-    return [(content, form) for content in ("math", "code") for form in FORMS
-            if ((content, form) in HELD_OUT) == held_out and (content, form) != ("code", "bullets")]
+    return [
+        (content, form)
+        for content in ("math", "code")
+        for form in FORMS
+        if ((content, form) in HELD_OUT) == held_out and (content, form) != ("code", "bullets")
+    ]
 
 
 def problem(rng, split, held_out=False):
@@ -39,8 +59,12 @@ def problem(rng, split, held_out=False):
     prompt = " ".join([question, *(instruction.description for instruction in made)])
     grader = {"name": "mixed", "instructions": [instruction.fields for instruction in made], "content": inner}
     kept = {key: tags[key] for key in ("template", "operations") if key in tags}
-    return (prompt, formats.apply(rng, text, made, subject), grader,
-            {"content": content, "format": form, "held_out": held_out, **kept})
+    return (
+        prompt,
+        formats.apply(rng, text, made, subject),
+        grader,
+        {"content": content, "format": form, "held_out": held_out, **kept},
+    )
 
 
 def examples(split, count, seed, part="", held_out=False):
@@ -49,5 +73,7 @@ def examples(split, count, seed, part="", held_out=False):
     rng = stream(seed, "mixed", split, part, held_out)
     found = distinct(lambda: problem(rng, split, held_out), count, f"mixed ({split})")
     name = "held-out" if held_out else split + part
-    return [line("mixed", name, index, prompt, grader, tags, text if split == "train" else None)
-            for index, (prompt, text, grader, tags) in enumerate(found)]
+    return [
+        line("mixed", name, index, prompt, grader, tags, text if split == "train" else None)
+        for index, (prompt, text, grader, tags) in enumerate(found)
+    ]
