@@ -51,7 +51,7 @@ class Corpus:
 def compare(lines, against):
     """Of `lines`' prompts: how many stand in `against` word by word; how many have a neighbour with at least 0.9 of
     their three-word shingles in common, numbers included; and the share of their 8-grams that occurs there, with
-    numbers as they are. Questions of one template share words by design; what must not be shared are numbers and operations.
+    numbers as they are. Questions of one template share words by design; numbers and operations must not be shared.
     """
     corpus = Corpus(against)
     own = [words(prompt_of(line)) for line in lines]

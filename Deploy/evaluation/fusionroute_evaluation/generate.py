@@ -11,27 +11,32 @@ from .tasks import code, instruct, math, mixed
 from .tasks.common import stream
 
 TASKS = {"math": math, "code": code, "instruct": instruct, "mixed": mixed}
+# Numbers of lines: of each task, `pairs` and `reward` being training prompts to sample for; of requests, of the mixes.
 FULL = {
     "test": 600,
     "held_out": 150,
     "validation": 200,
-    "prompts": 400,
     "math": 6000,
     "code": 4500,
     "instruct": 2500,
     "requests": 1096,
     "router": 2400,
+    "stage2": 400,
+    "pairs": 160,
+    "reward": 100,
 }
 SHORT = {
     "test": 20,
     "held_out": 10,
     "validation": 10,
-    "prompts": 12,
     "math": 60,
     "code": 40,
     "instruct": 30,
     "requests": 24,
     "router": 48,
+    "stage2": 16,
+    "pairs": 6,
+    "reward": 4,
 }
 MIXED_SHARE = 0.25
 
@@ -45,17 +50,22 @@ def tasks(folder, seed, sizes):
             f"{folder}/tasks/{name}.held-out.jsonl", task.examples("test", sizes["held_out"], seed, held_out=True)
         )
     each = round(sizes["router"] * (1 - MIXED_SHARE) / 3)
+    asked = sizes["pairs"] + sizes["reward"]
+    prompts = instruct.examples("train", asked, seed)
     for name in ("math", "code"):
         # One stream, so that the router's and the prompts' lines are none of the expert's.
-        whole = TASKS[name].examples("train", sizes[name] + each + sizes["prompts"], seed)
+        whole = TASKS[name].examples("train", sizes[name] + each + asked, seed)
         files.write(f"{folder}/data/{name}.jsonl", whole[: sizes[name]])
         files.write(f"{folder}/data/router.{name}.jsonl", whole[sizes[name] : sizes[name] + each])
-        files.write(f"{folder}/prompts/{name}.jsonl", map(_as_prompt, whole[sizes[name] + each :]))
+        prompts += map(_as_prompt, whole[sizes[name] + each :])
     count = sizes["router"] - 3 * each
-    whole = mixed.examples("train", count + sizes["prompts"], seed)
+    whole = mixed.examples("train", count + asked, seed)
     files.write(f"{folder}/data/router.mixed.jsonl", whole[:count])
-    files.write(f"{folder}/prompts/mixed.jsonl", map(_as_prompt, whole[count:]))
-    files.write(f"{folder}/prompts/instruct.jsonl", instruct.examples("train", sizes["prompts"], seed))
+    prompts += map(_as_prompt, whole[count:])
+    for name, taken in (("pairs", slice(None, sizes["pairs"])), ("reward", slice(sizes["pairs"], None))):
+        chosen = [line for task in TASKS for line in [p for p in prompts if p["task"] == task][taken]]
+        stream(seed, "prompts", name).shuffle(chosen)
+        files.write(f"{folder}/prompts/{name}.jsonl", chosen)
     files.write(f"{folder}/requests.jsonl", instruct.requests(sizes["requests"], seed))
 
 
@@ -90,6 +100,7 @@ def answers(folder, seed, sizes, path):
     mix = [line for name in TASKS for line in files.read(f"{folder}/data/router.{name}.jsonl")]
     stream(seed, "router").shuffle(mix)
     files.write(f"{folder}/data/router.jsonl", mix)
+    files.write(f"{folder}/data/stage2.jsonl", mix[: sizes["stage2"]])
     print(f"{len(expert)} instruct examples, {len(mix)} for the router; {refused} answers or forms were not fit")
 
 
@@ -101,7 +112,8 @@ def report(folder):
 
     rows, faults = [], 0
     for name in TASKS:
-        train = load([f"data/{name}.jsonl", f"data/router.{name}.jsonl", f"prompts/{name}.jsonl"])
+        train = load([f"data/{name}.jsonl", f"data/router.{name}.jsonl"])
+        train += [line for line in load(["prompts/pairs.jsonl", "prompts/reward.jsonl"]) if line["task"] == name]
         others = {
             "train": train,
             "validation": load([f"tasks/{name}.validation.jsonl"]),

@@ -11,7 +11,7 @@ import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from fusionroute_evaluation import files, generate
+from fusionroute_evaluation import files, generate, pairs
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -120,7 +120,9 @@ class GenerateTests(unittest.TestCase):
                 learnt = {self.key(line) for line in files.read(f"{folder}/data/{task}.jsonl")}
                 router = {self.key(line) for line in mix if line["task"] == task}
                 self.assertEqual(learnt & router, set(), f"seed {seed}")
+            self.assertEqual({p.name for p in Path(folder).glob("prompts/*.jsonl")}, {"pairs.jsonl", "reward.jsonl"})
             for path in Path(folder).glob("prompts/*.jsonl"):
+                self.assertEqual({prompt["task"] for prompt in files.read(path)}, {"math", "code", "instruct", "mixed"})
                 self.assertTrue(
                     all("completion" not in prompt and prompt["messages"] for prompt in files.read(path)), path
                 )
@@ -147,6 +149,34 @@ class GenerateTests(unittest.TestCase):
             code, _, errors = self.run_generate(folder, "--answers", f"{folder}/x.jsonl")
             self.assertEqual(code, 65)
             self.assertIn("x.jsonl:1", errors)
+
+
+class PairTests(unittest.TestCase):
+    def test_right_against_wrong_of_all_runs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            prompts = [{"messages": [{"role": "user", "content": f"q{i}"}], "task": "math"} for i in range(40)]
+            files.write(f"{folder}/prompts", prompts)
+            head = {"samples_of": "x"}
+
+            def answer(prompt, text, score, complete=True):
+                return {"prompt": prompt, "sample": 0, "complete": complete, "score": score, "text": text}
+
+            files.write(f"{folder}/a", [head, *(answer(i, f"right {i}", 1.0) for i in range(40))])
+            wrong = [answer(i, f"wrong {i}", 0.0) for i in range(0, 40, 2)]
+            files.write(f"{folder}/b", [head, *wrong, answer(1, "cut off", 0.0, complete=False), answer(3, " ", 0.0)])
+            code = pairs.main(
+                [f"{folder}/prompts", f"{folder}/out.jsonl", f"{folder}/a", f"{folder}/b", "--held-out", "0.3"]
+            )
+            self.assertEqual(code, 0)
+            learnt, held_out = files.read(f"{folder}/out.jsonl"), files.read(f"{folder}/out.held-out.jsonl")
+            for pair in learnt + held_out:
+                number = pair["prompt"][0]["content"][1:]
+                self.assertEqual((pair["chosen"], pair["rejected"]), (f"right {number}", f"wrong {number}"))
+            self.assertEqual(len(learnt) + len(held_out), 20)
+            sides = [{str(pair["prompt"]) for pair in side} for side in (learnt, held_out)]
+            self.assertEqual(sides[0] & sides[1], set())
+            files.write(f"{folder}/c", [head, answer(40, "x", 1.0)])
+            self.assertEqual(pairs.main([f"{folder}/prompts", f"{folder}/out.jsonl", f"{folder}/c"]), 65)
 
 
 if __name__ == "__main__":
