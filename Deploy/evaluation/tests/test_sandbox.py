@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 from fusionroute_evaluation.graders import Grader
@@ -71,10 +70,9 @@ class SandboxTests(unittest.TestCase):
             "import time\ndef f(a): time.sleep(99)",
             "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
         ):
-            began = time.monotonic()
-            self.assertEqual(self.result(code, 0)[0], "error")
-            # Far more than it takes, far less than the code's own wish.
-            self.assertLess(time.monotonic() - began, 30)
+            kind, why = self.result(code, 0)
+            self.assertEqual(kind, "error")
+            self.assertIn(why, ("took too long", "used up its CPU time", "killed"), code)
         self.assertStillWorks()
 
     def test_no_process_can_be_made(self):

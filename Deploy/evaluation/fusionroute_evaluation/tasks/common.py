@@ -77,35 +77,35 @@ LEADS = (
     "Ready when you are.",
     "With pleasure.",
 )
-LEAD_SUBJECTS = (
-    "The garden",
-    "A small task",
-    "The old harbour",
-    "Morning light",
-    "The market",
-    "A quiet street",
-    "Two friends",
-    "The kitchen table",
-    "An open window",
-    "The long road",
-    "A day in May",
-    "The green hill",
-    "The story so far",
-    "Paper and ink",
-    "The next step",
-    "A note",
-    "The plan",
-    "Work for today",
-    "The river bank",
-    "Bread and salt",
-)
+LEAD_ADJECTIVES = (
+    "old quiet green small long bright open early late plain warm cold soft deep wide kind new young brown silver"
+).split()
+LEAD_NOUNS = (
+    "garden harbour morning market street friend kitchen window road hill story paper river letter table lamp winter "
+    "bridge song tower forest chair valley stone field island baker teacher sailor painter neighbour cousin cloud"
+).split()
+LEAD_VERBS = "waits rests begins turns grows stands sings moves stays returns shines sleeps works opens travels".split()
+LEAD_ENDS = ("", " again", " today", " in the evening", " near the sea", " for a while", " as ever", " on its own")
 
 
 def lead(rng):
-    """Neutral text that may stand before an answer, on a line of its own."""
+    """Neutral text that may stand before an answer, on a line of its own or two: a remark, a heading, a sentence."""
+
+    def thing():
+        return f"{rng.choice(LEAD_ADJECTIVES)} {rng.choice(LEAD_NOUNS)}"
+
+    def heading():
+        joined = rng.choice((thing(), f"the {thing()} and the {rng.choice(LEAD_NOUNS)}", f"about a {thing()}"))
+        return joined[0].upper() + joined[1:]
+
+    def sentence():
+        return f"{rng.choice(('The', 'A', 'One', 'That'))} {thing()} {rng.choice(LEAD_VERBS)}{rng.choice(LEAD_ENDS)}."
+
     pick = rng.random()
-    if pick < 0.6:
+    if pick < 0.4:
         return rng.choice(LEADS)
-    if pick < 0.85:
-        return rng.choice(LEAD_SUBJECTS)
-    return f"{rng.choice(LEAD_SUBJECTS)}\n{rng.choice(LEADS)}"
+    if pick < 0.6:
+        return heading()
+    if pick < 0.8:
+        return sentence()
+    return f"{heading()}\n{rng.choice((rng.choice(LEADS), sentence()))}"
