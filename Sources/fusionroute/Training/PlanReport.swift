@@ -13,7 +13,8 @@ struct PlanReport {
       ("step", .text(step.title)), ("out", .text(step.out)), ("seconds", .number(seconds)),
       ("finished", .bool(isFinished)),
     ]).rendered
-    if !FileManager.default.fileExists(atPath: path) { FileManager.default.createFile(atPath: path, contents: nil) }
+    // What is missing is made; that it cannot be shows when it is opened.
+    if !FileManager.default.fileExists(atPath: path) { _ = FileManager.default.createFile(atPath: path, contents: nil) }
     guard let handle = FileHandle(forWritingAtPath: path) else {
       throw FusionRouteError.unavailable("cannot write \(path)")
     }
