@@ -203,39 +203,41 @@ import Testing
     let cluster = try models.cluster("making")
     func write(word: String) throws {
       try Data(
-        """
+        #"""
         steps:
-          - run: "echo $FUSIONROUTE >> ran.txt && printf '{\"prompt\": \"\(word)\"}\\n' > made.jsonl"
+          - run: |
+              echo "$FUSIONROUTE" >> ran.txt
+              printf '{"prompt": "\#(word)"}\n' > made.jsonl
             reads: source.txt
             out: made.jsonl
-          - { sample: made.jsonl, cluster: \(cluster), grader: "true", answers: 1, max_tokens: 3, out: kept.jsonl }
+          - { sample: made.jsonl, cluster: \#(cluster), grader: "true", answers: 1, max_tokens: 3, out: kept.jsonl }
           - { run: "test -s kept.jsonl.answers && mkdir made", reads: [made.jsonl, kept.jsonl], out: made }
-        """.utf8
-      ).write(to: URL(fileURLWithPath: models.path("making.yaml")))
+        """#.utf8
+      ).write(to: URL(fileURLWithPath: models.path("making-plan.yaml")))
     }
     func count() throws -> Int {
       try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8).split(separator: "\n").count
     }
     try write(word: "ab")
-    let first = try await Product.run(["train", models.path("making.yaml")])
+    let first = try await Product.run(["train", models.path("making-plan.yaml")])
     #expect(first.code == 0, "\(first.errors)")
     #expect(first.output.contains("sample → kept.jsonl") && first.output.contains("min"), "\(first.output)")
     let line = try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8)
     #expect(line.contains("fusionroute"))
     // Nothing has changed, so nothing is done.
-    #expect(try await Product.run(["train", models.path("making.yaml")]).code == 0)
+    #expect(try await Product.run(["train", models.path("making-plan.yaml")]).code == 0)
     #expect(try count() == 1)
     // Something that it reads has: all that rests on it follows, with new answers.
     _ = try self.write("source.txt", ["new"])
     try write(word: "cd")
     try FileManager.default.removeItem(atPath: models.path("made"))
-    let third = try await Product.run(["train", models.path("making.yaml")])
+    let third = try await Product.run(["train", models.path("making-plan.yaml")])
     #expect(third.code == 0, "\(third.errors)")
     #expect(try count() == 2)
     let kept = try String(contentsOfFile: models.path("kept.jsonl"), encoding: .utf8)
     #expect(kept.isEmpty || kept.contains("cd"))
-    try Data("steps: [{ run: 'true', out: nothing }]".utf8).write(to: URL(fileURLWithPath: models.path("making.yaml")))
-    let none = try await Product.run(["train", models.path("making.yaml")])
+    try Data("steps: [{ run: 'true', out: nothing }]".utf8).write(to: URL(fileURLWithPath: models.path("making-plan.yaml")))
+    let none = try await Product.run(["train", models.path("making-plan.yaml")])
     #expect(none.code == 65 && none.errors.contains("nothing"), "\(none.errors)")
   }
 
