@@ -236,8 +236,8 @@ import Testing
     #expect(try count() == 2)
     let kept = try String(contentsOfFile: models.path("kept.jsonl"), encoding: .utf8)
     #expect(kept.isEmpty || kept.contains("cd"))
-    try Data("steps: [{ run: 'true', out: nothing }]".utf8).write(to: URL(fileURLWithPath: models.path("making-plan.yaml")))
-    let none = try await Product.run(["train", models.path("making-plan.yaml")])
+    _ = try self.write("nothing.yaml", ["steps: [{ run: 'true', out: nothing }]"])
+    let none = try await Product.run(["train", models.path("nothing.yaml")])
     #expect(none.code == 65 && none.errors.contains("nothing"), "\(none.errors)")
   }
 

@@ -83,7 +83,8 @@ struct TrainingPlan {
       kind != "train" || commands.contains(name)
     else {
       throw fault(
-        node, "a step needs one of `train` (\(commands.joined(separator: ", "))), `sample` (prompts) and `run` (a command)")
+        node,
+        "a step needs one of `train` (\(commands.joined(separator: ", "))), `sample` (prompts) and `run` (a command)")
     }
     var step = Step(action: .run(name), line: node.mark?.line ?? 0)
     var positional: [String] = []
