@@ -17,7 +17,7 @@ struct FusionRoute: AsyncParsableCommand {
       CoordinatorCommand.self, GenerateCommand.self, StatusCommand.self, ScaleCommand.self, DrainCommand.self,
       ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
-      ConvertCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
+      ConvertCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self, EvalCommand.self,
       ImportHeadCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])

@@ -6,7 +6,7 @@ public enum AnswerChoice {
   }
 
   /// The oracle's choice: the first right answer, otherwise the one with the highest score.
-  public static func oracle(_ verdicts: [Verdict]) -> Int? {
-    verdicts.firstIndex(where: \.passed) ?? best(verdicts.map(\.score))
+  public static func oracle(_ grades: [Grade]) -> Int? {
+    grades.firstIndex(where: \.passed) ?? best(grades.map(\.score))
   }
 }

@@ -35,7 +35,7 @@ enum ReportBrowser {
   private static func chosen(_ results: EvaluationResults, task: String, count: Int) -> [EvaluationTask] {
     let all = results.tasks.filter { $0.task == task }
     func differs(_ task: EvaluationTask) -> Bool {
-      Set(results.methods.compactMap { results.record($0, task)?.verdict.passed }).count > 1
+      Set(results.methods.compactMap { results.record($0, task)?.grade.passed }).count > 1
     }
     let split = all.filter(differs)
     let picked = Set((split + all.filter { !differs($0) }).prefix(count).map(\.id))
@@ -51,13 +51,13 @@ enum ReportBrowser {
       let answers = summary.rows.enumerated().compactMap { index, row -> JSONValue? in
         guard let record = results.record(row.method, task) else { return nil }
         var members: [(String, JSONValue)] = [
-          ("m", integer(index)), ("p", .bool(record.verdict.passed)), ("n", integer(record.generatedTokens)),
+          ("m", integer(index)), ("p", .bool(record.grade.passed)), ("n", integer(record.generatedTokens)),
           ("s", .array(spans(record, experts: experts))),
         ]
         if let chosen = record.chosen { members.append(("c", .string(chosen))) }
-        if let reason = record.verdict.reason { members.append(("r", .string(String(reason.prefix(300))))) }
-        if !record.verdict.parts.isEmpty {
-          members.append(("q", .members(record.verdict.parts.map { ($0.name, .bool($0.passed)) })))
+        if let reason = record.grade.reason { members.append(("r", .string(String(reason.prefix(300))))) }
+        if !record.grade.parts.isEmpty {
+          members.append(("q", .members(record.grade.parts.map { ($0.name, .bool($0.passed)) })))
         }
         return .members(members)
       }

@@ -1,4 +1,4 @@
-public import Core
+internal import Core
 
 /// One graded answer, as it stands on a line of the results.
 public struct AnswerRecord: Sendable, Equatable {
@@ -23,12 +23,12 @@ public struct AnswerRecord: Sendable, Equatable {
   public var evaluations: [String: Int]
   /// The method or expert whose answer was chosen.
   public var chosen: String?
-  public var verdict: Verdict
+  public var grade: Grade
 
   public init(
     key: String, method: String, id: String, task: String, text: String, pieces: [String] = [], experts: [String] = [],
     deciders: [Int?] = [], finish: String = "stop", promptTokens: Int = 0, seconds: Double = 0,
-    evaluations: [String: Int] = [:], chosen: String? = nil, verdict: Verdict
+    evaluations: [String: Int] = [:], chosen: String? = nil, grade: Grade
   ) {
     self.key = key
     self.method = method
@@ -43,7 +43,7 @@ public struct AnswerRecord: Sendable, Equatable {
     self.seconds = seconds
     self.evaluations = evaluations
     self.chosen = chosen
-    self.verdict = verdict
+    self.grade = grade
   }
 
   public static let router = "router"
@@ -76,11 +76,11 @@ extension AnswerRecord {
       ),
     ]
     if let chosen { members.append(("chosen", .string(chosen))) }
-    members += [("passed", .bool(verdict.passed)), ("score", .finite(verdict.score))]
-    if !verdict.parts.isEmpty {
-      members.append(("parts", .members(verdict.parts.map { ($0.name, .bool($0.passed)) })))
+    members += [("passed", .bool(grade.passed)), ("score", .finite(grade.score))]
+    if !grade.parts.isEmpty {
+      members.append(("parts", .members(grade.parts.map { ($0.name, .bool($0.passed)) })))
     }
-    if let reason = verdict.reason { members.append(("reason", .string(reason))) }
+    if let reason = grade.reason { members.append(("reason", .string(reason))) }
     return JSONValue.members(members).text
   }
 
@@ -101,7 +101,7 @@ extension AnswerRecord {
       case .object(let evaluations)? = object["evaluated_tokens"],
       case .integer(let promptTokens)? = object["prompt_tokens"], let seconds = object["seconds"]?.double
     else { return nil }
-    var parts: [Verdict.Part] = []
+    var parts: [Grade.Part] = []
     if case .object(let members)? = object["parts"] {
       for (name, value) in members.members {
         guard case .bool(let passed) = value else { return nil }
@@ -117,7 +117,7 @@ extension AnswerRecord {
       key: key, method: method, id: id, task: task, text: answer, pieces: pieces, experts: experts,
       deciders: deciders.map { $0.flatMap { experts.indices.contains($0) ? $0 : nil } }, finish: finish,
       promptTokens: Int(promptTokens), seconds: seconds, evaluations: counts, chosen: text("chosen"),
-      verdict: Verdict(
+      grade: Grade(
         passed: passed, score: object["score"]?.double, parts: parts, reason: text("reason")))
   }
 

@@ -22,7 +22,7 @@ extension EvaluationResults {
     var cost = EvaluationSummary.Cost()
     for name in names {
       let records = (grouped[name] ?? []).compactMap { record(method, $0) }
-      let drawn = bootstrap.replicates(records.map { $0.verdict.passed ? 1 : 0 }, stratum: name)
+      let drawn = bootstrap.replicates(records.map { $0.grade.passed ? 1 : 0 }, stratum: name)
       if averaged.contains(name) { replicates.append(drawn) }
       cells.append(Self.cell(name, records, interval: Bootstrap.interval(drawn)))
       for record in records { cost.add(record) }
@@ -38,14 +38,14 @@ extension EvaluationResults {
 
   private static func cell(_ task: String, _ records: [AnswerRecord], interval: Interval?) -> EvaluationSummary.Cell {
     var names: [String] = []
-    for record in records { for part in record.verdict.parts where !names.contains(part.name) { names.append(part.name) } }
+    for record in records { for part in record.grade.parts where !names.contains(part.name) { names.append(part.name) } }
     let parts = names.map { name in
-      let all = records.flatMap(\.verdict.parts).filter { $0.name == name }
+      let all = records.flatMap(\.grade.parts).filter { $0.name == name }
       return EvaluationSummary.Cell.Part(name: name, share: Double(all.count(where: \.passed)) / Double(all.count))
     }
     return EvaluationSummary.Cell(
-      task: task, count: records.count, passed: records.count { $0.verdict.passed }, interval: interval, parts: parts,
-      passedWithSeveralExperts: records.count { $0.verdict.passed && $0.decidingExperts.count > 1 })
+      task: task, count: records.count, passed: records.count { $0.grade.passed }, interval: interval, parts: parts,
+      passedWithSeveralExperts: records.count { $0.grade.passed && $0.decidingExperts.count > 1 })
   }
 
   // MARK: Comparisons
@@ -58,7 +58,7 @@ extension EvaluationResults {
     for name in averaged {
       let pairs = (grouped[name] ?? []).compactMap { task -> Double? in
         guard let own = record(reference, task), let other = record(method, task) else { return nil }
-        return (own.verdict.passed ? 1 : 0) - (other.verdict.passed ? 1 : 0)
+        return (own.grade.passed ? 1 : 0) - (other.grade.passed ? 1 : 0)
       }
       guard let mean = Statistics.mean(pairs) else { continue }
       let drawn = bootstrap.replicates(pairs, stratum: name)
@@ -85,8 +85,8 @@ extension EvaluationResults {
       var change = EvaluationSummary.Change(task: name, fixed: [], broken: [])
       for task in grouped[name] ?? [] {
         guard let own = record(reference, task), let other = record(before, task) else { continue }
-        if own.verdict.passed, !other.verdict.passed { change.fixed.append(task.id) }
-        if !own.verdict.passed, other.verdict.passed { change.broken.append(task.id) }
+        if own.grade.passed, !other.grade.passed { change.fixed.append(task.id) }
+        if !own.grade.passed, other.grade.passed { change.broken.append(task.id) }
       }
       return change
     }
@@ -116,7 +116,7 @@ extension EvaluationResults {
           EvaluationSummary.TagRow(
             task: name, tag: group.tag,
             accuracies: methods.map { method in
-              Statistics.mean(group.tasks.compactMap { record(method, $0).map { $0.verdict.passed ? 1 : 0 } })
+              Statistics.mean(group.tasks.compactMap { record(method, $0).map { $0.grade.passed ? 1 : 0 } })
             }, count: group.tasks.count)
         }
       }

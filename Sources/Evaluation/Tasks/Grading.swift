@@ -1,7 +1,7 @@
 internal import Core
 
 /// What a grader said of an answer.
-public struct Verdict: Sendable, Equatable {
+public struct Grade: Sendable, Equatable {
   public var passed: Bool
   /// 0 to 1.
   public var score: Double
@@ -44,7 +44,7 @@ public enum GraderProtocol {
 
   /// Reads `{"id", "passed", "score"?, "parts"?, "reason"?}`. Throws `.badInput` for `{"id", "error"}`, by which a grader
   /// says that the task's line is at fault, and `.unavailable` for anything else.
-  public static func verdict(_ line: String, for task: EvaluationTask, command: String) throws -> Verdict {
+  public static func grade(_ line: String, for task: EvaluationTask, command: String) throws -> Grade {
     func fault(_ what: String) -> FusionRouteError {
       .unavailable("the grader `\(command)` answered the task \(task.id) with \(what)")
     }
@@ -58,19 +58,19 @@ public enum GraderProtocol {
       throw fault("another id: \(object["id"]?.text ?? "none"); answers must come in the order of the questions")
     }
     guard case .bool(let passed)? = object["passed"] else { throw fault("no \"passed\" that is true or false") }
-    var verdict = Verdict(passed: passed)
+    var grade = Grade(passed: passed)
     if let score = object["score"], score != .null {
       guard let value = score.double, (0...1).contains(value) else { throw fault("a \"score\" that is not in 0…1") }
-      verdict.score = value
+      grade.score = value
     }
     if let parts = object["parts"], parts != .null {
       guard case .object(let members) = parts else { throw fault("\"parts\" that are no object") }
-      verdict.parts = try members.members.map { name, value in
+      grade.parts = try members.members.map { name, value in
         guard case .bool(let passed) = value else { throw fault("the part \"\(name)\" that is not true or false") }
-        return Verdict.Part(name: name, passed: passed)
+        return Grade.Part(name: name, passed: passed)
       }
     }
-    if case .string(let reason)? = object["reason"] { verdict.reason = reason }
-    return verdict
+    if case .string(let reason)? = object["reason"] { grade.reason = reason }
+    return grade
   }
 }
