@@ -48,7 +48,7 @@ public enum EvaluationReport {
       <p class='note'>Percentages of right answers with 95 % bootstrap intervals over prompts \
       (\(summary.bootstrap.resamples) resamples, seed \(summary.bootstrap.seed)). The difference is that of the means, on \
       the prompts that both answered, with the interval and p of the paired bootstrap; beside it the prompts that only \
-      \(HTML.escaped(summary.reference)) : only the method got right, with the p of McNemar’s exact test. Tokens/s is the \
+      \(HTML.escaped(summary.reference)) and that only the method got right, with the p of McNemar’s exact test. Tokens/s is the \
       speed of one answer while several are under way; for methods that choose among answers, the time of all of them \
       counts. Expert evaluations are the tokens that went through experts, prompts included, for each token of the answer; \
       + are those of a reward model.\(HTML.escaped(outside))</p>
@@ -100,7 +100,7 @@ public enum EvaluationReport {
     html += "<h2>Who decides, along the answers of \(HTML.escaped(summary.reference))</h2>" + legend(summary.experts)
     html += "<div class='panels'>"
     html += summary.shares.map { ReportCharts.shares($0, experts: summary.experts) }.joined() + "</div>"
-    html += "<div class='wide'><table><thead><tr><th>task</th>"
+    html += "<div class='wide below'><table><thead><tr><th>task</th>"
     html += summary.experts.map { "<th>\(HTML.escaped($0))</th>" }.joined()
     html += "<th>right answers by several experts</th></tr></thead><tbody>"
     let row = summary.rows.first { $0.method == summary.reference }
@@ -130,12 +130,19 @@ public enum EvaluationReport {
 
   private static func tags(_ summary: EvaluationSummary) -> String {
     guard !summary.tags.isEmpty else { return "" }
-    var html = "<h2>By tag</h2><div class='wide'><table><thead><tr><th>task, tag</th><th>prompts</th>"
-    html += summary.rows.map { "<th>\(HTML.escaped($0.method))</th>" }.joined() + "</tr></thead><tbody>"
-    for row in summary.tags {
-      html += "<tr><th>\(HTML.escaped("\(row.task), \(row.tag.name) \(row.tag.value)"))</th><td>\(row.count)</td>"
-      html += row.accuracies.map { "<td>\($0.map(HTML.percent) ?? "–")</td>" }.joined() + "</tr>"
+    var html = "<h2>By tag</h2>"
+    for task in summary.tasks {
+      let rows = summary.tags.filter { $0.task == task }
+      guard !rows.isEmpty else { continue }
+      html += "<details><summary>\(HTML.escaped(task))</summary><div class='wide'><table><thead><tr><th>tag</th>"
+      html += "<th>prompts</th>" + summary.rows.map { "<th>\(HTML.escaped($0.method))</th>" }.joined()
+      html += "</tr></thead><tbody>"
+      for row in rows {
+        html += "<tr><th>\(HTML.escaped("\(row.tag.name): \(row.tag.value)"))</th><td>\(row.count)</td>"
+        html += row.accuracies.map { "<td>\($0.map(HTML.percent) ?? "–")</td>" }.joined() + "</tr>"
+      }
+      html += "</tbody></table></div></details>"
     }
-    return html + "</tbody></table></div>"
+    return html
   }
 }

@@ -33,7 +33,9 @@ enum ReportBrowser {
 
   /// Prompts on which methods disagree before others; both in the order of the file.
   private static func chosen(_ results: EvaluationResults, task: String, count: Int) -> [EvaluationTask] {
-    let all = results.tasks.filter { $0.task == task }
+    let all = results.tasks.filter { prompt in
+      prompt.task == task && results.methods.contains { results.record($0, prompt) != nil }
+    }
     func differs(_ task: EvaluationTask) -> Bool {
       Set(results.methods.compactMap { results.record($0, task)?.grade.passed }).count > 1
     }

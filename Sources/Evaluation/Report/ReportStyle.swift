@@ -67,6 +67,7 @@ enum ReportStyle {
     h1{font-size:1.5rem;margin:0 0 .5rem}h2{font-size:1.15rem;margin:2.2rem 0 .5rem}h3{font-size:1rem;margin:0 0 .3rem}
     p{margin:.4rem 0}.note{color:var(--muted);font-size:.88rem;max-width:60rem}
     .wide{overflow-x:auto;border:1px solid var(--line);border-radius:.7rem;background:var(--surface)}
+    .below{margin-top:1rem}details{margin:.5rem 0}summary{cursor:pointer;padding:.2rem 0}
     table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;width:100%}
     th,td{padding:.35rem .7rem;text-align:right;white-space:nowrap;vertical-align:top}
     th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--surface)}

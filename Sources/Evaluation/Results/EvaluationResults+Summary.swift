@@ -96,7 +96,8 @@ extension EvaluationResults {
 
   private func tagRows(names: [String], grouped: [String: [EvaluationTask]]) -> [EvaluationSummary.TagRow] {
     names.flatMap { name -> [EvaluationSummary.TagRow] in
-      let tasks = grouped[name] ?? []
+      // Only prompts that somebody answered.
+      let tasks = (grouped[name] ?? []).filter { task in methods.contains { record($0, task) != nil } }
       var order: [String] = []
       var groups: [String: [(tag: EvaluationTask.Tag, tasks: [EvaluationTask])]] = [:]
       for task in tasks {
