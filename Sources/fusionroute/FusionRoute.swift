@@ -18,6 +18,7 @@ struct FusionRoute: AsyncParsableCommand {
       ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MergeCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
+      EvalCommand.self,
       ImportHeadCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])
