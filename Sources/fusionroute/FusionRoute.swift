@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Core
+internal import Inference
 internal import Launch
 
 /// The command line. Each subcommand is a file under Commands.
@@ -24,12 +25,26 @@ struct FusionRoute: AsyncParsableCommand {
     ])
 }
 
+/// A command whose process passes tokens on while models compute on the same machine.
+protocol CarriesTokens {}
+
+extension DemoCommand: CarriesTokens {}
+extension RunCommand: CarriesTokens {}
+extension UpCommand: CarriesTokens {}
+extension CoordinatorCommand: CarriesTokens {}
+extension WorkerCommand: CarriesTokens {}
+extension SampleCommand: CarriesTokens {}
+extension BenchDecodeCommand: CarriesTokens {}
+extension BenchServeCommand: CarriesTokens {}
+
 @main enum Main {
   static func main() async {
     SignalTrap.ignoreBrokenPipes()
     do {
       try RawArguments.checkUTF8()
       var command = try FusionRoute.parseAsRoot()
+      // Before there is another thread: those that are started later inherit it.
+      if command is any CarriesTokens { ThreadSlice.preferShort() }
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()
       } else {
