@@ -215,8 +215,11 @@ import Testing
       return replicas.filter { $0["state"] as? String == "serving" }.count
     }
     func until(_ expert: String, _ count: Int) async throws {
-      for _ in 0..<1_000 where try await serving(expert) != count { try await Task.sleep(for: .milliseconds(20)) }
-      #expect(try await serving(expert) == count, "\(expert)\n\(up.errorsSoFar)")
+      for _ in 0..<1_000 {
+        if try await serving(expert) == count { return }
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      Issue.record("\(expert) has not \(count) replicas\n\(up.errorsSoFar)")
     }
     try await until("ant", 1)
     try await until("bee", 1)
@@ -226,7 +229,8 @@ import Testing
     try await until("ant", 2)
     let four = try await scale("ant", 4)
     #expect(
-      four.code == 0 && four.output == "ant.1 starts\nant on far (ssh): 1 to 2 replicas\n", "\(four.output) \(four.errors)")
+      four.code == 0 && four.output == "ant.1 starts\nant on far (ssh): 1 to 2 replicas\n",
+      "\(four.output) \(four.errors)")
     try await until("ant", 4)
     #expect(try await scale("ant", 4).output == "ant has 4 already\n")
     let one = try await scale("ant", 1)
@@ -241,7 +245,8 @@ import Testing
     try FileManager.default.moveItem(atPath: log.replacing("ssh.log", with: "ssh"), toPath: log + ".away")
     try "#!/bin/sh\necho 'no route to host' >&2\nexit 255\n".write(
       toFile: log.replacing("ssh.log", with: "ssh"), atomically: true, encoding: .utf8)
-    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: log.replacing("ssh.log", with: "ssh"))
+    try FileManager.default.setAttributes(
+      [.posixPermissions: 0o755], ofItemAtPath: log.replacing("ssh.log", with: "ssh"))
     let around = try await scale("ant", 5)
     #expect(around.code == 0 && !around.output.contains("far"), "\(around)")
     try await until("ant", 5)
