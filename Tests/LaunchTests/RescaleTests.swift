@@ -188,7 +188,7 @@ import Testing
     } throws: { error in
       let failure = error as? PlacementFailure
       return failure?.lacksMemory == true && failure?.index == 2
-        && failure?.sentence.contains("on \"a\" it needs 3 bytes (3 bytes) of memory and 0 bytes (0 bytes) are left")
+        && failure?.sentence.contains("on \"a\" it needs 3 B (3 bytes) of memory and 0 B (0 bytes) are left")
           == true
     }
   }
