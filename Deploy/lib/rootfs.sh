@@ -5,11 +5,11 @@
 source "${BASH_SOURCE[0]%/*}/common.sh"
 
 # Debian's libraries that the program needs, an init system, and what the checks use.
-rootfs_packages=systemd,systemd-sysv,dbus,libzmq5,libprotobuf-c1,libsodium23,libstdc++6,ca-certificates,curl
+rootfs_packages=systemd,systemd-sysv,dbus,libzmq5,libprotobuf-c1,libsodium23,libsqlite3-0,libstdc++6,ca-certificates,curl
 
 # Makes sure of it and prints its path. Exits 69 with the reason if that cannot be.
 ensure_rootfs() {
-  local place=$cache/rootfs-bookworm-1 stage
+  local place=$cache/rootfs-bookworm-2 stage
   if [[ -e $place/.complete ]]; then
     printf '%s\n' "$place"
     return

@@ -169,7 +169,8 @@ import Testing
     let commands = [
       [], ["demo"], ["run"], ["workers"], ["worker"], ["keys"], ["keys", "generate"], ["keys", "add"],
       ["keys", "allow"],
-      ["keys", "revoke"], ["keys", "list"], ["inspect"], ["convert"], ["make-model"], ["make-model", "random"],
+      ["keys", "revoke"], ["keys", "list"], ["inspect"], ["convert"], ["merge"], ["plan"], ["down"], ["scale"],
+      ["drain"], ["make-model"], ["make-model", "random"],
       ["make-model", "perturb"], ["make-model", "head"], ["bench"], ["up"], ["coordinator"], ["generate"], ["status"],
       ["replay"], ["keys", "api"], ["keys", "api", "add"], ["keys", "api", "list"], ["keys", "api", "revoke"],
       ["eval"], ["eval", "tasks"], ["eval", "gsm8k"], ["eval", "math500"], ["eval", "mbpp"], ["eval", "humaneval"],

@@ -91,8 +91,9 @@ enum Product {
     }
   }
 
-  /// Process ids of workers that dial `socket`, whoever started them.
+  /// Process ids of workers that dial `socket` in this run's folder, whoever started them.
   static func workers(dialling socket: String) -> [Int32] {
+    let socket = "\(ToyModels.folderName)/\(socket)"
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return names.compactMap { Int32($0) }.filter { pid in
       guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { return false }
@@ -106,11 +107,13 @@ enum Product {
 struct ToyModels: Sendable {
   static let experts = ["ant", "bee", "cat"]
   static let shared = Result { try ToyModels() }
+  /// Of this run alone; others may go on beside it.
+  static let folderName = "command-tests-\(getpid())"
 
   let folder: URL
 
   init() throws {
-    folder = FileManager.default.temporaryDirectory.appendingPathComponent("command-tests-\(getpid())")
+    folder = FileManager.default.temporaryDirectory.appendingPathComponent(Self.folderName)
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     let folder = folder.path
     atexit_b_remove(folder)

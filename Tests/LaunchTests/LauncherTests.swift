@@ -170,7 +170,9 @@ private func ok(_ output: String = "") -> CommandResult { CommandResult(exit: .c
       case "scancel":
         jobs.withLock { _ = $0.remove(command.arguments.last ?? "") }
         return ok()
-      default: return ok(jobs.withLock { $0.sorted().map { $0 + "\n" + $0 + "\n" }.joined() })
+      // A line for each task of an array.
+      default:
+        return ok(jobs.withLock { $0.sorted().map { "\($0) fusionroute-abc-n1\n\($0) fusionroute-abc-n1\n" }.joined() })
       }
     }
     let launcher = SlurmLauncher(run: stage.run)

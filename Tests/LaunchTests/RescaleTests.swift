@@ -163,6 +163,20 @@ import Testing
     #expect((100...1_200).contains(refused), "the generator makes too easy or too hard problems: \(refused)")
   }
 
+  /// A host that is closed keeps what it has and counts, but gets no more.
+  @Test func closedHostsGetNoMore() throws {
+    let problem = PlacementProblem(
+      hosts: [.init(name: "a"), .init(name: "b")],
+      experts: [
+        .init(name: "math", replicas: 1, demand: .init(threads: 1, weights: .init(file: "m", bytes: 1), ownBytes: 1))
+      ])
+    #expect(try Planner.rescale(problem, running: [[1, 1]], expert: 0, to: 5, closed: [1]) == [4, 1])
+    #expect(try Planner.rescale(problem, running: [[1, 3]], expert: 0, to: 2, closed: [1]) == [1, 1])
+    #expect(throws: PlacementFailure.self) {
+      try Planner.rescale(problem, running: [[1, 1]], expert: 0, to: 3, closed: [0, 1])
+    }
+  }
+
   @Test func theSentenceNamesWhatIsMissing() {
     let problem = PlacementProblem(
       hosts: [.init(name: "a", memory: 10)],
@@ -174,7 +188,8 @@ import Testing
     } throws: { error in
       let failure = error as? PlacementFailure
       return failure?.lacksMemory == true && failure?.index == 2
-        && failure?.sentence.contains("on \"a\" it needs 3 bytes (3 bytes) of memory and 0 bytes (0 bytes) are left") == true
+        && failure?.sentence.contains("on \"a\" it needs 3 B (3 bytes) of memory and 0 B (0 bytes) are left")
+          == true
     }
   }
 }

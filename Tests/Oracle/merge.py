@@ -44,11 +44,10 @@ def difference(expert, base, name):
         return expert.tensor(name, np.float64) - base.tensor(name, np.float64)
     if name + ".lora_a" not in expert:
         return None
+    # As the file has them: a is [rank, inputs], b is [outputs, rank]; of the embedding a is [tokens, rank], b [width, rank].
     a, b = expert.tensor(name + ".lora_a", np.float64), expert.tensor(name + ".lora_b", np.float64)
-    b = b.reshape(base.tensor(name, np.float64).shape[0] if "token_embd" not in name else -1, -1)
-    rank = b.shape[1]
-    scale = expert.metadata["adapter.lora.alpha"] / rank
-    return scale * (a.reshape(-1, rank) @ b.T if "token_embd" in name else b @ a.reshape(rank, -1))
+    scale = expert.metadata["adapter.lora.alpha"] / b.shape[1]
+    return scale * (a @ b.T if "token_embd" in name else b @ a)
 
 
 def ties(differences, density):

@@ -9,10 +9,11 @@ extension Planner {
   ///   - running: replicas, `[expert][host]`, in the order of the problem.
   ///   - expert: index of the expert whose number changes.
   ///   - count: replicas wanted on all hosts together.
+  ///   - closed: indices of hosts that get no more of them.
   /// - Returns: replicas of the expert on each host.
   /// - Throws: ``PlacementFailure`` with what is missing where.
   public static func rescale(
-    _ problem: PlacementProblem, running: [[Int]], expert: Int, to count: Int
+    _ problem: PlacementProblem, running: [[Int]], expert: Int, to count: Int, closed: Set<Int> = []
   ) throws(PlacementFailure) -> [Int] {
     var planner = Planner(problem.clamped())
     for (index, counts) in running.enumerated() {
@@ -27,7 +28,7 @@ extension Planner {
       total -= 1
     }
     while total < count {
-      let candidates = planner.allowed[expert].filter { planner.loads[$0].fits(demand) }
+      let candidates = planner.allowed[expert].filter { !closed.contains($0) && planner.loads[$0].fits(demand) }
       guard let (host, _) = planner.choose(candidates, for: expert) else { throw planner.failure(expert, total) }
       planner.loads[host].add(demand, of: expert)
       total += 1

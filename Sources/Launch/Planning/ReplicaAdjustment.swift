@@ -23,8 +23,12 @@ public struct ReplicaAdjustment: Sendable, Equatable {
       .map { Self.name(expert, $0) }
     stopping = running.dropFirst(count).reversed().map { Self.name(expert, $0) }
     let blocked = taken.subtracting(forgotten)
-    starting = (0...).lazy.map { Self.name(expert, $0) }.filter { !blocked.contains($0) }
-      .prefix(max(0, count - running.count)).map { $0 }
+    var number = 0
+    while starting.count < count - running.count {
+      let name = Self.name(expert, number)
+      if !blocked.contains(name) { starting.append(name) }
+      number += 1
+    }
   }
 
   public static func name(_ expert: String, _ number: Int) -> String { "\(expert).\(number)" }

@@ -59,14 +59,15 @@ actor ClusterScaler: ReplicaScaler {
     }
     let problem = try ClusterPlan.problem(cluster)
     var change = ReplicaChange()
-    // Hosts that failed; what they were to get goes to others.
+    // Hosts that failed: what more they were to get goes to others.
     var failed: [String: FusionRouteError] = [:]
     while true {
-      let places = places.filter { failed[$0.host?.name ?? ""] == nil }
+      let places = places
+      let closed = places.indices.filter { failed[places[$0].host?.name ?? ""] != nil }
       let running = await running(places)
       let wanted: [Int]
       do {
-        wanted = try target(expert, count, problem, places, running)
+        wanted = try target(expert, count, problem, places, running, closed: Set(closed))
       } catch {
         throw failed.values.first ?? error
       }
@@ -98,7 +99,8 @@ actor ClusterScaler: ReplicaScaler {
   }
 
   private func target(
-    _ expert: ClusterFile.Expert, _ count: Int, _ problem: PlacementProblem, _ places: [Place], _ running: [[Int]]
+    _ expert: ClusterFile.Expert, _ count: Int, _ problem: PlacementProblem, _ places: [Place], _ running: [[Int]],
+    closed: Set<Int>
   ) throws -> [Int] {
     let names = places.map { $0.host?.name ?? ClusterPlan.thisMachine }
     var reduced = problem
@@ -109,7 +111,7 @@ actor ClusterScaler: ReplicaScaler {
           + "start or stop its replicas there (fusionroute workers)")
     }
     let index = cluster.experts.firstIndex { $0.name == expert.name } ?? 0
-    do { return try Planner.rescale(reduced, running: running, expert: index, to: count) } catch {
+    do { return try Planner.rescale(reduced, running: running, expert: index, to: count, closed: closed) } catch {
       throw ClusterPlan.refusal(error, cluster)
     }
   }
