@@ -78,8 +78,12 @@ struct DemoCommand: AsyncParsableCommand {
 
   func run() async throws {
     let log = output.bootstrap(default: .warning)
-    let found = generated || standIns ? nil : try family ?? Family.find()
-    if let found { return try await show(try Family.load(found), log: log) }
+    let found = try generated || standIns ? nil : family ?? Family.find()
+    if let found {
+      let own = try Family.load(found)
+      // Who names another model and no family wants to see that model.
+      if try family != nil || model.map({ try own.fits($0) }) ?? true { return try await show(own, log: log) }
+    }
     guard !interactive else {
       throw FusionRouteError.usage("--interactive needs a family: name its directory with --family")
     }
