@@ -82,7 +82,9 @@ import Testing
     }
     #expect(answers["collab"]?.count == 4)
     for record in answers["collab"]?.values.map({ $0 }) ?? [] {
-      #expect(record.pieces.joined() == record.text && record.evaluations["reward"] != nil || record.deciders.allSatisfy { $0 == nil })
+      #expect(
+        record.pieces.joined() == record.text && record.evaluations["reward"] != nil
+          || record.deciders.allSatisfy { $0 == nil })
     }
 
     // Nothing is asked again, and the numbers are the same; the oracle and the selection grade nothing themselves.
@@ -91,8 +93,10 @@ import Testing
     let again = try await Product.run(run)
     #expect(again.code == 0 && again.output == first.output && asked(log) == count, "\(again.errors)")
     let rows = try summary(again.output)
-    #expect(rows["fusionroute"]?["average"] as? Double == (rows["fusionroute"]?["tasks"] as? [[String: Any]])
-      .map { $0.compactMap { $0["accuracy"] as? Double }.reduce(0, +) / 2 })
+    #expect(
+      rows["fusionroute"]?["average"] as? Double
+        == (rows["fusionroute"]?["tasks"] as? [[String: Any]])
+        .map { $0.compactMap { $0["accuracy"] as? Double }.reduce(0, +) / 2 })
     let report = try String(contentsOfFile: "\(out)/report.html", encoding: .utf8)
     #expect(report.contains("say 1 words") && report.contains("<svg"))
 
@@ -101,8 +105,11 @@ import Testing
     #expect(regraded.code == 0 && regraded.output == first.output && asked(log) == 2 * count, "\(regraded.errors)")
     // The methods in one go give the same answers.
     let together = try await Product.run(
-      ["eval", "-e", evaluation, "--out", models.path("eval-together"), "--interleave", "--method", "oracle", "--method",
-        "fusionroute"])
+      [
+        "eval", "-e", evaluation, "--out", models.path("eval-together"), "--interleave", "--method", "oracle",
+        "--method",
+        "fusionroute",
+      ])
     #expect(together.code == 0 && together.output.contains("fusionroute"), "\(together.errors)")
     for (method, own) in try records("eval-together") {
       for (id, record) in own { #expect(record.text == answers[method]?[id]?.text, "\(method) \(id)") }
@@ -165,7 +172,7 @@ import Testing
       for (id, record) in answers {
         let other = try #require(served[method]?[id])
         #expect(other.text == record.text && other.decidingExperts == record.decidingExperts, "\(method) \(id)")
-        #expect(other.evaluations.filter { $0.key != "router" } .values.reduce(0, +) > 0 || method == "router")
+        #expect(other.evaluations.filter { $0.key != "router" }.values.reduce(0, +) > 0 || method == "router")
       }
     }
   }
@@ -173,7 +180,8 @@ import Testing
   @Test func benchmarksAreAnswered() async throws {
     let cluster = try models.cluster("eval-benchmark")
     let file = try write(
-      "gsm8k.jsonl", (1...3).map { "{\"question\":\"What is \($0) + 1?\",\"answer\":\"#### \($0 + 1)\"}" }.joined(separator: "\n"))
+      "gsm8k.jsonl",
+      (1...3).map { "{\"question\":\"What is \($0) + 1?\",\"answer\":\"#### \($0 + 1)\"}" }.joined(separator: "\n"))
     let script = try write(
       "benchmark.py",
       """
@@ -193,7 +201,10 @@ import Testing
     }
     let paper = try #require(try records("gsm8k-paper")["fusionroute"]?["gsm8k/1"])
     let raw = try await Product.run(
-      ["run", "-c", cluster, "--raw", "--prompt", Benchmark.framed("What is 1 + 1?"), "--max-tokens", "4", "--format", "json"])
+      [
+        "run", "-c", cluster, "--raw", "--prompt", Benchmark.framed("What is 1 + 1?"), "--max-tokens", "4", "--format",
+        "json",
+      ])
     let told = try #require(try AnswerObject.list(raw.output).first)
     // As it stands, but for the special tokens that the vocabulary may put in front.
     #expect((0...1).contains(paper.promptTokens - told.prompt_tokens.count))
@@ -207,7 +218,8 @@ import Testing
     defer { scorer.stop() }
     var reused = 0
     for answer in ["good words", "good words 7", "old words 7 and more", "", "good words 7 and some more of them"] {
-      let expected = try grader.score(prompt: [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
+      let expected = try grader.score(
+        prompt: [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
       let (value, evaluated) = try await scorer.score(
         [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
       // The KV cache is F16 unless the weights are F32.

@@ -46,7 +46,9 @@ import Testing
     _ = try await run("\(marker) & cat >/dev/null; wait", ["--grader-timeout", "300ms"])
     let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     let left = processes.filter { name in
-      guard Int32(name) != nil, let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline") else { return false }
+      guard Int32(name) != nil, let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline") else {
+        return false
+      }
       return String(decoding: line, as: UTF8.self).replacingOccurrences(of: "\0", with: " ").hasPrefix(marker)
     }
     #expect(left.isEmpty)
@@ -58,7 +60,8 @@ import Testing
     for (text, word) in [
       ("tasks: bad-tasks.jsonl\nmethod: {}", "did you mean \"methods\""), ("methods: { a: { mode: x } }", "mode"),
       ("methods: { a: { select: [b] } }", "no method"), ("methods: { a: { head: h } }", "needs one of"),
-      ("methods: { a: { mode: fusion } }", "cluster"), ("cluster: c\nmethods: { a: { mode: fusion, scale: -1 } }", "scale"),
+      ("methods: { a: { mode: fusion } }", "cluster"),
+      ("cluster: c\nmethods: { a: { mode: fusion, scale: -1 } }", "scale"),
       ("cluster: c\nmethods: { a: { mode: fusion, collab: 2 } }", "of which it may have one"), ("- a", "mapping"),
       ("methods: [", "YAML"), ("reward: { model: a }", "from"), ("limit: 0", "limit"),
     ] {
@@ -129,10 +132,11 @@ import Testing
     var lines = ""
     for (method, texts) in [("fusionroute", ["abcd", "a", "ab"]), ("tuned", ["ab", "abc", "xy"])] {
       for (index, text) in texts.enumerated() {
-        lines += AnswerRecord(
-          key: "\(method)\(index)", method: method, id: "p\(index + 1)", task: "odd", text: text,
-          grade: Grade(passed: true)
-        ).line + "\n"
+        lines +=
+          AnswerRecord(
+            key: "\(method)\(index)", method: method, id: "p\(index + 1)", task: "odd", text: text,
+            grade: Grade(passed: true)
+          ).line + "\n"
       }
     }
     _ = try write("judged/results.jsonl", lines)

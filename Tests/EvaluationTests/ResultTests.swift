@@ -113,7 +113,9 @@ import Testing
     #expect(math.byPosition[0] == [1, 0] && math.byPosition[2] == [1, 0] && math.byPosition[5] == [0, 1])
     #expect(math.byPosition[7] == [0, 0])
     #expect(zip(math.overall, [2.0 / 3, 1.0 / 3]).allSatisfy { abs($0 - $1) < 1e-12 })
-    guard case .object(let json) = try JSONParser.parse(Array(summary.json.text.utf8)) else { return #expect(Bool(false)) }
+    guard case .object(let json) = try JSONParser.parse(Array(summary.json.text.utf8)) else {
+      return #expect(Bool(false))
+    }
     #expect(json["reference"] == .string("fusionroute"))
     // A tag with a value for every prompt is a label.
     let many = (0..<60).map { Make.task("p\($0)", tags: [.init(name: "number", value: "\($0)")]) }

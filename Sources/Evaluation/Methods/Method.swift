@@ -88,7 +88,8 @@ public struct Method: Sendable, Equatable {
       for name in method.candidates {
         switch kinds[name] {
         case nil:
-          throw FusionRouteError.badInput("the method \"\(method.name)\" takes answers of \"\(name)\", which is no method")
+          throw FusionRouteError.badInput(
+            "the method \"\(method.name)\" takes answers of \"\(name)\", which is no method")
         case .select, .oracle, .mean:
           throw FusionRouteError.badInput(
             "the method \"\(method.name)\" takes answers of \"\(name)\", which itself takes those of others")

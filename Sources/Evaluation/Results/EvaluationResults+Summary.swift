@@ -42,7 +42,9 @@ extension EvaluationResults {
     _ task: String, _ values: [Double], _ records: [AnswerRecord], interval: Interval?
   ) -> EvaluationSummary.Cell {
     var names: [String] = []
-    for record in records { for part in record.grade.parts where !names.contains(part.name) { names.append(part.name) } }
+    for record in records {
+      for part in record.grade.parts where !names.contains(part.name) { names.append(part.name) }
+    }
     let parts = names.map { name in
       let all = records.flatMap(\.grade.parts).filter { $0.name == name }
       return EvaluationSummary.Cell.Part(name: name, share: Double(all.count(where: \.passed)) / Double(all.count))

@@ -147,7 +147,8 @@ public struct EvaluationResults: Sendable {
 
   public init(
     tasks: [EvaluationTask], methods: [String], records: [String: [String: AnswerRecord]],
-    means: [String: [String]] = [:], reference: String, averaged: [String]? = nil, changesFrom: String? = nil, bootstrap: Bootstrap = Bootstrap()
+    means: [String: [String]] = [:], reference: String, averaged: [String]? = nil, changesFrom: String? = nil,
+    bootstrap: Bootstrap = Bootstrap()
   ) {
     self.tasks = tasks
     self.methods = methods

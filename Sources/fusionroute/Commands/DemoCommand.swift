@@ -103,7 +103,8 @@ struct DemoCommand: AsyncParsableCommand {
   private func show(_ family: Family, log: LogSettings) async throws {
     let options = try options(maximumTokens: maxTokens ?? Self.familyTokens)
     let progress = Progress()
-    let questions = prompt.isEmpty
+    let questions =
+      prompt.isEmpty
       ? family.prompts.map { FamilyDemo.Question(task: $0) } : prompt.map { FamilyDemo.Question(text: $0) }
     let pool = grader.map { GraderPool(command: $0, directory: nil, instances: 2) }
     let (model, alone, interactive) = (model, alone, interactive)
@@ -111,7 +112,8 @@ struct DemoCommand: AsyncParsableCommand {
       let models = try await family.models(base: try model ?? DemoModels.cachedModel(), progress: progress)
       if options.format == .text { Self.say(family.title) }
       do {
-        try await ClusterSession.with(models.cluster(slots: 4), workers: .all, log: log, progress: progress) { session in
+        try await ClusterSession.with(models.cluster(slots: 4), workers: .all, log: log, progress: progress) {
+          session in
           let demo = FamilyDemo(
             answerer: LocalAnswerer(session), options: options, grader: pool, showsAlone: alone)
           try await interactive ? demo.converse() : demo.show(questions)

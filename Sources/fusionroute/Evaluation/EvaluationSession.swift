@@ -93,7 +93,9 @@ struct EvaluationSession: Sendable {
       EvaluationResults(
         tasks: tasks, methods: methods.map(\.name), records: try run.records(),
         means: Dictionary(
-          uniqueKeysWithValues: methods.compactMap { if case .mean(let names) = $0.kind { ($0.name, names) } else { nil } }),
+          uniqueKeysWithValues: methods.compactMap {
+            if case .mean(let names) = $0.kind { ($0.name, names) } else { nil }
+          }),
         reference: reference,
         averaged: settings.average,
         changesFrom: settings.changesFrom.flatMap { name in methods.contains { $0.name == name } ? name : nil },

@@ -10,7 +10,8 @@ extension EvaluationSettings {
   private static let maximumBytes = 1 << 20
   private static let maximumMethods = 200
   private static let keys = [
-    "tasks", "cluster", "grader", "reward", "max_tokens", "stop", "limit", "average", "reference", "changes_from", "seed",
+    "tasks", "cluster", "grader", "reward", "max_tokens", "stop", "limit", "average", "reference", "changes_from",
+    "seed",
     "resamples", "methods",
   ]
 
