@@ -34,6 +34,12 @@ extension UpCommand: CarriesTokens {}
 extension CoordinatorCommand: CarriesTokens {}
 extension WorkerCommand: CarriesTokens {}
 extension SampleCommand: CarriesTokens {}
+extension EvalTasksCommand: CarriesTokens {}
+extension EvalGSM8KCommand: CarriesTokens {}
+extension EvalMATH500Command: CarriesTokens {}
+extension EvalMBPPCommand: CarriesTokens {}
+extension EvalHumanEvalCommand: CarriesTokens {}
+extension EvalIFEvalCommand: CarriesTokens {}
 extension BenchDecodeCommand: CarriesTokens {}
 extension BenchServeCommand: CarriesTokens {}
 
@@ -44,7 +50,7 @@ extension BenchServeCommand: CarriesTokens {}
       try RawArguments.checkUTF8()
       var command = try FusionRoute.parseAsRoot()
       // Before there is another thread: those that are started later inherit it.
-      if command is any CarriesTokens { ThreadSlice.preferShort() }
+      if type(of: command) is any CarriesTokens.Type { ThreadSlice.preferShort() }
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()
       } else {
