@@ -25,8 +25,9 @@ struct FusionRoute: AsyncParsableCommand {
     ])
 }
 
-/// A command whose process passes tokens on while models compute on the same machine.
-protocol CarriesTokens {}
+/// A command whose process passes tokens on while models compute on the same machine. No conformance is tied to an actor, so
+/// that asking for it does not tie the command to one.
+protocol CarriesTokens: SendableMetatype {}
 
 extension DemoCommand: CarriesTokens {}
 extension RunCommand: CarriesTokens {}
@@ -50,7 +51,7 @@ extension BenchServeCommand: CarriesTokens {}
       try RawArguments.checkUTF8()
       var command = try FusionRoute.parseAsRoot()
       // Before there is another thread: those that are started later inherit it.
-      if type(of: command) is any CarriesTokens.Type { ThreadSlice.preferShort() }
+      if command is any CarriesTokens { ThreadSlice.preferShort() }
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()
       } else {
