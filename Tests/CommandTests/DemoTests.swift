@@ -17,7 +17,9 @@ import Testing
     return path
   }
 
-  private func manifest(base: String, experts: String = #"{"ant":"ant.gguf","bee":"bee.gguf","cat":"cat.gguf"}"#) -> String {
+  private func manifest(base: String, experts: String = #"{"ant":"ant.gguf","bee":"bee.gguf","cat":"cat.gguf"}"#)
+    -> String
+  {
     """
     { "title": "A family of toys", "base": { "file": "router.gguf", "sha256": "\(base)" }, "router": "own.gguf",
       "head": "head.gguf", "experts": \(experts), "prompts": "prompts.jsonl" }
@@ -33,7 +35,8 @@ import Testing
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     for name in ["own"] + ToyModels.experts {
       let data = try write(
-        "family-\(name).jsonl", (1...8).map { "{\"text\": \"\(name) says \($0) \(name) words\"}" }.joined(separator: "\n"))
+        "family-\(name).jsonl",
+        (1...8).map { "{\"text\": \"\(name) says \($0) \(name) words\"}" }.joined(separator: "\n"))
       let result = try await Product.run(
         [
           "train", "lm", models.path("router.gguf"), "--data", data, "--out", models.path("family-\(name)"), "--steps",
@@ -94,15 +97,21 @@ import Testing
       }
     }
     // What is baked stays, and people see who was right.
-    let stamps = try files.map { try FileManager.default.attributesOfItem(atPath: "\(baked)/\(name)/\($0)")[.modificationDate] as? Date }
+    let stamps = try files.map {
+      try FileManager.default.attributesOfItem(atPath: "\(baked)/\(name)/\($0)")[.modificationDate] as? Date
+    }
     let text = try await Product.run(command, environment: cache)
     #expect(text.code == 0 && text.errors.contains("Right answers, of 2: all together 1"), "\(text.errors)")
     #expect(text.output.contains("say 2") && text.output.contains("bee alone"))
-    let later = try files.map { try FileManager.default.attributesOfItem(atPath: "\(baked)/\(name)/\($0)")[.modificationDate] as? Date }
+    let later = try files.map {
+      try FileManager.default.attributesOfItem(atPath: "\(baked)/\(name)/\($0)")[.modificationDate] as? Date
+    }
     #expect(stamps == later)
     // A question of one's own is not graded.
-    let own = try await Product.run(command + ["--prompt", "hello", "--no-alone", "--format", "json"], environment: cache)
-    #expect(own.code == 0 && own.output.contains("\"passed\":null") && own.output.contains("\"alone\":{}"), "\(own.errors)")
+    let own = try await Product.run(
+      command + ["--prompt", "hello", "--no-alone", "--format", "json"], environment: cache)
+    #expect(
+      own.code == 0 && own.output.contains("\"passed\":null") && own.output.contains("\"alone\":{}"), "\(own.errors)")
     let (shown, code) = try await Terminal.run(
       command + ["--interactive"], steps: [("Ready", "hello there\n"), ("cat alone", "\u{4}")], environment: cache)
     #expect(code == 0 && shown.contains("hello there"), "\(shown)")
@@ -134,7 +143,8 @@ import Testing
     var random = SplitMix64(seed: 71)
     let words = ["a", "of", "indentation", "  ", "word", "\n", "supercalifragilistic", "é", "\n\n", "x = 1"]
     for _ in 0..<300 {
-      let text = (0..<(random.next() % 40)).map { _ in words[Int(random.next() % UInt64(words.count))] }.joined(separator: " ")
+      let text = (0..<(random.next() % 40)).map { _ in words[Int(random.next() % UInt64(words.count))] }.joined(
+        separator: " ")
       let width = 5 + Int(random.next() % 40)
       let lines = AnswerColumns.wrapped(text, width: width)
       #expect(lines.allSatisfy { $0.count <= width })

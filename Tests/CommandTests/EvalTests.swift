@@ -7,84 +7,9 @@ import Testing
 @testable import fusionroute
 
 /// `eval` as users run it: real workers, a grader that is a process.
-@Suite(.serialized) struct EvalTests {
+@Suite(.serialized) struct EvalTests: EvalSuite {
   let models: ToyModels
-  private static let fast = ["--threads", "1", "--precision", "f32", "--library", "builtin"]
-
   init() throws { models = try ToyModels.shared.get() }
-
-  private func write(_ name: String, _ text: String) throws -> String {
-    let path = models.path(name)
-    try Data(text.utf8).write(to: URL(fileURLWithPath: path))
-    return path
-  }
-
-  private func tasks(_ name: String, _ count: Int) throws -> String {
-    let lines = (1...count).map { index in
-      let task = index % 2 == 0 ? "even" : "odd"
-      return """
-        {"id":"p\(index)","task":"\(task)","messages":[{"role":"user","content":"say \(index) words"}],\
-        "grader":{"name":"length","rest":\(index % 3)},"tags":{"third":\(index % 3)}}
-        """
-    }
-    return try write(name, lines.joined(separator: "\n") + "\n")
-  }
-
-  /// A grader that passes answers by their length, and writes down what it was asked.
-  private func grader(_ name: String) throws -> (command: String, log: String) {
-    let log = models.path("\(name).log")
-    try? FileManager.default.removeItem(atPath: log)
-    let script = try write(
-      "\(name).py",
-      """
-      import json, sys
-      for line in sys.stdin:
-          asked = json.loads(line)
-          with open(\(JSONText.string(log)), "a") as log:
-              log.write(asked["id"] + "\\n")
-          passed = len(asked["text"]) % 3 == asked["grader"]["rest"]
-          print(json.dumps({"id": asked["id"], "passed": passed, "parts": {"format": True, "content": passed}}), flush=True)
-      """)
-    return ("python3 \(script)", log)
-  }
-
-  private func asked(_ log: String) -> Int {
-    ((try? String(contentsOfFile: log, encoding: .utf8)) ?? "").split(separator: "\n").count
-  }
-
-  private func records(_ folder: String) throws -> [String: [String: AnswerRecord]] {
-    let text = try String(contentsOfFile: models.path("\(folder)/results.jsonl"), encoding: .utf8)
-    var records: [String: [String: AnswerRecord]] = [:]
-    for line in text.split(separator: "\n") {
-      let record = try #require(AnswerRecord(line: String(line)), "\(line)")
-      records[record.method, default: [:]][record.id] = record
-    }
-    return records
-  }
-
-  private func summary(_ output: String) throws -> [String: [String: Any]] {
-    let object = try #require(try JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any])
-    let rows = try #require(object["methods"] as? [[String: Any]])
-    return try Dictionary(uniqueKeysWithValues: rows.map { (try #require($0["method"] as? String), $0) })
-  }
-
-  /// A reward model of a few steps.
-  private func reward() async throws -> String {
-    let folder = models.path("eval-reward")
-    if FileManager.default.fileExists(atPath: "\(folder)/head.gguf") { return folder }
-    let pairs = try write(
-      "eval-pairs.jsonl",
-      (1...10).map {
-        "{\"prompt\": \"say \($0)\", \"chosen\": \"good words \($0)\", \"rejected\": \"old words \($0)\"}"
-      }.joined(separator: "\n"))
-    let result = try await Product.run(
-      [
-        "train", "reward", models.path("router.gguf"), "--data", pairs, "--out", folder, "--steps", "6", "--rank", "4",
-        "--learning-rate", "3e-3",
-      ] + Self.fast)
-    #expect(result.code == 0, "\(result.errors)")
-    return folder
-  }
 
   // MARK: Rows
 
@@ -157,7 +82,9 @@ import Testing
     }
     #expect(answers["collab"]?.count == 4)
     for record in answers["collab"]?.values.map({ $0 }) ?? [] {
-      #expect(record.pieces.joined() == record.text && record.evaluations["reward"] != nil || record.deciders.allSatisfy { $0 == nil })
+      #expect(
+        record.pieces.joined() == record.text && record.evaluations["reward"] != nil
+          || record.deciders.allSatisfy { $0 == nil })
     }
 
     // Nothing is asked again, and the numbers are the same; the oracle and the selection grade nothing themselves.
@@ -166,8 +93,10 @@ import Testing
     let again = try await Product.run(run)
     #expect(again.code == 0 && again.output == first.output && asked(log) == count, "\(again.errors)")
     let rows = try summary(again.output)
-    #expect(rows["fusionroute"]?["average"] as? Double == (rows["fusionroute"]?["tasks"] as? [[String: Any]])
-      .map { $0.compactMap { $0["accuracy"] as? Double }.reduce(0, +) / 2 })
+    #expect(
+      rows["fusionroute"]?["average"] as? Double
+        == (rows["fusionroute"]?["tasks"] as? [[String: Any]])
+        .map { $0.compactMap { $0["accuracy"] as? Double }.reduce(0, +) / 2 })
     let report = try String(contentsOfFile: "\(out)/report.html", encoding: .utf8)
     #expect(report.contains("say 1 words") && report.contains("<svg"))
 
@@ -176,8 +105,11 @@ import Testing
     #expect(regraded.code == 0 && regraded.output == first.output && asked(log) == 2 * count, "\(regraded.errors)")
     // The methods in one go give the same answers.
     let together = try await Product.run(
-      ["eval", "-e", evaluation, "--out", models.path("eval-together"), "--interleave", "--method", "oracle", "--method",
-        "fusionroute"])
+      [
+        "eval", "-e", evaluation, "--out", models.path("eval-together"), "--interleave", "--method", "oracle",
+        "--method",
+        "fusionroute",
+      ])
     #expect(together.code == 0 && together.output.contains("fusionroute"), "\(together.errors)")
     for (method, own) in try records("eval-together") {
       for (id, record) in own { #expect(record.text == answers[method]?[id]?.text, "\(method) \(id)") }
@@ -240,7 +172,7 @@ import Testing
       for (id, record) in answers {
         let other = try #require(served[method]?[id])
         #expect(other.text == record.text && other.decidingExperts == record.decidingExperts, "\(method) \(id)")
-        #expect(other.evaluations.filter { $0.key != "router" } .values.reduce(0, +) > 0 || method == "router")
+        #expect(other.evaluations.filter { $0.key != "router" }.values.reduce(0, +) > 0 || method == "router")
       }
     }
   }
@@ -248,7 +180,8 @@ import Testing
   @Test func benchmarksAreAnswered() async throws {
     let cluster = try models.cluster("eval-benchmark")
     let file = try write(
-      "gsm8k.jsonl", (1...3).map { "{\"question\":\"What is \($0) + 1?\",\"answer\":\"#### \($0 + 1)\"}" }.joined(separator: "\n"))
+      "gsm8k.jsonl",
+      (1...3).map { "{\"question\":\"What is \($0) + 1?\",\"answer\":\"#### \($0 + 1)\"}" }.joined(separator: "\n"))
     let script = try write(
       "benchmark.py",
       """
@@ -268,83 +201,14 @@ import Testing
     }
     let paper = try #require(try records("gsm8k-paper")["fusionroute"]?["gsm8k/1"])
     let raw = try await Product.run(
-      ["run", "-c", cluster, "--raw", "--prompt", Benchmark.framed("What is 1 + 1?"), "--max-tokens", "4", "--format", "json"])
+      [
+        "run", "-c", cluster, "--raw", "--prompt", Benchmark.framed("What is 1 + 1?"), "--max-tokens", "4", "--format",
+        "json",
+      ])
     let told = try #require(try AnswerObject.list(raw.output).first)
     // As it stands, but for the special tokens that the vocabulary may put in front.
     #expect((0...1).contains(paper.promptTokens - told.prompt_tokens.count))
   }
-
-  // MARK: Faults
-
-  @Test func gradersThatFailAreNamed() async throws {
-    let cluster = try models.cluster("eval-faults")
-    let tasks = try tasks("faults-tasks.jsonl", 2)
-    func run(_ grader: String, _ more: [String] = []) async throws -> Product.Result {
-      try await Product.run(
-        [
-          "eval", tasks, "-c", cluster, "--grader", grader, "--out", models.path("faults-\(UUID())"), "--method",
-          "router", "--max-tokens", "2",
-        ] + more)
-    }
-    for (grader, more, code, word) in [
-      ("echo sorry >&2; exit 3", [], Int32(69), "sorry"), ("no-such-command-anywhere", [], 69, "not found"),
-      ("sleep 60", ["--grader-timeout", "300ms"], 69, "did not answer within"),
-      ("while read line; do echo nonsense; done", [], 69, "nonsense"),
-      ("while read line; do echo '{\"id\":\"p9\",\"passed\":true}'; done", [], 69, "p9"),
-      (
-        "python3 -c 'import json,sys\nfor l in sys.stdin: print(json.dumps({\"id\":json.loads(l)[\"id\"],\"error\":\"no rest\"}),flush=True)'",
-        [], 65, "no rest"
-      ),
-    ] {
-      let result = try await run(grader, more)
-      #expect(result.code == code && result.errors.contains(word), "\(grader): \(result.code) \(result.errors)")
-    }
-    // One that dies now and then is started again.
-    let tired = try write(
-      "tired.py",
-      "import json, sys\nasked = json.loads(sys.stdin.readline())\nprint(json.dumps({'id': asked['id'], 'passed': True}), flush=True)\n"
-    )
-    let result = try await run("python3 \(tired)", ["--graders", "1"])
-    #expect(result.code == 0 && result.output.contains("100.0"), "\(result.errors)")
-    // Nothing that a grader started is left.
-    let marker = "sleep 8642\(getpid())"
-    _ = try await run("\(marker) & cat >/dev/null; wait", ["--grader-timeout", "300ms"])
-    let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-    let left = processes.filter { name in
-      guard Int32(name) != nil, let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline") else { return false }
-      return String(decoding: line, as: UTF8.self).replacingOccurrences(of: "\0", with: " ").hasPrefix(marker)
-    }
-    #expect(left.isEmpty)
-  }
-
-  @Test func faultsOfFilesNameTheirLine() async throws {
-    _ = try models.cluster("eval-bad")
-    _ = try tasks("bad-tasks.jsonl", 2)
-    for (text, word) in [
-      ("tasks: bad-tasks.jsonl\nmethod: {}", "did you mean \"methods\""), ("methods: { a: { mode: x } }", "mode"),
-      ("methods: { a: { select: [b] } }", "no method"), ("methods: { a: { head: h } }", "needs one of"),
-      ("methods: { a: { mode: fusion } }", "cluster"), ("cluster: c\nmethods: { a: { mode: fusion, scale: -1 } }", "scale"),
-      ("cluster: c\nmethods: { a: { mode: fusion, collab: 2 } }", "of which it may have one"), ("- a", "mapping"),
-      ("methods: [", "YAML"), ("reward: { model: a }", "from"), ("limit: 0", "limit"),
-    ] {
-      let file = try write("bad-eval.yaml", text)
-      let result = try await Product.run(["eval", "-e", file, "--out", models.path("bad-out"), "--grader", "cat"])
-      #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.code) \(result.errors)")
-    }
-    let tasks = models.path("bad-tasks.jsonl")
-    for (arguments, code, word) in [
-      ([tasks, "-c", models.path("eval-bad.yaml"), "--method", "rooter"], Int32(65), "router"),
-      ([tasks, "-c", models.path("eval-bad.yaml"), "--reference", "x"], 65, "reference"),
-      (["nowhere.jsonl", "-c", models.path("eval-bad.yaml")], 65, "nowhere.jsonl"),
-      ([tasks, "-c", models.path("eval-bad.yaml"), "--limit", "0"], 64, "limit"),
-      (["mbpp", tasks, "-c", models.path("eval-bad.yaml")], 65, "test_list"),
-    ] {
-      let result = try await Product.run(["eval"] + arguments + ["--out", models.path("bad-out"), "--grader", "cat"])
-      #expect(result.code == code && result.errors.contains(word), "\(arguments): \(result.code) \(result.errors)")
-    }
-  }
-
-  // MARK: Neighbours
 
   /// llama.cpp's rewards are those of the training engine, also when beginnings are taken from the cache.
   @Test func rewardsAreTheTrainingEngines() async throws {
@@ -354,7 +218,8 @@ import Testing
     defer { scorer.stop() }
     var reused = 0
     for answer in ["good words", "good words 7", "old words 7 and more", "", "good words 7 and some more of them"] {
-      let expected = try grader.score(prompt: [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
+      let expected = try grader.score(
+        prompt: [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
       let (value, evaluated) = try await scorer.score(
         [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
       // The KV cache is F16 unless the weights are F32.
@@ -362,79 +227,5 @@ import Testing
       reused += evaluated < 8 ? 1 : 0
     }
     #expect(reused > 0)
-  }
-
-  @Test func samplesAreGradedByTheService() async throws {
-    let cluster = try models.cluster("eval-sampling")
-    let (command, log) = try grader("sampling")
-    let tasks = try tasks("sampling-tasks.jsonl", 4)
-    let result = try await Product.run([
-      "sample", tasks, "-c", cluster, "--answers", "3", "--temperature", "1.5", "--max-tokens", "9", "--out",
-      models.path("eval-sampled.jsonl"), "--grader-service", command, "--as", "pairs", "--length-ratio", "0",
-    ])
-    #expect(result.code == 0 && asked(log) == 12, "\(result.errors)")
-  }
-
-  /// A judge that prefers longer answers, and one that breaks the form once.
-  @Test func judgesCompareAnswers() async throws {
-    let script = try write(
-      "judge.py",
-      """
-      import http.server, json, re, sys
-      seen = {}
-      class Judge(http.server.BaseHTTPRequestHandler):
-          def do_POST(self):
-              body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-              text = body["messages"][0]["content"]
-              assert self.path == "/v1/chat/completions" and body["model"] == "longest"
-              answers = re.findall(r"answer\\]\\n(.*?)\\n\\[The end", text, re.S)
-              seen[text] = seen.get(text, 0) + 1
-              open(sys.argv[1], "a").write("asked\\n")
-              scores = [min(10, 1 + len(a)) for a in answers]
-              reply = "Let me think." if seen[text] == 1 and len(seen) == 1 else "%d %d\\nbecause" % tuple(scores)
-              data = json.dumps({"choices": [{"message": {"role": "assistant", "content": reply}}]}).encode()
-              self.send_response(200)
-              self.send_header("content-type", "application/json")
-              self.send_header("content-length", str(len(data)))
-              self.end_headers()
-              self.wfile.write(data)
-          def log_message(self, *arguments): pass
-      server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Judge)
-      print(server.server_address[1], flush=True)
-      server.serve_forever()
-      """)
-    let log = models.path("judge.log")
-    let server = try Product.Running([script, log], executable: "/usr/bin/python3")
-    try await server.wait("the judge listens") { server.outputSoFar.contains("\n") }
-    defer { server.send(SIGKILL) }
-    let port = server.outputSoFar.trimmingCharacters(in: .whitespacesAndNewlines)
-    let folder = models.path("judged")
-    try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    let tasks = try tasks("judged-tasks.jsonl", 3)
-    var lines = ""
-    for (method, texts) in [("fusionroute", ["abcd", "a", "ab"]), ("tuned", ["ab", "abc", "xy"])] {
-      for (index, text) in texts.enumerated() {
-        lines += AnswerRecord(
-          key: "\(method)\(index)", method: method, id: "p\(index + 1)", task: "odd", text: text,
-          grade: Grade(passed: true)
-        ).line + "\n"
-      }
-    }
-    _ = try write("judged/results.jsonl", lines)
-    let run = [
-      "eval", "judge", tasks, "--results", folder, "--against", "tuned", "--judge", "longest", "--url",
-      "http://127.0.0.1:\(port)/v1", "--format", "json", "--resamples", "200",
-    ]
-    let result = try await Product.run(run)
-    #expect(result.code == 0, "\(result.errors)")
-    let object = try #require(try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
-    #expect(object["wins"] as? Int == 1 && object["losses"] as? Int == 1 && object["ties"] as? Int == 1)
-    #expect(object["win_rate"] as? Double == 0.5)
-    // Both orders of three pairs, and one reply that was no score.
-    #expect(asked(log) == 7)
-    let again = try await Product.run(run)
-    #expect(again.output == result.output && asked(log) == 7, "\(again.errors)")
-    let missing = try await Product.run(run + ["--method", "other"])
-    #expect(missing.code == 65 && missing.errors.contains("tuned"), "\(missing.errors)")
   }
 }

@@ -117,7 +117,7 @@ private struct World {
     for (methods, word) in [
       ([Method(name: "a", kind: .select(["b"]))], "no method"), ([], "no method"),
       ([Method(name: "a", kind: .oracle([])), Method(name: "a", kind: .oracle([]))], "two methods"),
-      ([Method(name: "a", kind: .oracle([])), Method(name: "b", kind: .select(["a"]))], "itself chooses"),
+      ([Method(name: "a", kind: .oracle([])), Method(name: "b", kind: .select(["a"]))], "itself takes"),
     ] {
       let error = #expect(throws: FusionRouteError.self) { try Method.check(methods) }
       #expect(error?.message.contains(word) == true, "\(error?.message ?? "")")

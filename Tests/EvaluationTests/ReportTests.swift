@@ -18,9 +18,12 @@ import Testing
     let marks = try String(
       contentsOf: Self.root.appendingPathComponent("Sources/Gateway/Page/Site/answer.css"), encoding: .utf8)
     for index in 0..<8 {
-      let own = try #require(ReportStyle.css.firstMatch(of: try Regex(".m\(index)\\{text-decoration-line:([a-z ]+);text-decoration-style:([a-z]+)\\}")))
+      let own = try #require(
+        ReportStyle.css.firstMatch(
+          of: try Regex(".m\(index)\\{text-decoration-line:([a-z ]+);text-decoration-style:([a-z]+)\\}")))
       let (line, kind) = (own.output[1].substring ?? "", own.output[2].substring ?? "")
-      #expect(marks.contains(".m\(index) { text-decoration-line: \(line); text-decoration-style: \(kind);"), "m\(index)")
+      #expect(
+        marks.contains(".m\(index) { text-decoration-line: \(line); text-decoration-style: \(kind);"), "m\(index)")
     }
     // 64 experts differ in colour or mark.
     #expect(Set((0..<64).map { ReportStyle.classes($0) }).count == 64)
@@ -69,7 +72,9 @@ import Testing
   }
 
   @Test func numbersAreWrittenPlainly() {
-    for (value, places, text) in [(1.25, 1, "1.3"), (-0.05, 2, "-0.05"), (12, 0, "12"), (0.004, 2, "0.00"), (99.999, 1, "100.0")] {
+    for (value, places, text) in [
+      (1.25, 1, "1.3"), (-0.05, 2, "-0.05"), (12, 0, "12"), (0.004, 2, "0.00"), (99.999, 1, "100.0"),
+    ] {
       #expect(HTML.decimal(value, places) == text)
     }
     #expect(HTML.decimal(.nan, 1) == "–" && HTML.points(0.0401) == "+4.0" && HTML.points(-0.00001) == "0.0")

@@ -85,6 +85,25 @@ import Testing
     #expect(results().summary() == summary)
   }
 
+  /// The mean of two seeds has half an outcome where they disagree.
+  @Test func meansAreTakenPromptByPrompt() throws {
+    func outcomes(_ method: String, _ passed: [Bool]) -> [String: AnswerRecord] {
+      Dictionary(uniqueKeysWithValues: zip(Self.math, passed).map { ($0.id, Make.record(method, $0, passed: $1)) })
+    }
+    let summary = Make.results(
+      Self.math,
+      [
+        "one": outcomes("one", [true, true, false, false]), "two": outcomes("two", [true, false, false]),
+        "fusionroute": outcomes("fusionroute", [true, true, true, true]),
+      ], methods: ["one", "two", "both", "fusionroute"], means: ["both": ["one", "two"]]
+    ).summary()
+    let both = try #require(summary.rows.first { $0.method == "both" })
+    // The last prompt lacks one of them.
+    #expect(both.cells[0].count == 3 && both.cells[0].accuracy == 0.5 && both.average == 0.5)
+    let comparison = try #require(both.comparison)
+    #expect(comparison.count == 3 && comparison.difference == 0.5 && comparison.won == 2 && comparison.lost == 0)
+  }
+
   @Test func tagsAndSharesAreCounted() throws {
     let summary = results().summary()
     #expect(summary.tags.map(\.tag.value) == ["2", "3"] && summary.tags.map(\.count) == [2, 2])
@@ -94,7 +113,9 @@ import Testing
     #expect(math.byPosition[0] == [1, 0] && math.byPosition[2] == [1, 0] && math.byPosition[5] == [0, 1])
     #expect(math.byPosition[7] == [0, 0])
     #expect(zip(math.overall, [2.0 / 3, 1.0 / 3]).allSatisfy { abs($0 - $1) < 1e-12 })
-    guard case .object(let json) = try JSONParser.parse(Array(summary.json.text.utf8)) else { return #expect(Bool(false)) }
+    guard case .object(let json) = try JSONParser.parse(Array(summary.json.text.utf8)) else {
+      return #expect(Bool(false))
+    }
     #expect(json["reference"] == .string("fusionroute"))
     // A tag with a value for every prompt is a label.
     let many = (0..<60).map { Make.task("p\($0)", tags: [.init(name: "number", value: "\($0)")]) }

@@ -35,10 +35,10 @@ enum Make {
 
   static func results(
     _ tasks: [EvaluationTask], _ outcomes: [String: [String: AnswerRecord]], methods: [String],
-    averaged: [String]? = nil, changesFrom: String? = nil, resamples: Int = 2_000
+    means: [String: [String]] = [:], averaged: [String]? = nil, changesFrom: String? = nil, resamples: Int = 2_000
   ) -> EvaluationResults {
     EvaluationResults(
-      tasks: tasks, methods: methods, records: outcomes, reference: "fusionroute", averaged: averaged,
+      tasks: tasks, methods: methods, records: outcomes, means: means, reference: "fusionroute", averaged: averaged,
       changesFrom: changesFrom, bootstrap: Bootstrap(resamples: resamples, seed: 7))
   }
 }

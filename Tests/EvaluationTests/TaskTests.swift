@@ -14,7 +14,8 @@ import Testing
     #expect(task.messages.map(\.role) == ["system", "user"])
     #expect(
       task.tags == [
-        .init(name: "template", value: "sum"), .init(name: "held_out", value: "false"), .init(name: "steps", value: "2"),
+        .init(name: "template", value: "sum"), .init(name: "held_out", value: "false"),
+        .init(name: "steps", value: "2"),
       ])
   }
 
@@ -22,9 +23,11 @@ import Testing
     func bad(_ from: String, _ to: String) -> String { Self.line.replacing(from, with: to) }
     for (line, word) in [
       ("{", "no JSON"), ("[]", "an object"), (bad("\"id\":\"math/1\"", "\"id\":7"), "\"id\""),
-      (bad("\"task\":\"math\"", "\"task\":\"two words\""), "one word"), (bad("\"role\":\"user\"", "\"role\":\"x\""), "role"),
+      (bad("\"task\":\"math\"", "\"task\":\"two words\""), "one word"),
+      (bad("\"role\":\"user\"", "\"role\":\"x\""), "role"),
       (bad("\"user\"", "\"assistant\""), "user's"), (bad("\"grader\":{", "\"graders\":{"), "grader"),
-      (bad("\"held_out\":false", "\"held_out\":[]"), "held_out"), (Self.line + "\n" + Self.line, "already"), ("", "no tasks"),
+      (bad("\"held_out\":false", "\"held_out\":[]"), "held_out"), (Self.line + "\n" + Self.line, "already"),
+      ("", "no tasks"),
     ] {
       let error = #expect(throws: FusionRouteError.self) { try EvaluationTask.read(line, source: "f") }
       #expect(error?.code == .badInput && error?.message.contains(word) == true, "\(word): \(error?.message ?? "")")
@@ -46,7 +49,8 @@ import Testing
     #expect(full.score == 0.25 && full.reason == "no")
     for (line, code, word) in [
       ("oops", FusionRouteError.Code.unavailable, "oops"), (#"{"id":"math/2","passed":true}"#, .unavailable, "math/2"),
-      (#"{"id":"math/1"}"#, .unavailable, "passed"), (#"{"id":"math/1","passed":true,"score":2}"#, .unavailable, "score"),
+      (#"{"id":"math/1"}"#, .unavailable, "passed"),
+      (#"{"id":"math/1","passed":true,"score":2}"#, .unavailable, "score"),
       (#"{"id":"math/1","passed":true,"parts":{"a":1}}"#, .unavailable, "\"a\""),
       (#"{"id":"math/1","error":"no such grader"}"#, .badInput, "no such grader"),
     ] {
@@ -61,7 +65,8 @@ import Testing
       (.gsm8k, #"{"question":"How many?","answer":"2+2\n#### 4"}"#, "How many?", "gsm8k/1"),
       (.gsm8k, #"{"prompt":"How many?","expected":"4","upstream_answer":"…"}"#, "How many?", "gsm8k/1"),
       (
-        .math500, #"{"problem":"Find $x$.","solution":"s","answer":"3","subject":"Algebra","level":2,"unique_id":"a/1"}"#,
+        .math500,
+        #"{"problem":"Find $x$.","solution":"s","answer":"3","subject":"Algebra","level":2,"unique_id":"a/1"}"#,
         "Find $x$.", "math500/a/1"
       ),
       (
@@ -73,13 +78,16 @@ import Testing
         #"{"task_id":"HumanEval/0","prompt":"def f():\n","entry_point":"f","canonical_solution":"","test":"check"}"#,
         "def f():", "humaneval/HumanEval/0"
       ),
-      (.ifeval, #"{"key":1000,"prompt":"Write.","instruction_id_list":["a:b"],"kwargs":[{}]}"#, "Write.", "ifeval/1000"),
+      (
+        .ifeval, #"{"key":1000,"prompt":"Write.","instruction_id_list":["a:b"],"kwargs":[{}]}"#, "Write.", "ifeval/1000"
+      ),
     ]
     for (benchmark, record, word, id) in records {
       let paper = try #require(try benchmark.read(record, source: "f", frame: .paper).first)
       guard case .text(let text) = paper.content else { return #expect(Bool(false)) }
       #expect(text.hasPrefix("Below is an instruction that describes a task.") && text.hasSuffix("\n\nAssistant:"))
-      #expect(text.contains("Instruction: ") && text.contains(word) && paper.id == id && paper.task == benchmark.rawValue)
+      #expect(
+        text.contains("Instruction: ") && text.contains(word) && paper.id == id && paper.task == benchmark.rawValue)
       guard case .object(let grader) = paper.grader else { return #expect(Bool(false)) }
       #expect(grader["name"] == .string(benchmark.rawValue))
       #expect(grader["record"] == (try? JSONParser.parse(Array(record.utf8))))
@@ -108,7 +116,7 @@ import Testing
       #expect(JudgePrompt.scores(in: reply) == nil, "\(reply)")
     }
     let text = JudgePrompt.text(question: "Q?", first: "one", second: "two")
-    #expect(text.firstRange(of: "one\n[The end")! .lowerBound < text.firstRange(of: "two\n[The end")!.lowerBound)
+    #expect(text.firstRange(of: "one\n[The end")!.lowerBound < text.firstRange(of: "two\n[The end")!.lowerBound)
   }
 
   @Test func winRatesCountTiesByHalf() throws {

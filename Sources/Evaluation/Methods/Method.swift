@@ -11,6 +11,8 @@ public struct Method: Sendable, Equatable {
     case oracle([String])
     /// The expert that the router selects for the first token writes the whole answer.
     case firstExpert(Decoding)
+    /// The mean of these methods' outcomes, such as of several seeds.
+    case mean([String])
     /// Collab with rollouts of so many tokens.
     case collab(Decoding, rollout: Int)
   }
@@ -52,10 +54,10 @@ public struct Method: Sendable, Equatable {
     self.limit = limit
   }
 
-  /// Methods whose answers it chooses from.
+  /// Methods whose answers it chooses from, or whose mean it is.
   public var candidates: [String] {
     switch kind {
-    case .select(let names), .oracle(let names): names
+    case .select(let names), .oracle(let names), .mean(let names): names
     case .decode, .firstExpert, .collab: []
     }
   }
@@ -64,18 +66,18 @@ public struct Method: Sendable, Equatable {
   public var decoding: Decoding? {
     switch kind {
     case .decode(let decoding), .firstExpert(let decoding), .collab(let decoding, _): decoding
-    case .select, .oracle: nil
+    case .select, .oracle, .mean: nil
     }
   }
 
   public var needsReward: Bool {
     switch kind {
     case .select, .collab: true
-    case .decode, .oracle, .firstExpert: false
+    case .decode, .oracle, .mean, .firstExpert: false
     }
   }
 
-  /// Checks that names are unique, and that methods choose from methods that decode. Throws `.badInput`.
+  /// Checks that names are unique, and that methods take answers only of methods that decode. Throws `.badInput`.
   public static func check(_ methods: [Method]) throws {
     guard !methods.isEmpty else { throw FusionRouteError.badInput("there is no method to evaluate") }
     var kinds: [String: Kind] = [:]
@@ -86,10 +88,11 @@ public struct Method: Sendable, Equatable {
       for name in method.candidates {
         switch kinds[name] {
         case nil:
-          throw FusionRouteError.badInput("the method \"\(method.name)\" chooses from \"\(name)\", which is no method")
-        case .select, .oracle:
           throw FusionRouteError.badInput(
-            "the method \"\(method.name)\" chooses from \"\(name)\", which itself chooses from others")
+            "the method \"\(method.name)\" takes answers of \"\(name)\", which is no method")
+        case .select, .oracle, .mean:
+          throw FusionRouteError.badInput(
+            "the method \"\(method.name)\" takes answers of \"\(name)\", which itself takes those of others")
         default: break
         }
       }

@@ -34,7 +34,8 @@ public enum EvaluationReport {
     var html = "<h2>Right answers</h2><div class='wide'><table><thead><tr><th>method</th>\(tasks)"
     if several { html += "<th>mean</th>" }
     html += "<th>\(HTML.escaped(summary.reference)) − method</th><th>only one right</th><th>tokens/s</th>"
-    html += "<th>expert evaluations<small>per token</small></th><th>tokens<small>per answer</small></th></tr></thead><tbody>"
+    html +=
+      "<th>expert evaluations<small>per token</small></th><th>tokens<small>per answer</small></th></tr></thead><tbody>"
     for row in summary.rows {
       html += "<tr\(row.method == summary.reference ? " class='reference'" : "")><th>\(HTML.escaped(row.method))</th>"
       html += row.cells.map(cell).joined()
@@ -87,7 +88,8 @@ public enum EvaluationReport {
     func number(_ value: Double?, _ places: Int) -> String { value.map { HTML.decimal($0, places) } ?? "–" }
     let reward = cost.rewardEvaluations > 0 ? " + \(number(cost.perToken(cost.rewardEvaluations), 1))" : ""
     let cut = cost.cut > 0 ? "<small>\(cost.cut) cut off</small>" : ""
-    return "<td>\(number(cost.tokensPerSecond, 1))</td><td>\(number(cost.perToken(cost.expertEvaluations), 2))\(reward)</td>"
+    return
+      "<td>\(number(cost.tokensPerSecond, 1))</td><td>\(number(cost.perToken(cost.expertEvaluations), 2))\(reward)</td>"
       + "<td>\(number(cost.tokensPerAnswer, 0))\(cut)</td>"
   }
 
@@ -123,7 +125,8 @@ public enum EvaluationReport {
     var html = "<h2>What \(HTML.escaped(summary.reference)) fixed and broke against \(HTML.escaped(before))</h2>"
     html += "<div class='wide'><table><thead><tr><th>task</th><th>fixed</th><th>broken</th></tr></thead><tbody>"
     for change in summary.changes {
-      html += "<tr><th>\(HTML.escaped(change.task))</th><td>\(change.fixed.count)</td><td>\(change.broken.count)</td></tr>"
+      html +=
+        "<tr><th>\(HTML.escaped(change.task))</th><td>\(change.fixed.count)</td><td>\(change.broken.count)</td></tr>"
     }
     return html + "</tbody></table></div>"
   }

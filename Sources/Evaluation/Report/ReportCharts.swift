@@ -25,13 +25,17 @@ enum ReportCharts {
       let y = (Double(index) + 0.5) * rowHeight + 4
       body += "<text x='\(n(left - 8))' y='\(n(y + 4))' text-anchor='end'>\(HTML.escaped(clipped(method)))</text>"
       if let interval = cell.interval {
-        body += "<line class='whisker' x1='\(n(x(interval.lower)))' x2='\(n(x(interval.upper)))' y1='\(n(y))' y2='\(n(y))'/>"
+        body +=
+          "<line class='whisker' x1='\(n(x(interval.lower)))' x2='\(n(x(interval.upper)))' y1='\(n(y))' y2='\(n(y))'/>"
       }
       let expert = summary.experts.firstIndex(of: method)
-      let kind = method == summary.reference ? "dot reference" : expert.map { "c\($0 % ReportStyle.expertColours)" } ?? "dot"
+      let kind =
+        method == summary.reference ? "dot reference" : expert.map { "c\($0 % ReportStyle.expertColours)" } ?? "dot"
       let label = "\(method): \(HTML.percent(accuracy)) % of \(cell.count)"
-      body += "<circle class='\(kind)' cx='\(n(x(accuracy)))' cy='\(n(y))' r='4.5'><title>\(HTML.escaped(label))</title></circle>"
-      body += "<text class='axis' x='\(n(width - 2))' y='\(n(y + 4))' text-anchor='end'>\(HTML.percent(accuracy))</text>"
+      body +=
+        "<circle class='\(kind)' cx='\(n(x(accuracy)))' cy='\(n(y))' r='4.5'><title>\(HTML.escaped(label))</title></circle>"
+      body +=
+        "<text class='axis' x='\(n(width - 2))' y='\(n(y + 4))' text-anchor='end'>\(HTML.percent(accuracy))</text>"
     }
     return figure("\(task)", body, height: height, label: "Accuracy of each method on \(task)")
   }
@@ -44,7 +48,8 @@ enum ReportCharts {
     for tick in [0.0, 0.5, 1] {
       let y = top + (1 - tick) * height
       body += "<line class='grid' x1='\(n(left))' x2='\(n(left + plot))' y1='\(n(y))' y2='\(n(y))'/>"
-      body += "<text class='axis' x='\(n(left - 6))' y='\(n(y + 4))' text-anchor='end'>\(Int(tick * 100))\u{2009}%</text>"
+      body +=
+        "<text class='axis' x='\(n(left - 6))' y='\(n(y + 4))' text-anchor='end'>\(Int(tick * 100))\u{2009}%</text>"
     }
     for (bin, row) in shares.byPosition.enumerated() {
       var base = 0.0
@@ -52,7 +57,8 @@ enum ReportCharts {
         let y = top + (1 - base - share) * height
         let label = "\(experts[expert]), tenth \(bin + 1): \(HTML.percent(share)) %"
         // A line of the page's colour between the parts, so that they are told apart without colour too.
-        body += "<rect class='c\(expert % ReportStyle.expertColours)' x='\(n(left + Double(bin) * bar + 1.5))' y='\(n(y))' "
+        body +=
+          "<rect class='c\(expert % ReportStyle.expertColours)' x='\(n(left + Double(bin) * bar + 1.5))' y='\(n(y))' "
         body += "width='\(n(bar - 3))' height='\(n(share * height))' stroke='var(--surface)'>"
         body += "<title>\(HTML.escaped(label))</title></rect>"
         base += share

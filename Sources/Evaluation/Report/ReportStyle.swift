@@ -50,8 +50,10 @@ enum ReportStyle {
     let experts = (0..<expertColours).map {
       ".c\($0){background:var(--c\($0));text-decoration-color:var(--l\($0))}svg .c\($0){fill:var(--l\($0));background:none}"
     }.joined()
-    let underlines = marks.enumerated().map { ".m\($0){text-decoration-line:\(line($1));text-decoration-style:\(kind($1))}" }
-      .joined()
+    let underlines = marks.enumerated().map {
+      ".m\($0){text-decoration-line:\(line($1));text-decoration-style:\(kind($1))}"
+    }
+    .joined()
     return ":root{color-scheme:light dark;\(palette)}" + layout + experts + underlines
       + ".none{background:var(--none)}svg .none{fill:var(--none-line)}"
   }

@@ -21,10 +21,12 @@ extension EvaluationResults {
     var cells: [EvaluationSummary.Cell] = []
     var cost = EvaluationSummary.Cost()
     for name in names {
-      let records = (grouped[name] ?? []).compactMap { record(method, $0) }
-      let drawn = bootstrap.replicates(records.map { $0.grade.passed ? 1 : 0 }, stratum: name)
+      let answered = (grouped[name] ?? []).filter { value(method, $0) != nil }
+      let values = answered.compactMap { value(method, $0) }
+      let records = answered.flatMap { parts(method, $0) }
+      let drawn = bootstrap.replicates(values, stratum: name)
       if averaged.contains(name) { replicates.append(drawn) }
-      cells.append(Self.cell(name, records, interval: Bootstrap.interval(drawn)))
+      cells.append(Self.cell(name, values, records, interval: Bootstrap.interval(drawn)))
       for record in records { cost.add(record) }
     }
     let means = cells.filter { averaged.contains($0.task) }.map(\.accuracy)
@@ -36,15 +38,20 @@ extension EvaluationResults {
       comparison: method == reference ? nil : comparison(method, averaged: averaged, grouped: grouped))
   }
 
-  private static func cell(_ task: String, _ records: [AnswerRecord], interval: Interval?) -> EvaluationSummary.Cell {
+  private static func cell(
+    _ task: String, _ values: [Double], _ records: [AnswerRecord], interval: Interval?
+  ) -> EvaluationSummary.Cell {
     var names: [String] = []
-    for record in records { for part in record.grade.parts where !names.contains(part.name) { names.append(part.name) } }
+    for record in records {
+      for part in record.grade.parts where !names.contains(part.name) { names.append(part.name) }
+    }
     let parts = names.map { name in
       let all = records.flatMap(\.grade.parts).filter { $0.name == name }
       return EvaluationSummary.Cell.Part(name: name, share: Double(all.count(where: \.passed)) / Double(all.count))
     }
     return EvaluationSummary.Cell(
-      task: task, count: records.count, passed: records.count { $0.grade.passed }, interval: interval, parts: parts,
+      task: task, count: values.count, passed: records.count { $0.grade.passed }, accuracy: Statistics.mean(values),
+      interval: interval, parts: parts,
       passedWithSeveralExperts: records.count { $0.grade.passed && $0.decidingExperts.count > 1 })
   }
 
@@ -57,8 +64,8 @@ extension EvaluationResults {
     var differences: [EvaluationSummary.Difference] = []
     for name in averaged {
       let pairs = (grouped[name] ?? []).compactMap { task -> Double? in
-        guard let own = record(reference, task), let other = record(method, task) else { return nil }
-        return (own.grade.passed ? 1 : 0) - (other.grade.passed ? 1 : 0)
+        guard let own = value(reference, task), let other = value(method, task) else { return nil }
+        return own - other
       }
       guard let mean = Statistics.mean(pairs) else { continue }
       let drawn = bootstrap.replicates(pairs, stratum: name)
@@ -117,7 +124,7 @@ extension EvaluationResults {
           EvaluationSummary.TagRow(
             task: name, tag: group.tag,
             accuracies: methods.map { method in
-              Statistics.mean(group.tasks.compactMap { record(method, $0).map { $0.grade.passed ? 1 : 0 } })
+              Statistics.mean(group.tasks.compactMap { value(method, $0) })
             }, count: group.tasks.count)
         }
       }

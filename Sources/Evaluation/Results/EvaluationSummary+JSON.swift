@@ -99,7 +99,8 @@ extension EvaluationSummary {
         .array(
           comparison.tasks.map {
             .members([
-              ("task", .string($0.task)), ("prompts", .integer(Int64($0.count))), ("difference", .finite($0.difference)),
+              ("task", .string($0.task)), ("prompts", .integer(Int64($0.count))),
+              ("difference", .finite($0.difference)),
               ("interval", interval($0.interval)), ("only_reference_right", .integer(Int64($0.won))),
               ("only_method_right", .integer(Int64($0.lost))), ("mcnemar_exact_p", .finite($0.signTest)),
             ])

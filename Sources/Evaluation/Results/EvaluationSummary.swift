@@ -5,8 +5,12 @@ public struct EvaluationSummary: Sendable, Equatable {
   /// One method on one task.
   public struct Cell: Sendable, Equatable {
     public var task: String
+    /// Prompts.
     public var count: Int
+    /// Right answers; of a mean, those of all its methods.
     public var passed: Int
+    /// Nil without prompts.
+    public var accuracy: Double?
     public var interval: Interval?
     /// Share of prompts that passed each sub-goal, by name.
     public var parts: [Part]
@@ -17,9 +21,6 @@ public struct EvaluationSummary: Sendable, Equatable {
       public var name: String
       public var share: Double
     }
-
-    /// Nil without prompts.
-    public var accuracy: Double? { count > 0 ? Double(passed) / Double(count) : nil }
   }
 
   /// What answers cost.
@@ -53,7 +54,7 @@ public struct EvaluationSummary: Sendable, Equatable {
     /// Prompts that only the reference got right, and only the method.
     public var won: Int
     public var lost: Int
-    /// McNemar's exact test on those.
+    /// McNemar's exact test on those; where a mean is compared, the sign test on the signs of the differences.
     public var signTest: Double
     public var tasks: [Difference]
   }
@@ -132,6 +133,8 @@ public struct EvaluationResults: Sendable {
   public var methods: [String]
   /// By method and id.
   public var records: [String: [String: AnswerRecord]]
+  /// Rows that are the mean of these methods' outcomes; they have no records of their own.
+  public var means: [String: [String]]
   public var reference: String
   /// Nil: every task.
   public var averaged: [String]?
@@ -143,12 +146,14 @@ public struct EvaluationResults: Sendable {
   public static let maximumTagValues = 40
 
   public init(
-    tasks: [EvaluationTask], methods: [String], records: [String: [String: AnswerRecord]], reference: String,
-    averaged: [String]? = nil, changesFrom: String? = nil, bootstrap: Bootstrap = Bootstrap()
+    tasks: [EvaluationTask], methods: [String], records: [String: [String: AnswerRecord]],
+    means: [String: [String]] = [:], reference: String, averaged: [String]? = nil, changesFrom: String? = nil,
+    bootstrap: Bootstrap = Bootstrap()
   ) {
     self.tasks = tasks
     self.methods = methods
     self.records = records
+    self.means = means
     self.reference = reference
     self.averaged = averaged
     self.changesFrom = changesFrom
@@ -173,6 +178,18 @@ public struct EvaluationResults: Sendable {
   }
 
   func record(_ method: String, _ task: EvaluationTask) -> AnswerRecord? { records[method]?[task.id] }
+
+  /// What a row's numbers come from: its own record, or those of the methods that it is the mean of.
+  func parts(_ method: String, _ task: EvaluationTask) -> [AnswerRecord] {
+    (means[method] ?? [method]).compactMap { record($0, task) }
+  }
+
+  /// 1 for a right answer and 0 for a wrong one; of a mean their mean, once all its methods have answered.
+  func value(_ method: String, _ task: EvaluationTask) -> Double? {
+    let records = parts(method, task)
+    guard !records.isEmpty, records.count == means[method]?.count ?? 1 else { return nil }
+    return Double(records.count(where: \.grade.passed)) / Double(records.count)
+  }
 
   func outcomes(_ method: String, task: String) -> [AnswerRecord] {
     tasks.filter { $0.task == task }.compactMap { record(method, $0) }

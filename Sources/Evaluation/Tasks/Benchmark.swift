@@ -72,7 +72,9 @@ public enum Benchmark: String, Sendable, CaseIterable {
     }
     switch self {
     case .gsm8k:
-      guard text("answer", "expected", "upstream_answer") != nil || record["expected"]?.double != nil else { return nil }
+      guard text("answer", "expected", "upstream_answer") != nil || record["expected"]?.double != nil else {
+        return nil
+      }
       return text("question", "prompt")
     case .math500:
       guard text("answer", "solution") != nil else { return nil }

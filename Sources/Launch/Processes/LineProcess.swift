@@ -84,7 +84,9 @@ public final class LineProcess: Sendable {
   }
 
   /// Waits for the process to take or give something, and moves what it can.
-  private func exchange(_ unsent: inout ArraySlice<UInt8>, _ state: inout State, until deadline: ContinuousClock.Instant)
+  private func exchange(
+    _ unsent: inout ArraySlice<UInt8>, _ state: inout State, until deadline: ContinuousClock.Instant
+  )
     throws
   {
     var ends = [

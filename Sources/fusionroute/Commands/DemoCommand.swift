@@ -78,8 +78,12 @@ struct DemoCommand: AsyncParsableCommand {
 
   func run() async throws {
     let log = output.bootstrap(default: .warning)
-    let found = generated || standIns ? nil : try family ?? Family.find()
-    if let found { return try await show(try Family.load(found), log: log) }
+    let found = try generated || standIns ? nil : family ?? Family.find()
+    if let found {
+      let own = try Family.load(found)
+      // Who names another model and no family wants to see that model.
+      if try family != nil || model.map({ try own.fits($0) }) ?? true { return try await show(own, log: log) }
+    }
     guard !interactive else {
       throw FusionRouteError.usage("--interactive needs a family: name its directory with --family")
     }
@@ -99,7 +103,8 @@ struct DemoCommand: AsyncParsableCommand {
   private func show(_ family: Family, log: LogSettings) async throws {
     let options = try options(maximumTokens: maxTokens ?? Self.familyTokens)
     let progress = Progress()
-    let questions = prompt.isEmpty
+    let questions =
+      prompt.isEmpty
       ? family.prompts.map { FamilyDemo.Question(task: $0) } : prompt.map { FamilyDemo.Question(text: $0) }
     let pool = grader.map { GraderPool(command: $0, directory: nil, instances: 2) }
     let (model, alone, interactive) = (model, alone, interactive)
@@ -107,7 +112,8 @@ struct DemoCommand: AsyncParsableCommand {
       let models = try await family.models(base: try model ?? DemoModels.cachedModel(), progress: progress)
       if options.format == .text { Self.say(family.title) }
       do {
-        try await ClusterSession.with(models.cluster(slots: 4), workers: .all, log: log, progress: progress) { session in
+        try await ClusterSession.with(models.cluster(slots: 4), workers: .all, log: log, progress: progress) {
+          session in
           let demo = FamilyDemo(
             answerer: LocalAnswerer(session), options: options, grader: pool, showsAlone: alone)
           try await interactive ? demo.converse() : demo.show(questions)

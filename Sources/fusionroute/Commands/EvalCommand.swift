@@ -103,7 +103,8 @@ struct EvalOptions: ParsableArguments {
   @Option(help: ArgumentHelp("What a grader may take for one answer.", valueName: "time"))
   var graderTimeout = DurationArgument(GraderPool.defaultTimeout)
 
-  @Option(help: ArgumentHelp("New tokens per answer at most. Default: the evaluation file's, else 256.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("New tokens per answer at most. Default: the evaluation file's, else 256.", valueName: "n"))
   var maxTokens: Int?
 
   @Option(

@@ -49,7 +49,8 @@ struct EvalJudgeCommand: AsyncParsableCommand {
 
   func validate() throws {
     guard limit >= 0, parallel > 0, maxTokens > 0, resamples >= 100 else {
-      throw ValidationError("--parallel and --max-tokens must be positive, --limit 0 or more, --resamples at least 100.")
+      throw ValidationError(
+        "--parallel and --max-tokens must be positive, --limit 0 or more, --resamples at least 100.")
     }
     guard method != against else { throw ValidationError("--method and --against are the same.") }
   }

@@ -122,7 +122,8 @@ struct SampleCommand: AsyncParsableCommand {
     var hasher = SHA256Hasher()
     for prompt in list { hasher.update(field: prompt.record) }
     hasher.update(field: "\(generation.sampling) \(generation.maxTokens) \(generation.mode.mode) \(generation.stop)")
-    hasher.update(field: "\(generation.raw) \(grader ?? graderService ?? "") \(reward ?? "") \(cluster ?? service.url.description)")
+    hasher.update(
+      field: "\(generation.raw) \(grader ?? graderService ?? "") \(reward ?? "") \(cluster ?? service.url.description)")
     return hasher.finalize().hex
   }
 

@@ -81,6 +81,11 @@ struct Family: Sendable {
     }
   }
 
+  /// Whether a model is this family's base.
+  func fits(_ model: String) throws -> Bool {
+    try ModelFingerprint.digest(ofFile: model, what: "model file").hex == baseDigest
+  }
+
   /// The base with each adapter baked in, made once and kept in the cache.
   func models(base: String, progress: Progress) async throws -> DemoModels {
     let family = self

@@ -36,7 +36,7 @@ final class AnswerStore: Sendable {
         var file = try AtomicFile(path: path)
         for record in state.records.values.flatMap(\.values)
           .sorted(by: { ($0.method, $0.task, $0.id) < ($1.method, $1.task, $1.id) })
-         {
+        {
           try file.write(Array((record.line + "\n").utf8))
         }
         try file.commit()

@@ -32,6 +32,7 @@ struct EvaluationIdentity {
     case .select(let names):
       return try combined("select", candidates(names, methods) + [reward ?? ""])
     case .oracle(let names): return try combined("oracle", candidates(names, methods))
+    case .mean(let names): return try combined("mean", candidates(names, methods))
     }
   }
 

@@ -66,7 +66,8 @@ struct EvaluationOutput: Sendable {
     let last = head.count
     var wide = style
     if !style.isTerminal { wide.width = 10_000 }
-    return table.lines(wide, expendable: [last - 1, last - 2, last - 4, last - 3, last - 5]).joined(separator: "\n") + "\n"
+    return table.lines(wide, expendable: [last - 1, last - 2, last - 4, last - 3, last - 5]).joined(separator: "\n")
+      + "\n"
   }
 
   private static func faint(_ text: String) -> TextTable.Cell {

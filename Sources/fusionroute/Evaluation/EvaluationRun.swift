@@ -115,7 +115,7 @@ struct EvaluationRun: Sendable {
           let decoded = try await runner.answer(job.task, maximumTokens: settings.maximumTokens)
           try await keep(decoded, job, chosen: nil)
         }
-      case .decode, .select, .oracle: continue
+      case .decode, .select, .oracle, .mean: continue
       }
     }
   }
@@ -193,7 +193,7 @@ struct EvaluationRun: Sendable {
           let record = chosen(best, candidates, job, rewardTokens: 0, rewardSeconds: 0)
           if try store.record(job.key, method: method.name) != record { try store.add(record) }
         }
-      case .decode, .firstExpert, .collab: continue
+      case .decode, .mean, .firstExpert, .collab: continue
       }
     }
   }

@@ -91,7 +91,12 @@ struct EvaluationSession: Sendable {
     await grader.stop()
     try output(command).write(
       EvaluationResults(
-        tasks: tasks, methods: methods.map(\.name), records: try run.records(), reference: reference,
+        tasks: tasks, methods: methods.map(\.name), records: try run.records(),
+        means: Dictionary(
+          uniqueKeysWithValues: methods.compactMap {
+            if case .mean(let names) = $0.kind { ($0.name, names) } else { nil }
+          }),
+        reference: reference,
         averaged: settings.average,
         changesFrom: settings.changesFrom.flatMap { name in methods.contains { $0.name == name } ? name : nil },
         bootstrap: Bootstrap(resamples: settings.resamples, seed: settings.seed)))

@@ -10,7 +10,8 @@ extension EvaluationSettings {
   private static let maximumBytes = 1 << 20
   private static let maximumMethods = 200
   private static let keys = [
-    "tasks", "cluster", "grader", "reward", "max_tokens", "stop", "limit", "average", "reference", "changes_from", "seed",
+    "tasks", "cluster", "grader", "reward", "max_tokens", "stop", "limit", "average", "reference", "changes_from",
+    "seed",
     "resamples", "methods",
   ]
 
@@ -82,7 +83,7 @@ private struct EvaluationReader {
   // MARK: Methods
 
   private static let methodKeys = [
-    "mode", "cluster", "model", "lora", "head", "scale", "select", "oracle", "first_expert", "collab", "limit",
+    "mode", "cluster", "model", "lora", "head", "scale", "select", "oracle", "mean", "first_expert", "collab", "limit",
   ]
 
   private func method(_ name: String, _ node: Node, cluster: String?) throws -> Method {
@@ -95,6 +96,10 @@ private struct EvaluationReader {
     if values["oracle"] != nil {
       try alone("oracle", values, name, node)
       return Method(name: name, kind: .oracle(try texts(values["oracle"], "oracle")), limit: limit)
+    }
+    if values["mean"] != nil {
+      try alone("mean", values, name, node)
+      return Method(name: name, kind: .mean(try texts(values["mean"], "mean")), limit: limit)
     }
     var decoding = Method.Decoding(cluster: try text(values["cluster"], "cluster").map(file) ?? cluster)
     decoding.model = try text(values["model"], "model").map(file)
@@ -127,7 +132,7 @@ private struct EvaluationReader {
     }
     guard decoding.model != nil, decoding.head == nil, decoding.scale == nil else {
       throw fault(
-        node, "the method \"\(name)\" needs one of mode, model, select, oracle, first_expert and collab")
+        node, "the method \"\(name)\" needs one of mode, model, select, oracle, mean, first_expert and collab")
     }
     // A model by itself.
     decoding.cluster = nil

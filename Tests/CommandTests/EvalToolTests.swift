@@ -1,0 +1,159 @@
+import Core
+import Foundation
+import Testing
+
+@testable import Evaluation
+@testable import fusionroute
+
+/// What stands around `eval`: graders and files that fail, the judge, `sample`.
+@Suite(.serialized) struct EvalToolTests: EvalSuite {
+  let models: ToyModels
+
+  init() throws { models = try ToyModels.shared.get() }
+
+  @Test func gradersThatFailAreNamed() async throws {
+    let cluster = try models.cluster("eval-faults")
+    let tasks = try tasks("faults-tasks.jsonl", 2)
+    func run(_ grader: String, _ more: [String] = []) async throws -> Product.Result {
+      try await Product.run(
+        [
+          "eval", tasks, "-c", cluster, "--grader", grader, "--out", models.path("faults-\(UUID())"), "--method",
+          "router", "--max-tokens", "2",
+        ] + more)
+    }
+    for (grader, more, code, word) in [
+      ("echo sorry >&2; exit 3", [], Int32(69), "sorry"), ("no-such-command-anywhere", [], 69, "not found"),
+      ("sleep 60", ["--grader-timeout", "300ms"], 69, "did not answer within"),
+      ("while read line; do echo nonsense; done", [], 69, "nonsense"),
+      ("while read line; do echo '{\"id\":\"p9\",\"passed\":true}'; done", [], 69, "p9"),
+      (
+        "python3 -c 'import json,sys\nfor l in sys.stdin: print(json.dumps({\"id\":json.loads(l)[\"id\"],\"error\":\"no rest\"}),flush=True)'",
+        [], 65, "no rest"
+      ),
+    ] {
+      let result = try await run(grader, more)
+      #expect(result.code == code && result.errors.contains(word), "\(grader): \(result.code) \(result.errors)")
+    }
+    // One that dies now and then is started again.
+    let tired = try write(
+      "tired.py",
+      "import json, sys\nasked = json.loads(sys.stdin.readline())\nprint(json.dumps({'id': asked['id'], 'passed': True}), flush=True)\n"
+    )
+    let result = try await run("python3 \(tired)", ["--graders", "1"])
+    #expect(result.code == 0 && result.output.contains("100.0"), "\(result.errors)")
+    // Nothing that a grader started is left.
+    let marker = "sleep 8642\(getpid())"
+    _ = try await run("\(marker) & cat >/dev/null; wait", ["--grader-timeout", "300ms"])
+    let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+    let left = processes.filter { name in
+      guard Int32(name) != nil, let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline") else {
+        return false
+      }
+      return String(decoding: line, as: UTF8.self).replacingOccurrences(of: "\0", with: " ").hasPrefix(marker)
+    }
+    #expect(left.isEmpty)
+  }
+
+  @Test func faultsOfFilesNameTheirLine() async throws {
+    _ = try models.cluster("eval-bad")
+    _ = try tasks("bad-tasks.jsonl", 2)
+    for (text, word) in [
+      ("tasks: bad-tasks.jsonl\nmethod: {}", "did you mean \"methods\""), ("methods: { a: { mode: x } }", "mode"),
+      ("methods: { a: { select: [b] } }", "no method"), ("methods: { a: { head: h } }", "needs one of"),
+      ("methods: { a: { mode: fusion } }", "cluster"),
+      ("cluster: c\nmethods: { a: { mode: fusion, scale: -1 } }", "scale"),
+      ("cluster: c\nmethods: { a: { mode: fusion, collab: 2 } }", "of which it may have one"), ("- a", "mapping"),
+      ("methods: [", "YAML"), ("reward: { model: a }", "from"), ("limit: 0", "limit"),
+    ] {
+      let file = try write("bad-eval.yaml", text)
+      let result = try await Product.run(["eval", "-e", file, "--out", models.path("bad-out"), "--grader", "cat"])
+      #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.code) \(result.errors)")
+    }
+    let tasks = models.path("bad-tasks.jsonl")
+    for (arguments, code, word) in [
+      ([tasks, "-c", models.path("eval-bad.yaml"), "--method", "rooter"], Int32(65), "router"),
+      ([tasks, "-c", models.path("eval-bad.yaml"), "--reference", "x"], 65, "reference"),
+      (["nowhere.jsonl", "-c", models.path("eval-bad.yaml")], 65, "nowhere.jsonl"),
+      ([tasks, "-c", models.path("eval-bad.yaml"), "--limit", "0"], 64, "limit"),
+      (["mbpp", tasks, "-c", models.path("eval-bad.yaml")], 65, "test_list"),
+    ] {
+      let result = try await Product.run(["eval"] + arguments + ["--out", models.path("bad-out"), "--grader", "cat"])
+      #expect(result.code == code && result.errors.contains(word), "\(arguments): \(result.code) \(result.errors)")
+    }
+  }
+
+  @Test func samplesAreGradedByTheService() async throws {
+    let cluster = try models.cluster("eval-sampling")
+    let (command, log) = try grader("sampling")
+    let tasks = try tasks("sampling-tasks.jsonl", 4)
+    let result = try await Product.run([
+      "sample", tasks, "-c", cluster, "--answers", "3", "--temperature", "1.5", "--max-tokens", "9", "--out",
+      models.path("eval-sampled.jsonl"), "--grader-service", command, "--as", "pairs", "--length-ratio", "0",
+    ])
+    #expect(result.code == 0 && asked(log) == 12, "\(result.errors)")
+  }
+
+  /// A judge that prefers longer answers, and one that breaks the form once.
+  @Test func judgesCompareAnswers() async throws {
+    let script = try write(
+      "judge.py",
+      """
+      import http.server, json, re, sys
+      seen = {}
+      class Judge(http.server.BaseHTTPRequestHandler):
+          def do_POST(self):
+              body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+              text = body["messages"][0]["content"]
+              assert self.path == "/v1/chat/completions" and body["model"] == "longest"
+              answers = re.findall(r"answer\\]\\n(.*?)\\n\\[The end", text, re.S)
+              seen[text] = seen.get(text, 0) + 1
+              open(sys.argv[1], "a").write("asked\\n")
+              scores = [min(10, 1 + len(a)) for a in answers]
+              reply = "Let me think." if seen[text] == 1 and len(seen) == 1 else "%d %d\\nbecause" % tuple(scores)
+              data = json.dumps({"choices": [{"message": {"role": "assistant", "content": reply}}]}).encode()
+              self.send_response(200)
+              self.send_header("content-type", "application/json")
+              self.send_header("content-length", str(len(data)))
+              self.end_headers()
+              self.wfile.write(data)
+          def log_message(self, *arguments): pass
+      server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+      print(server.server_address[1], flush=True)
+      server.serve_forever()
+      """)
+    let log = models.path("judge.log")
+    let server = try Product.Running([script, log], executable: "/usr/bin/python3")
+    try await server.wait("the judge listens") { server.outputSoFar.contains("\n") }
+    defer { server.send(SIGKILL) }
+    let port = server.outputSoFar.trimmingCharacters(in: .whitespacesAndNewlines)
+    let folder = models.path("judged")
+    try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    let tasks = try tasks("judged-tasks.jsonl", 3)
+    var lines = ""
+    for (method, texts) in [("fusionroute", ["abcd", "a", "ab"]), ("tuned", ["ab", "abc", "xy"])] {
+      for (index, text) in texts.enumerated() {
+        lines +=
+          AnswerRecord(
+            key: "\(method)\(index)", method: method, id: "p\(index + 1)", task: "odd", text: text,
+            grade: Grade(passed: true)
+          ).line + "\n"
+      }
+    }
+    _ = try write("judged/results.jsonl", lines)
+    let run = [
+      "eval", "judge", tasks, "--results", folder, "--against", "tuned", "--judge", "longest", "--url",
+      "http://127.0.0.1:\(port)/v1", "--format", "json", "--resamples", "200",
+    ]
+    let result = try await Product.run(run)
+    #expect(result.code == 0, "\(result.errors)")
+    let object = try #require(try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
+    #expect(object["wins"] as? Int == 1 && object["losses"] as? Int == 1 && object["ties"] as? Int == 1)
+    #expect(object["win_rate"] as? Double == 0.5)
+    // Both orders of three pairs, and one reply that was no score.
+    #expect(asked(log) == 7)
+    let again = try await Product.run(run)
+    #expect(again.output == result.output && asked(log) == 7, "\(again.errors)")
+    let missing = try await Product.run(run + ["--method", "other"])
+    #expect(missing.code == 65 && missing.errors.contains("tuned"), "\(missing.errors)")
+  }
+}
