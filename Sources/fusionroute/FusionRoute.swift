@@ -18,7 +18,7 @@ struct FusionRoute: AsyncParsableCommand {
       ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
-      ImportHeadCommand.self, BenchCommand.self,
+      ImportHeadCommand.self, ImportAdapterCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])
 }
