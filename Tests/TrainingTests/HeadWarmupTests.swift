@@ -49,22 +49,21 @@ import Testing
   func findsALinearMap(_ seed: UInt64) throws {
     var generator = SplitMix64(seed: seed)
     let truth = (0..<Self.width * Self.experts).map { _ in generator.normal() }
-    let learnt = Self.positions(1_500, truth: truth, &generator)
-    let heldBack = Self.positions(300, truth: truth, &generator)
+    let learnt = Self.positions(400, truth: truth, &generator)
+    let heldBack = Self.positions(100, truth: truth, &generator)
     let fresh = Self.positions(500, truth: truth, &generator)
     var head = Self.zeros
     let warmup = HeadWarmup(width: Self.width, experts: Self.experts, loss: RoutingLoss())
-    let outcome = try #require(try warmup.train(&head, learnt: learnt, heldBack: heldBack, steps: 400))
+    let outcome = try #require(try warmup.train(&head, learnt: learnt, heldBack: heldBack, steps: 120))
     let (mean, accuracy) = Self.loss(head, heldBack)
     // What it says about itself is so.
     #expect(abs(outcome.after - mean) <= 1e-4 && abs(outcome.accuracy - accuracy) <= 0.02, "seed \(seed)")
     #expect(abs(outcome.before - Self.loss(Self.zeros, heldBack).mean) <= 1e-4, "seed \(seed)")
-    #expect(Self.loss(head, fresh).accuracy >= 0.93, "seed \(seed)")
-    // The floor is 0.1.
-    #expect(Self.loss(head, fresh).mean <= 0.4, "seed \(seed)")
+    #expect(Self.loss(head, fresh).accuracy >= 0.85, "seed \(seed)")
+    #expect(Self.loss(head, fresh).mean <= 0.5 * outcome.before, "seed \(seed)")
     // The same again, to the bit.
     var again = Self.zeros
-    #expect(try warmup.train(&again, learnt: learnt, heldBack: heldBack, steps: 400) == outcome && again == head)
+    #expect(try warmup.train(&again, learnt: learnt, heldBack: heldBack, steps: 120) == outcome && again == head)
   }
 
   /// Where there is nothing to learn and few states to learn it from, the head does not get worse by learning them.
@@ -81,7 +80,8 @@ import Testing
     #expect(Self.loss(head, heldBack).mean <= Self.loss(Self.zeros, heldBack).mean + 1e-6, "seed \(seed)")
     // Nothing to judge by: nothing is changed.
     var same = head
-    #expect(try warmup.train(&same, learnt: HeadWarmup.Positions(), heldBack: heldBack, steps: 5) == nil && same == head)
+    #expect(try warmup.train(&same, learnt: HeadWarmup.Positions(), heldBack: heldBack, steps: 5) == nil)
+    #expect(same == head)
   }
 
   /// In a run: the head routes rightly before the model's first step, and nothing else has moved.
@@ -117,7 +117,8 @@ import Testing
     #expect(entries.count { $0["head_warmup"] != nil } == 1)
     #expect(RunLog.entries(cold.loop.logPath).allSatisfy { $0["head_warmup"] == nil })
     for (a, b) in zip(warm.engine.trainables.parameters, cold.engine.trainables.parameters) where a.kind != .head {
-      #expect(zip(warm.engine.values(of: a), cold.engine.values(of: b)).allSatisfy { abs($0 - $1) <= 1e-7 }, "\(a.name)")
+      let pairs = zip(warm.engine.values(of: a), cold.engine.values(of: b))
+      #expect(pairs.allSatisfy { abs($0 - $1) <= 1e-7 }, "\(a.name)")
     }
   }
 }

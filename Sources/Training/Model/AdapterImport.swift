@@ -109,8 +109,12 @@ public enum AdapterImport {
       guard let data = FileManager.default.contents(atPath: path), data.count <= maximumConfigBytes else {
         throw fault("cannot be read: give the directory that PEFT's save_pretrained wrote")
       }
-      guard case .object(let object)? = try? JSONParser.parse(Array(data)) else { throw fault("this is no JSON object") }
-      guard object["peft_type"] == .string("LORA") else { throw fault("only adapters of \"peft_type\" \"LORA\" can be used") }
+      guard case .object(let object)? = try? JSONParser.parse(Array(data)) else {
+        throw fault("this is no JSON object")
+      }
+      guard object["peft_type"] == .string("LORA") else {
+        throw fault("only adapters of \"peft_type\" \"LORA\" can be used")
+      }
       guard case .integer(let rank)? = object["r"], (1...Int64(LoRAOptions.maximumRank)).contains(rank) else {
         throw fault("\"r\" must be a rank from 1 to \(LoRAOptions.maximumRank)")
       }

@@ -68,7 +68,9 @@ extension TrainingEngine {
           throw FusionRouteError.usage(
             "tensor '\(tensor.name)' cannot be written as \(stored.name): choose another type, f32, bf16 or q8_0")
         }
-        try writer.add(tensor: tensor.name, type: stored, dimensions: tensor.dimensions, content: .generated { try learnt.write(to: $0) })
+        try writer.add(
+          tensor: tensor.name, type: stored, dimensions: tensor.dimensions,
+          content: .generated { try learnt.write(to: $0) })
       } else if stored == tensor.type {
         try writer.add(
           tensor: tensor.name, type: stored, dimensions: tensor.dimensions,
