@@ -95,6 +95,8 @@ let package = Package(
     .target(
       name: "Training", dependencies: ["Core", "ModelFiles", "Inference", "TrainingKernels"],
       swiftSettings: strict + llamaHeaders),
+    // What `eval` decides and computes: methods, grading protocol, statistics, the report.
+    .target(name: "Evaluation", dependencies: ["Core"], swiftSettings: strict),
     .target(
       name: "Worker",
       dependencies: [
@@ -138,7 +140,7 @@ let package = Package(
       name: "fusionroute",
       dependencies: [
         "Core", "Fusion", "Inference", "ModelFiles", "Worker", "Coordinator", "Launch", "Messaging", "Wire", "Gateway",
-        "Training", "Yams",
+        "Training", "Evaluation", "Yams",
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -172,6 +174,7 @@ let package = Package(
     tests("InferenceTests", of: ["Inference", "ModelFiles", "Core", "llama-oracle"]),
     tests("ModelFilesTests", of: ["ModelFiles", "Core", "llama-oracle", "TestSupport"]),
     tests("TrainingTests", of: ["Training", "ModelFiles", "Inference", "Core", "llama-oracle", "TestSupport"]),
+    tests("EvaluationTests", of: ["Evaluation", "Core"]),
     tests("CoordinatorTests", of: ["Coordinator", "Core"]),
     tests("WorkerTests", of: ["Worker", "Core"]),
     tests("LaunchTests", of: ["Launch", "Core", "Yams"]),
@@ -186,7 +189,8 @@ let package = Package(
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
       ]),
     tests(
-      "CommandTests", of: ["fusionroute", "Core", "Fusion", "Coordinator", "Launch", "ModelFiles", "Inference"]),
+      "CommandTests",
+      of: ["fusionroute", "Core", "Fusion", "Coordinator", "Launch", "ModelFiles", "Inference", "Evaluation"]),
     tests(
       "RuntimeTests",
       of: [

@@ -1,13 +1,17 @@
 internal import Core
 internal import Fusion
 internal import Inference
+internal import Messaging
 
 extension CoordinatorRuntime {
   /// What this coordinator is doing now. Never waits for a computation; takes time in proportion to the replicas.
   public func status() -> CoordinatorStatus {
     let now = MonotonicClock.now
-    let (replicas, missing, refusals, faults) = pool.state.withLock { state in
-      (Array(state.registry.replicas.values), state.registry.missingExperts, state.refusals, state.counts)
+    let (replicas, missing, refusals, faults, turnedAway) = pool.state.withLock { state in
+      (
+        Array(state.registry.replicas.values), state.registry.missingExperts, state.refusals, state.counts,
+        state.turnedAway
+      )
     }
     let counts = meter.counts(now: now)
     let queue = admission.counts
@@ -28,7 +32,19 @@ extension CoordinatorRuntime {
       totals: counts.totals,
       faults: CoordinatorStatus.Faults(
         lostReplicas: faults.lost, hedgedSteps: faults.hedges, hedgesWon: faults.hedgesWon),
+      door: door(turnedAway),
       tokensPerSecond: counts.tokensPerSecond)
+  }
+
+  private func door(_ turnedAway: DoorCounts) -> CoordinatorStatus.Door {
+    let wire = pool.server.withLock { $0 }?.statistics ?? .init()
+    return CoordinatorStatus.Door(
+      refusedWorkers: turnedAway.refusedWorkers, limitedConnections: wire.refusedConnections,
+      refusedKeys: wire.refusedKeys,
+      failedHandshakes: wire.handshakeFailures - min(wire.refusedKeys, wire.handshakeFailures),
+      malformedMessages: turnedAway.malformedMessages + wire.droppedMalformed,
+      unauthorisedMessages: wire.droppedUnauthorised, limitedMessages: turnedAway.limitedMessages,
+      outboxMessages: wire.droppedOutbox, unreachableMessages: wire.droppedUnreachable)
   }
 
   private var routerStatus: CoordinatorStatus.Router {

@@ -80,6 +80,24 @@ public struct CoordinatorStatus: Sendable, Codable, Equatable {
     public var hedgesWon: UInt64
   }
 
+  /// What was turned away at the workers' door since the start.
+  public struct Door: Sendable, Codable, Equatable {
+    /// Registrations that were refused.
+    public var refusedWorkers: UInt64
+    /// Connections closed because there were too many, or too many new ones.
+    public var limitedConnections: UInt64
+    /// Handshakes with a key that is not in the allow-list, and those that failed otherwise.
+    public var refusedKeys: UInt64
+    public var failedHandshakes: UInt64
+    /// Messages that were dropped: no messages, with a key that is no longer allowed, too many of a peer's.
+    public var malformedMessages: UInt64
+    public var unauthorisedMessages: UInt64
+    public var limitedMessages: UInt64
+    /// Messages to peers that were dropped: too many waited for the peer, or it had gone.
+    public var outboxMessages: UInt64
+    public var unreachableMessages: UInt64
+  }
+
   public var version: String
   public var uptimeS: Double
   public var ready: Bool
@@ -92,6 +110,7 @@ public struct CoordinatorStatus: Sendable, Codable, Equatable {
   public var totals: Totals
   /// nil: told by a service that does not count them.
   public var faults: Faults?
+  public var door: Door?
   /// Generated tokens per second over the last ten seconds.
   public var tokensPerSecond: Double
 }

@@ -51,6 +51,14 @@ public final class Journal: Sendable {
     }
   }
 
+  /// Bytes of the file and of its log.
+  public var size: Int {
+    [path, path + "-wal"].reduce(0) { sum, path in
+      var status = stat()
+      return stat(path, &status) == 0 ? sum + Int(status.st_size) : sum
+    }
+  }
+
   private static func prepare(_ path: String) throws {
     let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard descriptor >= 0 else {

@@ -14,11 +14,12 @@ public enum Keys {
 
   /// Makes the directory with the coordinator's pair and one for each worker name, each allowed.
   ///
+  /// - Parameter experts: which experts each of the workers may serve; nil: any.
   /// - Throws: `.badInput` if a key exists and `force` is false (nothing is written then), or for a name that is not
   ///   letters, digits, `.`, `_` and `-`; `.unavailable` if a file cannot be written.
-  public static func generate(directory: String, workers: [String], force: Bool = false) throws {
+  public static func generate(directory: String, workers: [String], experts: Set<String>? = nil, force: Bool = false) throws {
     try requireCurve()
-    for name in workers { try check(name: name) }
+    for name in workers { try check(name: name, experts: experts) }
     let layout = KeyLayout(directory: directory)
     if !force {
       let planned = [layout.coordinatorSecret, layout.coordinatorPublic] + workers.flatMap { layout.files(worker: $0) }
@@ -26,7 +27,7 @@ public enum Keys {
     }
     for folder in layout.folders { try KeyFile.makeFolder(folder) }
     try writePair(public: layout.coordinatorPublic, secret: layout.coordinatorSecret, force: force)
-    for name in workers { try writeWorker(name, layout, force: force) }
+    for name in workers { try writeWorker(name, layout, experts: experts, force: force) }
   }
 
   /// Adds a worker's pair to an existing directory and allows it.

@@ -62,7 +62,10 @@ public struct MessagingStatistics: Sendable, Hashable {
   public var droppedOutbox: UInt64 = 0
   /// Not sent: the peer had gone.
   public var droppedUnreachable: UInt64 = 0
+  /// Of any kind; ``refusedKeys`` are among them.
   public var handshakeFailures: UInt64 = 0
+  /// Handshakes with a key that is not in the allow-list, or with none.
+  public var refusedKeys: UInt64 = 0
   /// Closed because of ``ConnectionLimits``.
   public var refusedConnections: UInt64 = 0
   public var disconnects: UInt64 = 0

@@ -10,12 +10,14 @@ final class ZAPHandler {
 
   private let socket: Socket
   private let allowList: AllowList
+  private let counters: Counters
   private let logger: Logger
 
   /// Binds; must come before any server socket of the context.
-  init(scope: SocketScope, allowList: AllowList, logger: Logger) throws {
+  init(scope: SocketScope, allowList: AllowList, counters: Counters, logger: Logger) throws {
     socket = try scope.socket(ZMQ_REP)
     self.allowList = allowList
+    self.counters = counters
     self.logger = logger
     guard zmq_bind(socket.handle, Self.address) == 0 else { throw SocketError.last("cannot start the key check") }
   }
@@ -31,6 +33,7 @@ final class ZAPHandler {
     while case .message(let request) = receiver.next(socket) {
       let frames = request.frames
       let decision = decide(frames)
+      if !decision.isAdmitted { counters.update { $0.refusedKeys += 1 } }
       let requestID = frames.count > 1 && frames[1].count <= Self.largestFrame ? frames[1] : []
       let reply: [[UInt8]] = [
         Array("1.0".utf8), requestID, Array(decision.status.utf8), Array(decision.text.utf8),
@@ -44,6 +47,7 @@ final class ZAPHandler {
     var status = "400"
     var text: String
     var userID = ""
+    var isAdmitted: Bool { status == "200" }
   }
 
   /// Frames: version, request id, domain, address, identity, mechanism, credentials.

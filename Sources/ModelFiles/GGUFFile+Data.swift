@@ -43,6 +43,22 @@ extension GGUFFile {
   }
 }
 
+extension GGUFFile {
+  /// The values of some of the tensor's rows, [rows][rowLength], on this thread. `out` has room for exactly them.
+  func floats(of tensor: GGUFTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws {
+    precondition(out.count == rows.count * tensor.rowLength, "room for other rows")
+    guard tensor.type.isReadable else {
+      throw FusionRouteError.badInput(
+        "\(path): tensor '\(tensor.name)' is stored as \(tensor.type.name), which cannot be turned into floats")
+    }
+    let raw = try bytes(of: tensor, rows: rows)
+    raw.withUnsafeBytes { source in
+      guard let from = source.baseAddress, let to = out.baseAddress else { return }
+      tensor.type.dequantise(from, to, count: out.count)
+    }
+  }
+}
+
 extension TensorType {
   /// `count` values (whole blocks) from `source` as floats. Only for readable types.
   func dequantise(_ source: UnsafeRawPointer, _ destination: UnsafeMutablePointer<Float>, count: Int) {

@@ -71,3 +71,19 @@ public struct TensorType: RawRepresentable, Hashable, Sendable, CustomStringConv
     return elements % TensorType.q50.blockSize == 0 ? .q50 : .f16
   }
 }
+
+extension TensorType {
+  /// llama.cpp's number for a model that is mostly of this type (`llama_ftype`).
+  public var mostlyFileType: UInt32 {
+    switch self {
+    case .f32: 0
+    case .f16: 1
+    case .q41: 3
+    case .q80: 7
+    case .q50: 8
+    case .q4K: 15
+    case .bf16: 32
+    default: 1024
+    }
+  }
+}

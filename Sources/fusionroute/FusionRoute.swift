@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Core
+internal import Inference
 internal import Launch
 
 /// The command line. Each subcommand is a file under Commands.
@@ -17,11 +18,24 @@ struct FusionRoute: AsyncParsableCommand {
       CoordinatorCommand.self, GenerateCommand.self, StatusCommand.self, ScaleCommand.self, DrainCommand.self,
       ReplayCommand.self, WorkersCommand.self,
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
-      ConvertCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
+      ConvertCommand.self, MergeCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
+      EvalCommand.self,
       ImportHeadCommand.self, ImportAdapterCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])
 }
+
+/// A command whose process passes tokens on while models compute on the same machine.
+protocol CarriesTokens {}
+
+extension DemoCommand: CarriesTokens {}
+extension RunCommand: CarriesTokens {}
+extension UpCommand: CarriesTokens {}
+extension CoordinatorCommand: CarriesTokens {}
+extension WorkerCommand: CarriesTokens {}
+extension SampleCommand: CarriesTokens {}
+extension BenchDecodeCommand: CarriesTokens {}
+extension BenchServeCommand: CarriesTokens {}
 
 @main enum Main {
   static func main() async {
@@ -29,6 +43,8 @@ struct FusionRoute: AsyncParsableCommand {
     do {
       try RawArguments.checkUTF8()
       var command = try FusionRoute.parseAsRoot()
+      // Before there is another thread: those that are started later inherit it.
+      if command is any CarriesTokens { ThreadSlice.preferShort() }
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()
       } else {

@@ -186,6 +186,78 @@ import Testing
     #expect(lines.filter { $0.hasSuffix("--detach") }.count == 1 && lines.filter { $0.hasSuffix("--stop") }.count == 1)
   }
 
+  /// Replicas go to this machine and to another one, and leave them, while the answer stays the same.
+  @Test func scalesOverHosts() async throws {
+    let (environment, log) = try stage("scale")
+    let more = """
+      listen: { http: "127.0.0.1:*", workers: "ipc://scaled.sock" }
+      supervision: { grace: 2s }
+      hosts:
+        - { name: here, launcher: local }
+        - { name: far, address: localhost, launcher: ssh }
+        - { name: gone, address: nowhere.invalid, launcher: manual }
+      """
+    let file = try models.cluster("scaled", more: more, context: 256)
+    var text = try String(contentsOfFile: file, encoding: .utf8)
+    for (expert, host) in [("ant", "[here, far]"), ("bee", "here"), ("cat", "gone")] {
+      text = text.replacing("model: \(expert).gguf,", with: "model: \(expert).gguf, host: \(host),")
+    }
+    try text.write(toFile: file, atomically: true, encoding: .utf8)
+    let up = try Product.Running(["up", "-c", file], environment: environment)
+    let url = try await Self.url(up)
+    func scale(_ expert: String, _ count: Int) async throws -> Product.Result {
+      try await Product.run(["scale", "--url", url, "\(expert)=\(count)"])
+    }
+    func serving(_ expert: String) async throws -> Int {
+      let status = try await Product.run(["status", "--url", url, "--format", "json"])
+      let object = try JSONSerialization.jsonObject(with: Data(status.output.utf8)) as? [String: Any]
+      let experts = object?["experts"] as? [[String: Any]] ?? []
+      let replicas = experts.first { $0["name"] as? String == expert }?["replicas"] as? [[String: Any]] ?? []
+      return replicas.filter { $0["state"] as? String == "serving" }.count
+    }
+    func until(_ expert: String, _ count: Int) async throws {
+      for _ in 0..<1_000 where try await serving(expert) != count { try await Task.sleep(for: .milliseconds(20)) }
+      #expect(try await serving(expert) == count, "\(expert)\n\(up.errorsSoFar)")
+    }
+    try await until("ant", 1)
+    try await until("bee", 1)
+    // The other machine has had nothing so far: it is started there.
+    let two = try await scale("ant", 2)
+    #expect(two.code == 0 && two.output == "ant on far (ssh): 0 to 1 replica\n", "\(two.output) \(two.errors)")
+    try await until("ant", 2)
+    let four = try await scale("ant", 4)
+    #expect(
+      four.code == 0 && four.output == "ant.1 starts\nant on far (ssh): 1 to 2 replicas\n", "\(four.output) \(four.errors)")
+    try await until("ant", 4)
+    #expect(try await scale("ant", 4).output == "ant has 4 already\n")
+    let one = try await scale("ant", 1)
+    #expect(one.code == 0 && one.output.contains("ant.1 drains") || one.output.contains("ant.0 drains"), "\(one)")
+    #expect(one.output.contains("ant on far (ssh): 2 to "), "\(one)")
+    try await until("ant", 1)
+    let none = try await scale("ant", 0)
+    #expect(none.code == 0, "\(none)")
+    try await until("ant", 0)
+    #expect(try await scale("ant", 2).code == 0)
+    try await until("ant", 2)
+    // Nobody can start one where only others do.
+    let elsewhere = try await scale("cat", 1)
+    #expect(elsewhere.code == 65 && elsewhere.errors.contains("starts nothing on the hosts"), "\(elsewhere)")
+    // A host that is out of reach is passed over as long as another can take the replica.
+    try FileManager.default.moveItem(atPath: log.replacing("ssh.log", with: "ssh"), toPath: log + ".away")
+    try "#!/bin/sh\necho 'no route to host' >&2\nexit 255\n".write(
+      toFile: log.replacing("ssh.log", with: "ssh"), atomically: true, encoding: .utf8)
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: log.replacing("ssh.log", with: "ssh"))
+    let around = try await scale("ant", 5)
+    #expect(around.code == 0 && !around.output.contains("far"), "\(around)")
+    // The one that runs there is counted no more, but goes on.
+    #expect(around.output.split(separator: "\n").count >= 3, "\(around)")
+    try FileManager.default.removeItem(atPath: log.replacing("ssh.log", with: "ssh"))
+    try FileManager.default.moveItem(atPath: log + ".away", toPath: log.replacing("ssh.log", with: "ssh"))
+    up.send(SIGTERM)
+    #expect(try await up.result().code == 0)
+    #expect(Product.workers(dialling: "scaled.sock").isEmpty)
+  }
+
   @Test func downEndsUpAndItsHosts() async throws {
     let (environment, _) = try stage("down")
     let more = """

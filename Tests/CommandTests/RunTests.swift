@@ -172,6 +172,8 @@ import Testing
       ["keys", "revoke"], ["keys", "list"], ["inspect"], ["convert"], ["make-model"], ["make-model", "random"],
       ["make-model", "perturb"], ["make-model", "head"], ["bench"], ["up"], ["coordinator"], ["generate"], ["status"],
       ["replay"], ["keys", "api"], ["keys", "api", "add"], ["keys", "api", "list"], ["keys", "api", "revoke"],
+      ["eval"], ["eval", "tasks"], ["eval", "gsm8k"], ["eval", "math500"], ["eval", "mbpp"], ["eval", "humaneval"],
+      ["eval", "ifeval"], ["eval", "judge"],
     ]
     for command in commands {
       let result = try await Product.run(command + ["--help"])

@@ -50,9 +50,9 @@ struct RunningService: Sendable {
 enum Terminal {
   /// Waits for each text in turn and types what follows it, then waits for the end. Returns all that was shown, and the
   /// exit code.
-  static func run(_ arguments: [String], steps: [(wait: String, type: String)]) async throws -> (
-    shown: String, code: Int32
-  ) {
+  static func run(_ arguments: [String], steps: [(wait: String, type: String)], environment: [String: String] = [:])
+    async throws -> (shown: String, code: Int32)
+  {
     let script = """
       import json, os, pty, select, sys, time
       steps = json.loads(sys.argv[1])
@@ -81,7 +81,7 @@ enum Terminal {
     let list = try JSONSerialization.data(withJSONObject: steps.map { [$0.wait, $0.type] })
     let running = try Product.Running(
       ["-c", script, String(decoding: list, as: UTF8.self), Product.path] + arguments,
-      environment: ["TERM": "xterm", "LC_ALL": "C.UTF-8", "NO_COLOR": "", "COLORTERM": ""],
+      environment: ["TERM": "xterm", "LC_ALL": "C.UTF-8", "NO_COLOR": "", "COLORTERM": ""].merging(environment) { $1 },
       executable: "/usr/bin/python3")
     let result = try await running.result()
     #expect(result.errors.isEmpty, "\(result.errors)")

@@ -179,7 +179,8 @@ import Testing
 
   /// What dashboard and alerts ask for is what a service tells.
   @Test func metricsOfTheDashboard() async throws {
-    let service = try await RunningService.start(["up", "-c", try cluster("metrics")])
+    let service = try await RunningService.start(
+      ["up", "-c", try cluster("metrics", more: "gateway: { journal: metrics.db }")])
     let metrics = try await service.fetch("/metrics").body
     let known = Set(metrics.matches(of: #/# TYPE ([a-z_]+) /#).map { String($0.1) })
     let deploy = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Deploy")
@@ -192,6 +193,28 @@ import Testing
     }
     let dashboard = try Data(contentsOf: deploy.appendingPathComponent("grafana/fusionroute.json"))
     #expect(throws: Never.self) { try JSONSerialization.jsonObject(with: dashboard) }
+    _ = try await service.stop()
+  }
+
+  /// Hosts with their replicas, and a worker that is turned away.
+  @Test func metricsOfHostsAndTheDoor() async throws {
+    let service = try await RunningService.start(["up", "-c", try cluster("door")])
+    try await service.waitUntilReady()
+    let host = ProcessInfo.processInfo.hostName
+    let before = try await service.fetch("/metrics").body
+    #expect(before.contains(#"fusionroute_host_replicas{host="\#(host)",state="serving"} 3"#), "\(before)")
+    #expect(before.contains("fusionroute_workers_refused_total 0\n") && !before.contains("fusionroute_batch"))
+    let worker = try Product.Running(
+      ["worker", "--expert", "ant", "--model", models.path("bee.gguf"), "--coordinator", "ipc://\(models.path("door.sock"))"])
+    var told = ""
+    for _ in 0..<1_500 where !told.contains(/fusionroute_workers_refused_total [1-9]/) {
+      try await Task.sleep(for: .milliseconds(20))
+      told = try await service.fetch("/metrics").body
+    }
+    #expect(told.contains(/fusionroute_workers_refused_total [1-9]/), "\(worker.errorsSoFar)")
+    #expect(told.contains(#"fusionroute_host_replicas{host="\#(host)",state="serving"} 3"#))
+    worker.send(SIGKILL)
+    _ = try await worker.result()
     _ = try await service.stop()
   }
 

@@ -199,6 +199,46 @@ import Testing
     #expect(broken.code == 65 && !FileManager.default.fileExists(atPath: models.path("broken.jsonl")))
   }
 
+  @Test func plansMakeTheirData() async throws {
+    let cluster = try models.cluster("making")
+    func write(word: String) throws {
+      try Data(
+        """
+        steps:
+          - run: "echo $FUSIONROUTE >> ran.txt && printf '{\"prompt\": \"\(word)\"}\\n' > made.jsonl"
+            reads: source.txt
+            out: made.jsonl
+          - { sample: made.jsonl, cluster: \(cluster), grader: "true", answers: 1, max_tokens: 3, out: kept.jsonl }
+          - { run: "test -s kept.jsonl.answers && mkdir made", reads: [made.jsonl, kept.jsonl], out: made }
+        """.utf8
+      ).write(to: URL(fileURLWithPath: models.path("making.yaml")))
+    }
+    func count() throws -> Int {
+      try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8).split(separator: "\n").count
+    }
+    try write(word: "ab")
+    let first = try await Product.run(["train", models.path("making.yaml")])
+    #expect(first.code == 0, "\(first.errors)")
+    #expect(first.output.contains("sample → kept.jsonl") && first.output.contains("min"), "\(first.output)")
+    let line = try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8)
+    #expect(line.contains("fusionroute"))
+    // Nothing has changed, so nothing is done.
+    #expect(try await Product.run(["train", models.path("making.yaml")]).code == 0)
+    #expect(try count() == 1)
+    // Something that it reads has: all that rests on it follows, with new answers.
+    _ = try self.write("source.txt", ["new"])
+    try write(word: "cd")
+    try FileManager.default.removeItem(atPath: models.path("made"))
+    let third = try await Product.run(["train", models.path("making.yaml")])
+    #expect(third.code == 0, "\(third.errors)")
+    #expect(try count() == 2)
+    let kept = try String(contentsOfFile: models.path("kept.jsonl"), encoding: .utf8)
+    #expect(kept.isEmpty || kept.contains("cd"))
+    try Data("steps: [{ run: 'true', out: nothing }]".utf8).write(to: URL(fileURLWithPath: models.path("making.yaml")))
+    let none = try await Product.run(["train", models.path("making.yaml")])
+    #expect(none.code == 65 && none.errors.contains("nothing"), "\(none.errors)")
+  }
+
   @Test func plansSkipWhatIsDone() async throws {
     _ = try self.write("plan-data.jsonl", Self.questions)
     let plan = models.path("plan.yaml")
@@ -235,6 +275,8 @@ import Testing
     for (text, word) in [
       ("steps: [{ train: x, out: a }]", "lm"), ("steps: [{ train: lm }]", "out"), ("step: []", "steps"),
       ("steps: [{ train: lm, out: a, data: { b: c } }]", "data"), ("steps: [", "YAML"),
+      ("steps: [{ run: x, sample: y, out: a }]", "one of"), ("steps: [{ run: x }]", "out"),
+      ("steps: [{ run: x, out: a, epochs: 1 }]", "reads"), ("steps: [{ sample: y, reads: x, out: a }]", "reads"),
     ] {
       try Data(text.utf8).write(to: URL(fileURLWithPath: models.path("bad.yaml")))
       let result = try await Product.run(["train", models.path("bad.yaml")])

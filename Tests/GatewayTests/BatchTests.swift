@@ -102,6 +102,13 @@ import Testing
       let bad = try await Self.lines(gateway, try batch.string("error_file_id"))
       #expect(bad.count == 1 && bad[0]["custom_id"] as? String == "r-5")
       #expect((bad[0]["response"] as? [String: Any])?["status_code"] as? Int == 400)
+      let metrics = try await gateway.get("/metrics").text
+      for line in [
+        "fusionroute_batches_accepted_total 1", #"fusionroute_batch_items_total{outcome="finished"} 11"#,
+        #"fusionroute_batch_items_total{outcome="failed"} 1"#, "fusionroute_batch_items_running 0",
+        "fusionroute_batch_items_waiting 0",
+      ] { #expect(metrics.contains(line + "\n"), "\(line)") }
+      #expect(metrics.contains(/fusionroute_journal_bytes [1-9]/))
       // Lists, newest first, and what is gone is gone.
       let list = try await gateway.get("/v1/batches?limit=1")
       #expect(try list.string("data", 0, "id") == batch.string("id") && list.json("has_more") as? Bool == false)

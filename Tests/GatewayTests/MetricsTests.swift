@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// `/metrics` against its article, which dashboards are made from.
@@ -14,7 +15,8 @@ import Testing
       let labels = cells[2].split(separator: ",").map { $0.trimmingCharacters(in: CharacterSet(charactersIn: " `")) }
       documented[cells[0].trimmingCharacters(in: CharacterSet(charactersIn: "`"))] = (cells[1], labels)
     }
-    let text = try await withGateway { gateway in
+    let scratch = try Scratch("metrics")
+    let text = try await withGateway(configure: { $0.journal = scratch.path("journal.db") }) { gateway in
       // So that each family has a sample.
       _ = try await gateway.post("/v1/completions", #"{"prompt":"a","max_tokens":3}"#)
       return try await gateway.get("/metrics").text

@@ -176,12 +176,9 @@ import Yams
     }
     var record = LaunchRecord(launcher: .kubernetes, orders: [order], name: "n")
     #expect(try await launcher.start(&record) == .started("2 objects"))
-    try await launcher.setReplicas(of: "math", on: "pool", to: 4, in: &record)
     try await launcher.stop(record)
-    let (apply, scale, delete) = commands.withLock { ($0[0], $0[1], $0[2]) }
+    let (apply, delete) = commands.withLock { ($0[0], $0[1]) }
     #expect(apply.line == "kubectl --namespace ai apply --filename -")
-    #expect(scale.line == "kubectl --namespace ai scale deployment/fusionroute-pool-math '--replicas=4'")
-    #expect(record.orders[0].replicas.map(\.count) == [4, 1])
     let objects = try compose_all(yaml: apply.input).map { $0 }
     #expect(
       objects.compactMap { $0["kind"]?.string }.sorted() == [

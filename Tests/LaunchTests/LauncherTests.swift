@@ -182,7 +182,7 @@ private func ok(_ output: String = "") -> CommandResult { CommandResult(exit: .c
     #expect(jobs.withLock { $0.isEmpty })
     #expect(stage.commands.filter { $0.program == "sbatch" }.count == 1)
     #expect(stage.commands.filter { $0.program == "scancel" }.map(\.arguments) == [["--", "12"]])
-    #expect(stage.commands[0].line == "squeue --noheader '--format=%A' --me '--name=fusionroute-abc-n1'")
+    #expect(stage.commands[0].line == "squeue --noheader '--format=%F %j' --me")
   }
 }
 
@@ -253,18 +253,6 @@ private func ok(_ output: String = "") -> CommandResult { CommandResult(exit: .c
         try text.write(toFile: path, atomically: true, encoding: .utf8)
         #expect(throws: FusionRouteError.self, "\(text)") { try LaunchState.load(path: path, cluster: "c") }
       }
-    }
-  }
-
-  @Test func replicasOfAHost() async throws {
-    try await withState { path in
-      let stage = Stage { Self.answer($0) }
-      let fleet = try Fleet(path: path, cluster: "c", run: stage.run, report: { _ in })
-      _ = try await fleet.start([Orders.order("a", .ssh)])
-      try await fleet.setReplicas(of: "math", on: "a", to: 3)
-      #expect(stage.commands.last?.arguments.last?.contains("'math=3'") == true)
-      #expect(await fleet.records[0].orders[0].replicas.map(\.count) == [3])
-      await #expect(throws: FusionRouteError.self) { try await fleet.setReplicas(of: "math", on: "x", to: 1) }
     }
   }
 }

@@ -5,125 +5,13 @@ import Messaging
 import Testing
 import Wire
 
-/// A worker of our own making: registers what it is given and answers steps as `answer` says.
-private final class FakeWorker: ClientHandler {
-  let received = LockedBox<[WireMessage]>([])
-  private let registration: [[UInt8]]
-  private let beats = LockedBox(true)
-  private let client = LockedBox<MessageClient?>(nil)
-  private let answer: @Sendable (Step, FakeWorker) -> Void
-
-  init(_ registration: [[UInt8]], answer: @escaping @Sendable (Step, FakeWorker) -> Void = { _, _ in }) {
-    self.registration = registration
-    self.answer = answer
-  }
-
-  func dial(_ endpoint: String) throws {
-    var logger = Logger(label: "fake")
-    logger.logLevel = .critical
-    _ = try MessageClient(endpoint: endpoint, options: MessagingOptions(logger: logger), handler: self)
-  }
-
-  func started(_ client: MessageClient) { self.client.withValue { $0 = client } }
-  func connected() { send(registration) }
-  func send(_ frames: [[UInt8]]) { _ = client.withValue { $0 }?.send(frames) }
-  func send(_ message: WireMessage) { send(WireCodec.encode(message)) }
-  func fallSilent() { beats.withValue { $0 = false } }
-
-  func received(_ frames: [[UInt8]]) {
-    guard let message = try? WireCodec.decode(frames, from: .coordinator) else { return }
-    received.withValue { $0.append(message) }
-    if case .step(let step) = message { answer(step, self) }
-  }
-
-  func tick() {
-    if beats.withValue({ $0 }) { send(.heartbeat(Heartbeat(sender: 1, count: 1, progress: 1))) }
-  }
-
-  func stop() {
-    let held = client.withValue { client in
-      defer { client = nil }
-      return client
-    }
-    held?.shutdown()
-  }
-
-  var steps: Int { received.withValue { $0.count { if case .step = $0 { true } else { false } } } }
-  var refusal: Refused? {
-    received.withValue { $0.compactMap { if case .refused(let refused) = $0 { refused } else { nil } }.first }
-  }
-  var isRegistered: Bool {
-    received.withValue { $0.contains { if case .registered = $0 { true } else { false } } }
-  }
-}
-
-/// A coordinator that only listens, to learn how a real worker introduces itself.
-private final class Listener: ServerHandler {
-  let register = LockedBox<Register?>(nil)
-
-  func received(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
-    if case .register(let message)? = try? WireCodec.decode(frames, from: .worker) {
-      register.withValue { $0 = message }
-    }
-  }
-
-  /// What the worker of an expert says of itself.
-  static func introduction(of expert: Int, in scratch: Scratch) async throws -> Register {
-    let listener = Listener()
-    let endpoint = "ipc://\(scratch.path("l\(expert).sock"))"
-    let server = try MessageServer(endpoints: [endpoint], options: MessagingOptions(), handler: listener)
-    let worker = try SecurityWorker.start(expert, endpoint, in: scratch)
-    try await worker.until("an introduction") { _ in listener.register.withValue { $0 != nil } }
-    worker.signal(SIGKILL)
-    _ = try await worker.wait()
-    server.shutdown()
-    return try #require(listener.register.withValue { $0 })
-  }
-}
-
-private enum SecurityWorker {
-  static func start(_ expert: Int, _ endpoint: String, in scratch: Scratch, _ more: [String] = []) throws -> Program {
-    let models = try FaultModels.shared.get()
-    return try Program(
-      [
-        "worker", "--expert", models.models.experts[expert].name, "--model", models.expert(expert), "--coordinator",
-        endpoint, "--context", "1024",
-      ] + more, in: scratch)
-  }
-}
-
-private func wait(_ what: String, _ seconds: Double = 10, until condition: () -> Bool) async throws {
-  for _ in 0..<Int(seconds * 100) where !condition() { try await Task.sleep(for: .milliseconds(10)) }
-  #expect(condition(), "\(what) did not happen within \(seconds) s")
-}
-
 /// Peers that do not play by the rules, against a coordinator that goes on.
 extension ProcessSuites {
   @Suite(.serialized) struct SecurityTests {
-    /// A `run --attach` on a loopback port.
-    private func coordinator(
-      _ scratch: Scratch, extra: String = ""
-    ) throws -> (run: Program, endpoint: String, port: Int) {
-      let port = try FreePort.find()
-      let endpoint = "tcp://127.0.0.1:\(port)"
-      let cluster = try FaultModels.shared.get().cluster(
-        in: scratch, extra: "listen: { workers: \"\(endpoint)\" }\nexpert_wait: 1s\n" + extra)
-      let run = try Program(
-        ["run", "-c", cluster, "--attach", "--format", "json", "--log-level", "info"], in: scratch, input: nil)
-      return (run, endpoint, port)
-    }
-
-    private func end(_ run: Program, _ workers: [Program], code: Int32 = 0) async throws {
-      run.closeInput()
-      #expect(try await run.wait() == .exit(code), "\(run.errors)")
-      for worker in workers { worker.signal(SIGTERM) }
-      for worker in workers { _ = try await worker.wait() }
-    }
-
     @Test("raw bytes, half-open connections and random frames on the workers' port: answers go on unchanged")
     func garbage() async throws {
       let scratch = try Scratch("garbage")
-      let (run, endpoint, port) = try coordinator(scratch)
+      let (run, endpoint, port) = try AttachedRun.coordinator(scratch)
       let workers = [
         try SecurityWorker.start(0, endpoint, in: scratch), try SecurityWorker.start(1, endpoint, in: scratch),
       ]
@@ -165,14 +53,14 @@ extension ProcessSuites {
       for descriptor in open { close(descriptor) }
       for fake in fakes { fake.stop() }
       #expect(try await FaultTests.answer(run, FaultTests.prompts[1]).answer.tokens == reference.tokens)
-      try await end(run, workers)
+      try await AttachedRun.end(run, workers)
     }
 
     @Test("registered workers that misbehave in every way lose the request to one that does not")
     func misbehaving() async throws {
       let scratch = try Scratch("misb")
       var introduction = try await Listener.introduction(of: 0, in: scratch)
-      let (run, endpoint, _) = try coordinator(scratch)
+      let (run, endpoint, _) = try AttachedRun.coordinator(scratch)
       typealias Answer = @Sendable (Step, FakeWorker) -> Void
       @Sendable func reply(_ step: Step, epoch: UInt32 = 0, rows: [StepReply.Row]) -> WireMessage {
         .stepReply(
@@ -225,7 +113,7 @@ extension ProcessSuites {
         let fake = FakeWorker(WireCodec.encode(.register(introduction)), answer: behaviour.answer)
         fakes.append(fake)
         try fake.dial(endpoint)
-        try await wait("registration of \(behaviour.name)") { fake.isRegistered }
+        try await eventually("registration of \(behaviour.name)") { fake.isRegistered }
       }
       // The honest ones come last, so that everyone else is asked first.
       let workers = [
@@ -245,25 +133,25 @@ extension ProcessSuites {
       workers[0].signal(SIGKILL)
       let (none, _) = try await FaultTests.answer(run, prompt)
       #expect(none.error?.code == "unavailable" && none.error?.message.contains("\"math\"") == true)
-      try await end(run, workers, code: 69)
+      try await AttachedRun.end(run, workers, code: 69)
     }
 
     @Test("another protocol version is refused with both sides' versions")
     func protocolVersion() async throws {
       let scratch = try Scratch("proto")
       var introduction = try await Listener.introduction(of: 0, in: scratch)
-      let (run, endpoint, _) = try coordinator(scratch)
+      let (run, endpoint, _) = try AttachedRun.coordinator(scratch)
       introduction.protocols = 99...99
       let fake = FakeWorker(WireCodec.encode(.register(introduction), protocol: 99))
       try fake.dial(endpoint)
-      try await wait("a refusal") { fake.refusal != nil }
+      try await eventually("a refusal") { fake.refusal != nil }
       #expect(fake.refusal?.code == .protocolVersion)
       #expect(fake.refusal?.message.contains("99") == true && fake.refusal?.message.contains("1") == true)
       // A newer worker that still speaks our version is served.
       introduction.protocols = 1...99
       let newer = FakeWorker(WireCodec.encode(.register(introduction)))
       try newer.dial(endpoint)
-      try await wait("registration of the newer one") { newer.isRegistered }
+      try await eventually("registration of the newer one") { newer.isRegistered }
       fake.stop()
       newer.stop()
       #expect(run.poll() == nil, "\(run.errors)")
@@ -319,7 +207,7 @@ extension ProcessSuites {
       let first = Registrar()
       _ = try MessageServer(endpoints: [endpoint], options: MessagingOptions(), handler: first)
       let worker = try SecurityWorker.start(0, endpoint, in: scratch)
-      try await wait("registration") { first.registrations.withValue { $0 } > 0 }
+      try await eventually("registration") { first.registrations.withValue { $0 } > 0 }
       first.stop()
       // Accepts connections and says nothing: the handshake, which may take 2 s, fails.
       let (descriptor, _) = try FreePort.listen(port: port)
@@ -328,133 +216,10 @@ extension ProcessSuites {
       #expect(worker.poll() == nil, "\(worker.errors)")
       let second = Registrar()
       _ = try MessageServer(endpoints: [endpoint], options: MessagingOptions(), handler: second)
-      try await wait("its return", 15) { second.registrations.withValue { $0 } > 0 }
+      try await eventually("its return", 15) { second.registrations.withValue { $0 } > 0 }
       worker.signal(SIGTERM)
       #expect(try await worker.wait() == .exit(0))
       second.stop()
     }
-
-    @Test("keys: unknown, missing, foreign and revoked ones are shut out with a sentence and 69; others go on")
-    func keys() async throws {
-      let scratch = try Scratch("keys")
-      func keys(_ arguments: [String]) async throws {
-        let program = try Program(["keys"] + arguments, in: scratch)
-        #expect(try await program.wait() == .exit(0), "\(program.errors)")
-      }
-      let directory = scratch.path("keys")
-      try await keys([directory, "--worker", "a", "--worker", "b", "--worker", "c"])
-      try await keys(["revoke", directory, "c"])
-      let other = scratch.path("other")
-      try await keys([other, "--worker", "a"])
-      // A worker's own pair, the right coordinator's key, and not on the list.
-      try FileManager.default.createDirectory(atPath: scratch.path("own/workers"), withIntermediateDirectories: true)
-      for (from, to) in [
-        ("keys/coordinator.pub", "own/coordinator.pub"), ("other/workers/a.pub", "own/workers/a.pub"),
-        ("other/workers/a.key", "own/workers/a.key"),
-      ] {
-        try FileManager.default.copyItem(atPath: scratch.path(from), toPath: scratch.path(to))
-      }
-      let (run, endpoint, _) = try coordinator(scratch, extra: "security: { keys: \(directory) }\n")
-      func worker(_ expert: Int, _ arguments: [String]) throws -> Program {
-        try SecurityWorker.start(expert, endpoint, in: scratch, ["--orphan-after", "4s"] + arguments)
-      }
-      let math = try worker(0, ["--keys", directory, "--key", "a"])
-      let code = try worker(1, ["--keys", directory, "--key", "b"])
-      try await run.until("two workers") { FaultTests.registered($0).count == 2 }
-      let (reference, _) = try await FaultTests.answer(run, FaultTests.prompts[1])
-      #expect(reference.error == nil && reference.tokens.count == FaultTests.length)
-
-      for (name, arguments, words) in [
-        ("no key", [], ["keys"]), ("not on the list", ["--keys", scratch.path("own"), "--key", "a"], ["allow-list"]),
-        ("revoked", ["--keys", directory, "--key", "c"], ["allow-list"]),
-        ("another coordinator's", ["--keys", other, "--key", "a"], ["key"]),
-      ] as [(String, [String], [String])] {
-        let stranger = try worker(0, arguments)
-        let start = ContinuousClock.now
-        let end = try await stranger.wait(15)
-        print("keys: \(name): \(end) after \(ContinuousClock.now - start): \(stranger.errorLines)")
-        #expect(end == .exit(69), "\(name): \(stranger.errors)")
-        #expect(stranger.errorLines.count == 1, "\(name): \(stranger.errors)")
-        for word in words { #expect(stranger.errorLines.first?.contains(word) == true, "\(name): \(stranger.errors)") }
-      }
-      #expect(FaultTests.registered(run).count == 2)
-      #expect(try await FaultTests.answer(run, FaultTests.prompts[1]).answer.tokens == reference.tokens)
-
-      // Revoked while it works: its expert is lost at once, the other goes on.
-      try await keys(["revoke", directory, "b"])
-      let (lost, _) = try await FaultTests.answer(run, FaultTests.prompts[1])
-      #expect(lost.error?.message.contains("\"code\"") == true, "\(lost.error?.message ?? "answered")")
-      let alone = #"{"prompt":"One","raw":true,"max_tokens":5,"mode":"expert:math"}"#
-      #expect(try await FaultTests.answer(run, alone).answer.error == nil)
-      #expect(try await code.wait(20) == .exit(69))
-      #expect(code.errorLines.count == 1, "\(code.errors)")
-      try await keys(["add", directory, "d"])
-      let next = try worker(1, ["--keys", directory, "--key", "d"])
-      try await run.until("the successor") { FaultTests.registered($0).count == 3 }
-      #expect(try await FaultTests.answer(run, FaultTests.prompts[1]).answer.tokens == reference.tokens)
-      try await end(run, [math, next], code: 69)
-    }
-
-    @Test("endpoints beyond loopback without keys are refused with 65, on both sides; so are bad keys")
-    func refusedWithoutKeys() async throws {
-      let scratch = try Scratch("nokeys")
-      let models = try FaultModels.shared.get()
-      let cluster = try models.cluster(in: scratch, extra: "listen: { workers: \"tcp://0.0.0.0:0\" }\n")
-      for command in [
-        ["run", "-c", cluster, "--prompt", "One"], ["run", "-c", cluster, "--attach"], ["workers", "-c", cluster],
-      ] {
-        try await BadInputTests.expectRefused(command, in: scratch, words: ["security.keys", ":5:"])
-      }
-      let worker = ["worker", "--expert", "math", "--model", models.expert(0), "--coordinator"]
-      try await BadInputTests.expectRefused(
-        worker + ["tcp://192.0.2.1:5570"], in: scratch, words: ["192.0.2.1", "--keys"])
-      try await BadInputTests.expectRefused(
-        worker + ["tcp://127.0.0.1:5570", "--keys", scratch.path("none")], in: scratch, words: ["none"])
-      let directory = scratch.path("keys")
-      let made = try Program(["keys", directory], in: scratch)
-      #expect(try await made.wait() == .exit(0))
-      try await BadInputTests.expectRefused(["keys", directory], in: scratch, words: [directory, "--force"])
-      try await BadInputTests.expectRefused(["keys", "revoke", directory, "nobody"], in: scratch, words: ["nobody"])
-      // A secret key that others may read.
-      let secret = directory + "/workers/workers.key"
-      chmod(secret, 0o644)
-      try await BadInputTests.expectRefused(
-        worker + ["tcp://127.0.0.1:5570", "--keys", directory], in: scratch, words: [secret])
-      chmod(secret, 0o600)
-      try Data("no key".utf8).write(to: URL(fileURLWithPath: secret))
-      try await BadInputTests.expectRefused(
-        worker + ["tcp://127.0.0.1:5570", "--keys", directory], in: scratch, words: [secret])
-    }
-  }
-}
-
-private enum RawConnection {
-  static func open(port: Int) throws -> Int32 {
-    #if canImport(Darwin)
-      let type = SOCK_STREAM
-    #else
-      let type = Int32(SOCK_STREAM.rawValue)
-    #endif
-    let descriptor = socket(AF_INET, type, 0)
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = in_port_t(port).bigEndian
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    let status = withUnsafePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-      }
-    }
-    guard status == 0 else { throw FusionRouteError.internal("cannot connect to port \(port)") }
-    return descriptor
-  }
-
-  static func write(_ descriptor: Int32, _ bytes: [UInt8]) {
-    // The other side may have hung up already.
-    #if canImport(Darwin)
-      _ = bytes.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, 0) }
-    #else
-      _ = bytes.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-    #endif
   }
 }

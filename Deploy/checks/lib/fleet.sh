@@ -91,4 +91,14 @@ workers_in() { # DIRECTORY
   done
 }
 
+# How many of an expert's replicas serve, as the service at URL says.
+serving() { # URL EXPERT [COMMAND-PREFIX...]
+  local url=$1 expert=$2
+  shift 2
+  "$@" curl --silent --fail --max-time 2 "$url/fusionroute/status" | python3 -c '
+import json, sys
+for expert in json.load(sys.stdin)["experts"]:
+    if expert["name"] == sys.argv[1]: print(sum(r["state"] == "serving" for r in expert["replicas"]))' "$expert"
+}
+
 no_workers_in() { [[ -z $(workers_in "$1") ]]; }

@@ -15,6 +15,15 @@ struct DoorLimits: Sendable {
   var unasked = TokenBuckets<ReplicaID>(burst: 4_000, perSecond: 1_000)
 }
 
+/// What was turned away at the doors since the start.
+struct DoorCounts: Sendable, Equatable {
+  /// Messages beyond a rate of ``DoorLimits``.
+  var limitedMessages: UInt64 = 0
+  /// Messages that were no messages.
+  var malformedMessages: UInt64 = 0
+  var refusedWorkers: UInt64 = 0
+}
+
 /// Who may say what. Everything here runs on the messaging thread, before a message is read or acted on.
 extension ExpertPool {
   /// The peer's key, if it is a worker's; nil without security.
@@ -40,15 +49,23 @@ extension ExpertPool {
   func admitsRegistration(from peer: PeerID, user: String?) -> Bool {
     let now = MonotonicClock.now
     return state.withLock { state in
-      guard state.doors.registrations.take(peer, now: now) else { return false }
-      return user.map { state.doors.registrationsPerUser.take($0, now: now) } ?? true
+      let isWithin =
+        state.doors.registrations.take(peer, now: now)
+        && user.map { state.doors.registrationsPerUser.take($0, now: now) } ?? true
+      if !isWithin { state.turnedAway.limitedMessages += 1 }
+      return isWithin
     }
   }
 
   /// A message from a peer that is not registered: it is asked to, no more often than it needs to be told.
   func heardStranger(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
     let now = MonotonicClock.now
-    guard state.withLock({ $0.doors.strangers.take(peer, now: now) }) else { return }
+    let isWithin = state.withLock { state in
+      let isWithin = state.doors.strangers.take(peer, now: now)
+      if !isWithin { state.turnedAway.limitedMessages += 1 }
+      return isWithin
+    }
+    guard isWithin else { return }
     if let server = server.withLock({ $0 }), server.isSecured,
       user.flatMap({ server.allowedKey(user: $0) })?.role != .worker
     {
@@ -60,7 +77,9 @@ extension ExpertPool {
   /// Whether a registered worker stays within what it may send unasked.
   static func isWithin(_ message: WireMessage, from replica: ReplicaID, state: inout State, now: UInt64) -> Bool {
     if let request = message.answeredRequest, state.calls[request]?.replica == replica { return true }
-    return state.doors.unasked.take(replica, now: now)
+    if state.doors.unasked.take(replica, now: now) { return true }
+    state.turnedAway.limitedMessages += 1
+    return false
   }
 
   /// Replicas whose key was revoked, replaced or may serve their expert no longer are given up at once.

@@ -23,6 +23,7 @@ extension ExpertPool: ServerHandler {
     do {
       message = try WireCodec.decode(frames, from: .worker)
     } catch {
+      state.withLock { $0.turnedAway.malformedMessages += 1 }
       malformed(error, from: peer)
       return
     }
@@ -143,6 +144,7 @@ extension ExpertPool: ServerHandler {
   private func refuse(_ offer: ReplicaOffer, code: String, message: String, at peer: PeerID) {
     logger.warning(
       "worker refused", metadata: ["expert": "\(offer.expert)", "host": "\(offer.host)", "reason": "\(message)"])
+    state.withLock { $0.turnedAway.refusedWorkers += 1 }
     send(.refused(Refused(code: Refused.Code(rawValue: code), message: message)), to: peer)
     changed()
   }

@@ -28,6 +28,7 @@ final class ExpertPool: Sendable {
     var heartbeats: UInt64 = 0
     var closed = false
     var doors = DoorLimits()
+    var turnedAway = DoorCounts()
   }
 
   /// This coordinator's random incarnation; workers tell its sequences from those of others by it.

@@ -73,7 +73,10 @@ struct ServiceRoutes: Sendable {
       status: environment.coordinator.status(), http: environment.metrics.current,
       connections: environment.connections.value, connectionLimit: environment.connections.limit,
       bodyBytes: environment.bodies.bytes, answersRunning: environment.gate.running,
-      lostLogLines: environment.log?.lostLines ?? 0, process: ProcessStatistics.current()
+      lostLogLines: environment.log?.lostLines ?? 0,
+      batches: environment.accepted.map {
+        .init(counts: $0.runner.counts.current, journalBytes: $0.journal.size, journalLimit: $0.journal.limits.bytes)
+      }, process: ProcessStatistics.current()
     ).render()
     return Response(
       status: .ok, headers: [.contentType: PrometheusText.contentType],

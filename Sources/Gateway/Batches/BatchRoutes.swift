@@ -143,6 +143,7 @@ struct BatchRoutes: Sendable {
         owner: context.owner, endpoint: endpoint.rawValue, inputFile: input, metadata: metadata, window: Self.window,
         outputLifetime: lifetime, now: now)
     }
+    accepted.runner.counts.accepted()
     accepted.runner.wake()
     return Self.json { BatchObjects.write(batch, to: &$0) }
   }

@@ -15,6 +15,7 @@ final class BatchRunner: Sendable {
 
   private let journal: Journal
   private let logger: Logger
+  let counts = BatchCounts()
   private let signals: AsyncStream<Void>
   private let signal: AsyncStream<Void>.Continuation
   /// What child tasks have ended since the last look.
@@ -80,6 +81,9 @@ final class BatchRunner: Sendable {
     for (index, batch) in batches.enumerated() where now >= batch.life.expires {
       if let late = try await journal.apply(.windowEnded, to: batch.id, now: now) { batches[index] = late }
     }
+    counts.looked(
+      open: batches.count { !$0.life.status.isFinal },
+      waiting: batches.reduce(0) { $0 + ($1.life.takesResults ? $1.life.total - $1.life.ended : 0) })
     open.withLock { $0 = Set(batches.filter(\.life.startsItems).map(\.id)) }
     schedule.update(batches.map { ($0.id, $0.life) })
     for batch in batches {
@@ -159,6 +163,9 @@ final class BatchRunner: Sendable {
   /// Until it has a result, or its batch wants none any more.
   private func run(_ item: BatchItem, of batch: StoredBatch, _ environment: GatewayEnvironment) async {
     guard let route = AnswerPlanner.Route(rawValue: batch.endpoint) else { return }
+    var outcome: Bool?
+    counts.started()
+    defer { counts.ended(succeeded: outcome) }
     let requestID = "\(batch.id.dropFirst("batch_".count))-\(item.number)"
     var pause = Self.firstPause
     while !Task.isCancelled, open.withLock({ $0.contains(batch.id) }) {
@@ -166,8 +173,11 @@ final class BatchRunner: Sendable {
         let (status, body) = try await UnattendedAnswers(environment: environment).answer(
           route, body: item.body, client: "batch:\(batch.owner)", requestID: requestID, priority: .batch)
         let line = BatchObjects.line(item, requestID: requestID, status: status, body: body)
-        _ = try await journal.record(
+        if try await journal.record(
           item.number, of: batch.id, succeeded: status < 400, line: line, now: UnixTime.now.seconds)
+        {
+          outcome = status < 400
+        }
         return
       } catch {
         if environment.gate.isDraining { return }

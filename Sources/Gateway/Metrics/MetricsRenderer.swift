@@ -10,7 +10,16 @@ struct MetricsRenderer {
   var bodyBytes: Int
   var answersRunning: Int
   var lostLogLines: Int
+  /// Nil without a journal.
+  var batches: Batches?
   var process: ProcessStatistics?
+
+  struct Batches {
+    var counts: BatchCounts.State
+    /// Bytes.
+    var journalBytes: Int
+    var journalLimit: Int
+  }
 
   func render() -> String {
     var text = PrometheusText()
@@ -20,6 +29,9 @@ struct MetricsRenderer {
     coordinator(&text)
     router(&text)
     experts(&text)
+    hosts(&text)
+    if let door = status.door { self.door(door, &text) }
+    if let batches { self.batches(batches, &text) }
     if let process { self.process(process, &text) }
     return text.text
   }
@@ -126,7 +138,7 @@ struct MetricsRenderer {
     for expert in status.experts { text.sample(expert.tokens, [("expert", expert.name)]) }
     text.family("fusionroute_expert_replicas", .gauge, "Replicas of each expert, by state.")
     for expert in status.experts {
-      for state in ["verifying", "serving", "draining", "quarantined"] {
+      for state in Self.replicaStates {
         let count = expert.replicas.count { $0.state == state }
         text.sample(count, [("expert", expert.name), ("state", state)])
       }

@@ -28,7 +28,7 @@ public enum ModelFingerprint {
   }
 
   /// SHA-256 of a whole file, cached.
-  static func digest(ofFile path: String, what: String) throws -> SHA256Digest {
+  public static func digest(ofFile path: String, what: String) throws -> SHA256Digest {
     let before = try FileIdentity(path: path, what: what)
     if let cached = ResultCache.read([UInt8].self, folder: "fingerprints", key: before.key),
       let digest = SHA256Digest(cached)

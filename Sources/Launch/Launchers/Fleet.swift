@@ -10,10 +10,29 @@ public actor Fleet {
     case stopping(hosts: [String], launcher: ClusterFile.Launcher)
     case stopped(hosts: [String])
     case failed(hosts: [String], FusionRouteError)
+    case scaled(host: String, launcher: ClusterFile.Launcher, expert: String, from: Int, to: Int)
+  }
+
+  /// A number of replicas that is wanted on one host.
+  public struct Change: Sendable {
+    /// How the host is reached; its replicas are not looked at.
+    public var order: HostOrder
+    /// The expert, the number wanted, and what one replica takes.
+    public var replicas: HostOrder.Replicas
+
+    public init(order: HostOrder, replicas: HostOrder.Replicas) {
+      self.order = order
+      self.replicas = replicas
+    }
   }
 
   private let path: String
   private var state: LaunchState
+  /// Starts and changes under way, and whether no more may begin.
+  private var starts = 0
+  private var changes = 0
+  private var isStopping = false
+  private var waiters: [CheckedContinuation<Void, Never>] = []
   private let launchers: @Sendable (ClusterFile.Launcher) -> (any HostLauncher)?
   private let report: @Sendable (Event) -> Void
 
@@ -49,6 +68,8 @@ public actor Fleet {
   ///
   /// - Returns: the failures.
   public func start(_ orders: [HostOrder]) async throws -> [FusionRouteError] {
+    starts += 1
+    defer { starts -= 1 }
     let id = StateDirectory.id(ofCluster: state.cluster)
     let planned = Self.records(orders, id: id)
     // What an earlier `up` left running and this one does not want, or not in this way.
@@ -71,22 +92,100 @@ public actor Fleet {
     return failures
   }
 
-  /// Stops everything that is noted.
+  /// Stops everything that is noted, once changes under way have ended.
   ///
   /// - Returns: the failures; what could not be stopped stays noted.
-  public func stop() async -> [FusionRouteError] { await stop(state.records) }
+  public func stop() async -> [FusionRouteError] {
+    isStopping = true
+    while changes > 0 { await withCheckedContinuation { waiters.append($0) } }
+    return await stop(state.records)
+  }
 
-  /// Sets how many replicas of an expert run on a host. Throws `badInput` if no launcher started anything there.
-  public func setReplicas(of expert: String, on host: String, to count: Int) async throws {
-    guard let index = state.records.firstIndex(where: { $0.hosts.contains(host) }),
-      let launcher = launchers(state.records[index].launcher)
-    else {
-      throw FusionRouteError.badInput("`up` has started nothing on the host \"\(host)\"")
+  // MARK: Numbers of replicas
+
+  /// Whether hosts are being started: then what runs is not known yet.
+  public var isStarting: Bool { starts > 0 }
+
+  /// Replicas of an expert that were started on a host; none where the start failed.
+  public func count(of expert: String, on host: String) -> Int {
+    guard let record = state.records.first(where: { $0.hosts.contains(host) }), record.phase == .running else { return 0 }
+    return record.count(of: expert, on: host)
+  }
+
+  /// Brings experts to their numbers of replicas, hosts beside each other. A host on which nothing runs yet, or whose
+  /// start failed, is started.
+  ///
+  /// - Returns: the failures by host; the other changes are made.
+  public func apply(_ wanted: [Change]) async throws -> [String: FusionRouteError] {
+    guard !isStopping else { throw FusionRouteError.unavailable("the cluster is being stopped") }
+    changes += 1
+    defer {
+      changes -= 1
+      if changes == 0 {
+        for waiter in waiters { waiter.resume() }
+        waiters = []
+      }
     }
-    var record = state.records[index]
-    try await launcher.setReplicas(of: expert, on: host, to: count, in: &record)
-    replace(record)
+    // Those of one record one after the other: they change the same notes.
+    var groups: [String: [Change]] = [:]
+    for change in wanted { groups[try noted(change), default: []].append(change) }
     try state.save(path: path)
+    var failures: [String: FusionRouteError] = [:]
+    await withTaskGroup(of: [(String, FusionRouteError)].self) { tasks in
+      for (name, changes) in groups { tasks.addTask { await self.apply(changes, to: name) } }
+      for await failed in tasks { failures.merge(failed) { first, _ in first } }
+    }
+    return failures
+  }
+
+  /// The name of the record that a change belongs to, which is there before anything is done.
+  private func noted(_ change: Change) throws -> String {
+    let host = change.order.host
+    if let record = state.records.first(where: { $0.hosts.contains(host.name) }) { return record.name }
+    guard launchers(host.launcher) != nil else {
+      throw FusionRouteError.badInput("nothing starts replicas on the host \"\(host.name)\"")
+    }
+    var order = change.order
+    order.replicas = []
+    guard let record = Self.records([order], id: StateDirectory.id(ofCluster: state.cluster)).first else {
+      throw FusionRouteError.internal("no record for the host \"\(host.name)\"")
+    }
+    state.records.append(record)
+    return record.name
+  }
+
+  private func apply(_ changes: [Change], to name: String) async -> [(String, FusionRouteError)] {
+    var failures: [(String, FusionRouteError)] = []
+    for change in changes {
+      guard var record = state.records.first(where: { $0.name == name }), let launcher = launchers(record.launcher)
+      else { continue }
+      let (host, expert) = (change.order.host.name, change.replicas.expert)
+      let before = count(of: expert, on: host)
+      var failure: FusionRouteError?
+      do {
+        if record.phase == .running {
+          try await launcher.setReplicas(change.replicas, on: host, in: &record)
+        } else {
+          for index in record.orders.indices where record.orders[index].host.name == host {
+            record.orders[index].set(change.replicas)
+          }
+          _ = try await launcher.start(&record)
+        }
+      } catch {
+        failure = told(error, of: [host])
+      }
+      replace(record)
+      do { try state.save(path: path) } catch { failure = failure ?? told(error, of: [host]) }
+      if let failure {
+        failures.append((host, failure))
+      } else {
+        report(
+          .scaled(
+            host: host, launcher: record.launcher, expert: expert, from: before,
+            to: record.count(of: expert, on: host)))
+      }
+    }
+    return failures
   }
 
   /// Whether the launcher itself can turn what runs into what is wanted.

@@ -66,6 +66,19 @@ public struct HostOrder: Sendable, Equatable, Codable {
   /// Cores that the replicas need: those of contexts of several threads, and those of one thread each its own.
   public var threads: Int { replicas.reduce(0) { $0 + $1.count * $1.threads } }
 
+  public func count(of expert: String) -> Int { replicas.first { $0.expert == expert }?.count ?? 0 }
+
+  /// Sets how many replicas of an expert there are; none takes it out.
+  mutating func set(_ wanted: Replicas) {
+    let index = replicas.firstIndex { $0.expert == wanted.expert }
+    switch (index, wanted.count > 0) {
+    case (let index?, true): replicas[index].count = wanted.count
+    case (let index?, false): replicas.remove(at: index)
+    case (nil, true): replicas.append(wanted)
+    case (nil, false): break
+    }
+  }
+
   /// The command line there, without what a launcher adds.
   public var workers: [String] {
     [host.program ?? program] + workersArguments(clusterPath: host.clusterPath ?? cluster)

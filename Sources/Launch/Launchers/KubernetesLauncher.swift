@@ -25,18 +25,18 @@ public struct KubernetesLauncher: HostLauncher {
   }
 
   public func setReplicas(
-    of expert: String, on host: String, to count: Int, in record: inout LaunchRecord
+    _ replicas: HostOrder.Replicas, on host: String, in record: inout LaunchRecord
   ) async throws {
-    guard let index = record.orders.firstIndex(where: { $0.host.name == host }),
-      record.orders[index].replicas.contains(where: { $0.expert == expert })
-    else {
-      throw FusionRouteError.badInput("the host \"\(host)\" has no Deployment of the expert \"\(expert)\"")
+    guard let index = record.orders.firstIndex(where: { $0.host.name == host }) else {
+      throw FusionRouteError.badInput("nothing was started on the host \"\(host)\"")
     }
-    let order = record.orders[index]
-    let name = KubernetesLabels(order).deployment(expert)
-    _ = try await succeed(
-      Self.kubectl(order, ["scale", "deployment/\(name)", "--replicas=\(count)"]), for: [host], run)
-    record.orders[index].set(expert, to: count)
+    let isNew = record.orders[index].count(of: replicas.expert) == 0
+    var order = record.orders[index]
+    order.set(replicas)
+    for command in try Self.scaleCommands(order, replicas, isNew: isNew) {
+      _ = try await succeed(command, for: [host], run)
+    }
+    record.orders[index] = order
   }
 
   // MARK: Commands
@@ -50,6 +50,24 @@ public struct KubernetesLauncher: HostLauncher {
     let directory = URL(fileURLWithPath: order.cluster).deletingLastPathComponent().standardizedFileURL.path
     let manifests = try KubernetesManifests(cluster, text: text, directory: directory)
     return kubectl(order, ["apply", "--filename", "-"], input: manifests.workers(order))
+  }
+
+  /// - Parameters:
+  ///   - order: with the number wanted.
+  ///   - isNew: the expert had no replica there, so its Deployment may be missing or of another time.
+  static func scaleCommands(
+    _ order: HostOrder, _ replicas: HostOrder.Replicas, isNew: Bool
+  ) throws -> [HostCommand] {
+    let name = KubernetesLabels(order).deployment(replicas.expert)
+    let scale = kubectl(order, ["scale", "deployment/\(name)", "--replicas=\(replicas.count)"])
+    let maximum = order.host.kubernetes.maximumReplicas.map { max($0, replicas.count) }
+    // An autoscaler rests while its Deployment is at none.
+    guard replicas.count > 0 else { return [scale] }
+    if isNew { return [try applyCommand(order)] + (maximum == nil ? [] : [scale]) }
+    guard let maximum else { return [scale] }
+    // It would undo a number below its least one.
+    let patch = #"{"spec":{"minReplicas":\#(replicas.count),"maxReplicas":\#(maximum)}}"#
+    return [kubectl(order, ["patch", "horizontalpodautoscaler/\(name)", "--type=merge", "--patch=\(patch)"]), scale]
   }
 
   static func deleteCommand(_ order: HostOrder) -> HostCommand {

@@ -15,6 +15,8 @@ public struct LaunchRecord: Sendable, Equatable, Codable {
   public var name: String
   /// Slurm's number of the job, once it is known.
   public var job: String?
+  /// What Slurm runs besides that job, or no longer; nil: the job is as it was submitted.
+  public var slurm: SlurmChanges?
   public var phase: Phase
 
   public init(
@@ -55,8 +57,11 @@ public protocol HostLauncher: Sendable {
   /// Stops them and returns when they are gone. Throws `unavailable` naming host and command.
   func stop(_ record: LaunchRecord) async throws
 
-  /// Sets how many replicas of an expert run on one of the record's hosts, and notes it in the record.
-  func setReplicas(of expert: String, on host: String, to count: Int, in record: inout LaunchRecord) async throws
+  /// Sets how many replicas of an expert run on one of the record's hosts, and notes it in the record: also what was
+  /// done before it throws.
+  ///
+  /// - Parameter replicas: the expert, the number wanted, and what one of them takes.
+  func setReplicas(_ replicas: HostOrder.Replicas, on host: String, in record: inout LaunchRecord) async throws
 }
 
 extension HostLauncher {

@@ -26,20 +26,19 @@ public struct SSHLauncher: HostLauncher {
   }
 
   public func setReplicas(
-    of expert: String, on host: String, to count: Int, in record: inout LaunchRecord
+    _ replicas: HostOrder.Replicas, on host: String, in record: inout LaunchRecord
   ) async throws {
     guard let index = record.orders.firstIndex(where: { $0.host.name == host }) else {
       throw FusionRouteError.badInput("nothing was started on the host \"\(host)\"")
     }
     var order = record.orders[index]
-    order.set(expert, to: count)
-    guard !order.replicas.isEmpty else {
-      try await stop(LaunchRecord(launcher: .ssh, orders: [record.orders[index]], name: record.name))
-      record.orders[index] = order
-      return
+    order.set(replicas)
+    if order.replicas.isEmpty {
+      _ = try await succeed(Self.stopCommand(order), for: [host], run)
+    } else {
+      // A process that runs changes its number of replicas.
+      _ = try await succeed(Self.startCommand(order), for: [host], run)
     }
-    // A process that runs changes its number of replicas.
-    _ = try await succeed(Self.startCommand(order), for: [host], run)
     record.orders[index] = order
   }
 
@@ -71,16 +70,5 @@ public struct SSHLauncher: HostLauncher {
     if let user = host.ssh.user { arguments += ["-l", user] }
     if let port = host.ssh.port { arguments += ["-p", "\(port)"] }
     return HostCommand("ssh", arguments + ["--", host.address, Quoting.shell(words)], limit: limit)
-  }
-}
-
-extension HostOrder {
-  /// Sets how many replicas of an expert there are; none takes it out.
-  mutating func set(_ expert: String, to count: Int) {
-    if let index = replicas.firstIndex(where: { $0.expert == expert }) {
-      if count > 0 { replicas[index].count = count } else { replicas.remove(at: index) }
-    } else if count > 0 {
-      replicas.append(Replicas(expert: expert, count: count))
-    }
   }
 }

@@ -7,13 +7,13 @@ public struct Planner: Sendable {
   /// Placements that are tried at most where placing one replica after the other does not work out.
   public static let searchLimit = 200_000
 
-  private let problem: PlacementProblem
+  let problem: PlacementProblem
   /// Indices of the hosts that each expert may be on.
-  private let allowed: [[Int]]
+  let allowed: [[Int]]
   /// Whether memory plays a part. If no host limits it, sizes must not: hosts that lack the files plan alike.
   private let weighsMemory: Bool
   private let knowsCores: Bool
-  private var loads: [HostLoad]
+  var loads: [HostLoad]
   private var placed: [Placed] = []
 
   private struct Placed {
@@ -22,7 +22,7 @@ public struct Planner: Sendable {
     var why: PlacementPlan.Reason
   }
 
-  private init(_ problem: PlacementProblem) {
+  init(_ problem: PlacementProblem) {
     self.problem = problem
     allowed = problem.experts.map { expert in
       problem.hosts.indices.filter { expert.hosts.isEmpty || expert.hosts.contains(problem.hosts[$0].name) }
@@ -83,7 +83,7 @@ public struct Planner: Sendable {
   }
 
   /// The best host and the criterion that set it apart.
-  private func choose(_ candidates: [Int], for expert: Int) -> (host: Int, why: PlacementPlan.Reason)? {
+  func choose(_ candidates: [Int], for expert: Int) -> (host: Int, why: PlacementPlan.Reason)? {
     guard let first = candidates.first else { return nil }
     if allowed[expert].count == 1 { return (first, problem.experts[expert].hosts.isEmpty ? .onlyHost : .pinned) }
     if candidates.count == 1 { return (first, .onlyRoom) }
@@ -100,7 +100,7 @@ public struct Planner: Sendable {
   }
 
   /// Lower is better, from the first number on.
-  private func score(of host: Int, for expert: Int, _ demand: PlacementProblem.Demand) -> [Double] {
+  func score(of host: Int, for expert: Int, _ demand: PlacementProblem.Demand) -> [Double] {
     let load = loads[host]
     let threads = load.threads + demand.threads
     let busy = knowsCores ? Double(threads) / Double(max(1, load.cores ?? 1)) : Double(load.total)
@@ -111,7 +111,7 @@ public struct Planner: Sendable {
     ]
   }
 
-  private func failure(_ expert: Int, _ index: Int) -> PlacementFailure {
+  func failure(_ expert: Int, _ index: Int) -> PlacementFailure {
     let demand = problem.experts[expert].demand
     return PlacementFailure(
       expert: problem.experts[expert].name, index: index,

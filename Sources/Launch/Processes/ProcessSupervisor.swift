@@ -51,6 +51,8 @@ public final class ProcessSupervisor: Sendable {
     var error: String?
     /// It was told to end for good.
     var isLeaving = false
+    /// It ended and is not started again.
+    var isGivenUp = false
   }
 
   private struct State {
@@ -120,8 +122,11 @@ public final class ProcessSupervisor: Sendable {
     timers.asyncAfter(deadline: deadline) { process.send(signal: SIGKILL) }
   }
 
-  /// Names of the children that are kept running.
+  /// Names of the children that are kept running, and of those that were given up.
   public var kept: Set<String> { state.withLock { Set($0.entries.filter { !$0.value.isLeaving }.keys) } }
+
+  /// Names of the children that ended and are not started again.
+  public var givenUp: Set<String> { state.withLock { Set($0.entries.filter { $0.value.isGivenUp }.keys) } }
 
   /// Names that cannot be given to another child now.
   public var taken: Set<String> { state.withLock { Set($0.entries.keys) } }
@@ -186,6 +191,7 @@ public final class ProcessSupervisor: Sendable {
       let decision =
         state.isStopping || entry.isLeaving
         ? nil : entry.policy.ended(exit, ran: now - entry.startedAt, now: now - origin)
+      if case .giveUp = decision { entry.isGivenUp = true }
       state.entries[name] = entry
       return (entry.error, decision)
     }

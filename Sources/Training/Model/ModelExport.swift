@@ -184,19 +184,3 @@ extension LoRAOptions {
     }
   }
 }
-
-extension TensorType {
-  /// llama.cpp's number for a model that is mostly of this type (`llama_ftype`).
-  var mostlyFileType: UInt32 {
-    switch self {
-    case .f32: 0
-    case .f16: 1
-    case .q41: 3
-    case .q80: 7
-    case .q50: 8
-    case .q4K: 15
-    case .bf16: 32
-    default: 1024
-    }
-  }
-}

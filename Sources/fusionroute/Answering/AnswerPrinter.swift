@@ -34,7 +34,7 @@ struct AnswerPrinter {
     guard kind == .text, showsPrompts, let prompt else { return }
     let text: String
     switch prompt.content {
-    case .text(let own): text = own
+    case .text(let own), .document(let own): text = own
     case .messages(let messages): text = messages.last?.content ?? ""
     case .tokens(let tokens): text = "\(tokens.count) tokens"
     }

@@ -10,6 +10,8 @@ struct Prompt: Sendable, Equatable {
     case text(String)
     case messages([ChatMessage])
     case tokens([Token])
+    /// A text as it stands, without the chat template, behind the special tokens that the vocabulary puts in front.
+    case document(String)
   }
 
   /// For messages about it, such as `line 3`; nil if it is the only one.
@@ -95,6 +97,8 @@ extension Prompt {
     switch content {
     case .tokens(let tokens):
       return tokens
+    case .document(let text):
+      return try vocabulary.tokenize(text, addSpecial: true, parseSpecial: false)
     case .text(let text) where raw:
       return try vocabulary.tokenize(text, addSpecial: false, parseSpecial: false)
     case .text(let text) where model.chatTemplate == nil:

@@ -56,6 +56,10 @@ struct RemoteAnswerer: Answerer {
       tokens = try await tokenize([
         ("content", .text(text)), ("add_special", .bool(false)), ("parse_special", .bool(false)),
       ])
+    case .document(let text):
+      tokens = try await tokenize([
+        ("content", .text(text)), ("add_special", .bool(true)), ("parse_special", .bool(false)),
+      ])
     case .text(let text):
       return try await conversation([ChatMessage(role: "user", content: text)], prompt, options: options, emit: emit)
     case .messages(let messages):

@@ -9,10 +9,13 @@ enum ClusterPlan {
   /// where that makes no difference to the placement.
   ///
   /// Throws `badInput` for models that cannot be read, and what is missing where if there is no placement.
-  static func plan(_ cluster: ClusterFile) throws -> PlacementPlan {
-    if missing(cluster).isEmpty { return try solve(try problem(cluster, sizes: Sizes()), cluster) }
+  static func plan(_ cluster: ClusterFile) throws -> PlacementPlan { try solve(try problem(cluster), cluster) }
+
+  /// What ``plan(_:)`` decides about. Throws `badInput` for models that cannot be read.
+  static func problem(_ cluster: ClusterFile) throws -> PlacementProblem {
+    if missing(cluster).isEmpty { return try problem(cluster, sizes: Sizes()) }
     try checkSizesAreNotNeeded(cluster)
-    return try solve(try problem(cluster, sizes: nil), cluster)
+    return try problem(cluster, sizes: nil)
   }
 
   /// Experts whose model is not on this machine.
@@ -51,10 +54,13 @@ enum ClusterPlan {
   }
 
   private static func solve(_ problem: PlacementProblem, _ cluster: ClusterFile) throws -> PlacementPlan {
-    do { return try Planner.plan(problem) } catch {
-      throw FusionRouteError(
-        error.lacksMemory ? .unavailable : .badInput, "\(cluster.source): \(error.sentence)", cause: error)
-    }
+    do { return try Planner.plan(problem) } catch { throw refusal(error, cluster) }
+  }
+
+  /// What users are told of a failure.
+  static func refusal(_ failure: PlacementFailure, _ cluster: ClusterFile) -> FusionRouteError {
+    FusionRouteError(
+      failure.lacksMemory ? .unavailable : .badInput, "\(cluster.source): \(failure.sentence)", cause: failure)
   }
 
   /// - Parameter sizes: nil: all are taken for nothing.

@@ -21,7 +21,7 @@ final class ClusterSession: Sendable {
 
   let cluster: ClusterFile
   let coordinator: CoordinatorRuntime
-  /// nil: they are started elsewhere.
+  /// nil: they are started elsewhere. One without replicas may get some by `scale`.
   let workers: LocalWorkers?
   private let directory: RuntimeDirectory?
   private let isStopped = Mutex(false)
@@ -35,8 +35,8 @@ final class ClusterSession: Sendable {
     self.directory = directory
   }
 
-  /// Whether this process supervises workers.
-  var hasOwnReplicas: Bool { workers != nil }
+  /// Whether this process started with workers of its own.
+  var hasOwnReplicas: Bool { workers?.hasReplicas ?? false }
 
   /// Runs `body` with a cluster that is ready, and stops it whatever happens.
   static func with(
@@ -89,8 +89,11 @@ final class ClusterSession: Sendable {
     var settings = try cluster.coordinatorConfiguration(binding: bind, placement: placement)
     settings.traceSink = trace
     let configuration = settings
-    let workers =
-      replicas.isEmpty ? nil : LocalWorkers(replicas, of: cluster, executable: executable, log: log)
+    let workers: LocalWorkers? =
+      switch choice {
+      case .all, .ofThisMachine: LocalWorkers(replicas, of: cluster, executable: executable, log: log)
+      case .elsewhere: nil
+      }
     do {
       // Workers load their models while the router is loaded; where the port is not known yet, they start afterwards.
       if let workers, !bind.isWildcard { try workers.start(dialling: bind.description) }
@@ -154,7 +157,7 @@ final class ClusterSession: Sendable {
   /// Waits for a replica of every expert. Throws when one does not come in time and when a worker has given up.
   func waitUntilReady(progress: Progress) async throws {
     let count = cluster.experts.reduce(0) { $0 + $1.replicas }
-    let what = workers == nil ? "waiting for workers" : "starting \(count) worker\(count == 1 ? "" : "s")"
+    let what = !hasOwnReplicas ? "waiting for workers" : "starting \(count) worker\(count == 1 ? "" : "s")"
     try await progress.showing(what) {
       try await orWorkerFailure { [self] in try await coordinator.waitUntilReady(timeout: cluster.startWait) }
     }

@@ -66,7 +66,8 @@ struct Daemon: Sendable {
     ) { session in
       try Task.checkCancellation()
       let gateway = GatewayServer(
-        configuration: configuration, coordinator: session.coordinator, scaler: session.workers, logger: log.logger)
+        configuration: configuration, coordinator: session.coordinator,
+        scaler: ClusterScaler(cluster, workers: session.workers, hosts: hosts), logger: log.logger)
       var quiet = log.logger
       quiet.logLevel = max(quiet.logLevel, .warning)
       // Ended from the last to the first: those that speak to clients before those that answer.

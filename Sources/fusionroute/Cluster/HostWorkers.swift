@@ -72,13 +72,14 @@ final class HostWorkers: Sendable {
   func start(_ replicas: [Placement.Replica]) throws {
     try changing.withLock { _ in
       // All are on the roll before the first can be given up.
-      for replica in replicas { roll.add("\(replica.expert).\(replica.index)") }
-      for replica in replicas { try start("\(replica.expert).\(replica.index)", of: replica.expert) }
+      for replica in replicas { roll.add(ReplicaAdjustment.name(replica.expert, replica.index)) }
+      for replica in replicas {
+        try start(ReplicaAdjustment.name(replica.expert, replica.index), of: replica.expert)
+      }
     }
   }
 
-  /// Brings every expert to its number of replicas; one that is not named, to none. New replicas take the lowest free
-  /// numbers; those with the highest leave, and drain by themselves.
+  /// Brings every expert to its number of replicas; one that is not named, to none. Those that leave drain by themselves.
   ///
   /// Throws `badInput` for an unknown expert, `unavailable` if memory does not suffice; then nothing has changed.
   func adjust(to counts: [ReplicaCount]) throws {
@@ -86,26 +87,24 @@ final class HostWorkers: Sendable {
       throw FusionRouteError.badInput("\(file.source) names no expert \"\(unknown.expert)\"")
     }
     try changing.withLock { _ in
-      // Those that were given up get another chance under their old numbers.
-      for name in roll.givenUp { leave(name) }
-      var missing: [Placement.Replica] = []
-      var leaving: [String] = []
-      let taken = supervisor.taken
-      for expert in file.experts {
-        let count = counts.first { $0.expert == expert.name }?.count ?? 0
-        let own = roll.kept.compactMap { Self.index($0, of: expert.name) }.sorted()
-        leaving += own.dropFirst(count).map { "\(expert.name).\($0)" }
-        let free = (0...).lazy.filter { !taken.contains("\(expert.name).\($0)") }.prefix(max(0, count - own.count))
-        missing += free.map { Placement.Replica(expert: expert.name, index: $0, host: host) }
+      let (kept, givenUp, taken) = (roll.kept, roll.givenUp, supervisor.taken)
+      let adjustments = file.experts.map { expert in
+        ReplicaAdjustment(
+          of: expert.name, to: counts.first { $0.expert == expert.name }?.count ?? 0, kept: kept, givenUp: givenUp,
+          taken: taken)
+      }
+      let missing = zip(file.experts, adjustments).flatMap { expert, adjustment in
+        adjustment.starting.map { (name: $0, expert: expert) }
       }
       try MemoryPlan.check(
-        MemoryPlan.members(missing, of: file), place: host.map { "the host \"\($0)\"" } ?? "this machine")
-      for replica in missing {
-        let name = "\(replica.expert).\(replica.index)"
+        missing.map { ("expert \"\($0.expert.name)\"", $0.expert.engine) },
+        place: host.map { "the host \"\($0)\"" } ?? "this machine")
+      for name in adjustments.flatMap(\.forgotten) { leave(name) }
+      for (name, expert) in missing {
         roll.add(name)
-        try start(name, of: replica.expert)
+        try start(name, of: expert.name)
       }
-      for name in leaving { leave(name) }
+      for name in adjustments.flatMap(\.stopping) { leave(name) }
     }
   }
 
@@ -122,9 +121,5 @@ final class HostWorkers: Sendable {
       expert: expert, coordinators: [endpoint], hostName: host ?? ProcessInfo.processInfo.hostName, cluster: file,
       keyName: keyName, logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
     try supervisor.start(.init(name: name, arguments: command.arguments))
-  }
-
-  private static func index(_ name: String, of expert: String) -> Int? {
-    name.hasPrefix(expert + ".") ? Int(name.dropFirst(expert.count + 1)) : nil
   }
 }

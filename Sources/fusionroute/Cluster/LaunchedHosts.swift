@@ -5,8 +5,10 @@ internal import Logging
 
 /// The part of `up` that is on other hosts, and what `down` needs to find it.
 struct LaunchedHosts: Sendable {
-  private let fleet: Fleet
+  let fleet: Fleet
   private let orders: [HostOrder]
+  /// What is needed to start something on a host that has nothing yet.
+  private let template: @Sendable (ClusterFile.Host) -> HostOrder
   /// Held while `up` runs, so that another one is refused and `down` knows whom to ask.
   private let lock: ServiceLock
   private let logger: Logger
@@ -28,7 +30,7 @@ struct LaunchedHosts: Sendable {
     _ cluster: ClusterFile, _ path: String, _ plan: PlacementPlan, _ log: LogSettings, program: String
   ) -> [HostOrder] {
     HostOrder.orders(of: plan, cluster: cluster, path: path, program: program, logLevel: log.level.rawValue)
-      .filter { [.ssh, .slurm, .kubernetes].contains($0.host.launcher) }
+      .filter { $0.host.launcher.startsElsewhere }
   }
 
   private init(_ cluster: ClusterFile, path: String, plan: PlacementPlan, log: LogSettings) throws {
@@ -43,7 +45,21 @@ struct LaunchedHosts: Sendable {
     logger = log.logger
     let events = FleetLog(logger: log.logger)
     fleet = try Fleet(path: files.state, cluster: absolute, report: { events.record($0) })
-    orders = Self.orders(cluster, absolute, plan, log, program: try Executable.path())
+    let program = try Executable.path()
+    orders = Self.orders(cluster, absolute, plan, log, program: program)
+    let (level, grace) = (log.level.rawValue, cluster.supervision.grace)
+    template = { host in
+      HostOrder(
+        host: host, replicas: [], bytes: 0, program: program, cluster: absolute, logLevel: level,
+        graceSeconds: Double(grace.components.seconds) + Double(grace.components.attoseconds) / 1e18)
+    }
+  }
+
+  /// A number of replicas for ``Fleet/apply(_:)``.
+  func change(_ host: ClusterFile.Host, _ replicas: HostOrder.Replicas) -> Fleet.Change {
+    var order = template(host)
+    order.bytes = replicas.bytes * UInt64(replicas.count)
+    return Fleet.Change(order: order, replicas: replicas)
   }
 
   /// Starts them. A host that fails is reported and left out.
@@ -81,6 +97,16 @@ struct LaunchedHosts: Sendable {
     if !leaves { await stop() }
     try result.get()
     if case .failure(let error as FusionRouteError) = started, error.code != .interrupted { throw error }
+  }
+}
+
+extension ClusterFile.Launcher {
+  /// Whether it starts workers that are not this process's own.
+  var startsElsewhere: Bool {
+    switch self {
+    case .ssh, .slurm, .kubernetes: true
+    case .manual, .local: false
+    }
   }
 }
 

@@ -15,6 +15,8 @@ final class LocalWorkers: Sendable {
   /// Where the workers dial, once that is known.
   let endpoint = Mutex<String?>(nil)
   let scaling = Mutex(())
+  /// For which of the cluster file's hosts each replica is; several may be this machine.
+  let homes = Mutex<[String: String?]>([:])
 
   init(_ replicas: [Placement.Replica], of cluster: ClusterFile, executable: String, log settings: LogSettings) {
     self.cluster = cluster
@@ -37,6 +39,9 @@ final class LocalWorkers: Sendable {
     }
   }
 
+  /// Whether the cluster started with replicas on this machine.
+  var hasReplicas: Bool { !replicas.isEmpty }
+
   /// Tells `coordinator` of every worker that ends, so that its requests move on at once.
   func follow(_ coordinator: CoordinatorRuntime) {
     let host = ProcessInfo.processInfo.hostName
@@ -58,16 +63,20 @@ final class LocalWorkers: Sendable {
   /// Starts every replica.
   func start(dialling endpoint: String) throws {
     self.endpoint.withLock { $0 = endpoint }
-    for replica in replicas { try start(replica.expert, replica.index, host: replica.host, dialling: endpoint) }
+    for replica in replicas {
+      guard let expert = cluster.expert(named: replica.expert) else { continue }
+      try start(
+        ReplicaAdjustment.name(replica.expert, replica.index), of: expert, host: replica.host, dialling: endpoint)
+    }
   }
 
-  func start(_ name: String, _ index: Int, host: String?, dialling endpoint: String) throws {
-    guard let expert = cluster.expert(named: name) else { return }
+  func start(_ name: String, of expert: ClusterFile.Expert, host: String?, dialling endpoint: String) throws {
+    homes.withLock { _ = $0.updateValue(host, forKey: name) }
     let command = WorkerInvocation(
       expert: expert, coordinators: [endpoint], hostName: ProcessInfo.processInfo.hostName, cluster: cluster,
       keyName: WorkerKeys.name(in: cluster.keys, preferring: host),
       logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
-    try supervisor.start(.init(name: "\(name).\(index)", arguments: command.arguments))
+    try supervisor.start(.init(name: name, arguments: command.arguments))
   }
 
   /// The first worker that was given up; nil when the wait is cancelled.

@@ -6,11 +6,31 @@ internal import Launch
 struct DemoCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo",
-    abstract: "Answer some questions with a small real model and three stand-in experts.",
+    abstract: "Answer some questions with a small real model and its experts.",
     discussion: """
-      Uses SmolLM2-135M-Instruct, converts it once, makes three experts from it by adding noise to its weights, and \
-      answers through its chat template. What it makes is kept in the cache (about 600 MB).
+      With a family (a directory with adapters, a routing head and family.json; a checkout's is Deploy/family) it adds the \
+      adapters to SmolLM2-135M-Instruct once, and shows how prompts of each domain are answered by all experts together, \
+      coloured by expert, and by each expert alone; a grader says which answers are right.
+
+      Without one it makes three experts from SmolLM2 by adding noise to its weights. What it makes is kept in the cache \
+      (about 600 MB).
       """)
+
+  @Option(help: ArgumentHelp("The family to show. Default: Deploy/family, if it is there.", valueName: "dir"))
+  var family: String?
+
+  @Flag(help: "Stand-in experts, even where there is a family.")
+  var standIns = false
+
+  @Option(
+    help: ArgumentHelp("A grader's command (see `eval tasks --help`) for the family's prompts.", valueName: "command"))
+  var grader: String?
+
+  @Flag(inversion: .prefixedNo, help: "With a family: show each expert's own answer too.")
+  var alone = true
+
+  @Flag(name: [.short, .long], help: "With a family: questions of your own, one a line.")
+  var interactive = false
 
   @Option(
     help: ArgumentHelp(
@@ -25,8 +45,8 @@ struct DemoCommand: AsyncParsableCommand {
     help: ArgumentHelp("A question of your own instead of the demo's. Repeatable.", valueName: "text"))
   var prompt: [String] = []
 
-  @Option(help: ArgumentHelp("New tokens per answer at most.", valueName: "n"))
-  var maxTokens = 60
+  @Option(help: ArgumentHelp("New tokens per answer at most. Default: 60; with a family 160.", valueName: "n"))
+  var maxTokens: Int?
 
   @Option(help: ArgumentHelp("0 is greedy; above it, sampling.", valueName: "t"))
   var temperature: Float = 0
@@ -45,20 +65,63 @@ struct DemoCommand: AsyncParsableCommand {
     "Why do people like music?",
   ]
 
+  private static let familyTokens = 160
+  private static let standInTokens = 60
+
   func validate() throws {
     guard !generated || model == nil else { throw ValidationError("--generated and --model exclude each other.") }
-    guard maxTokens >= 0 else { throw ValidationError("--max-tokens must be 0 or more.") }
+    guard family == nil || !(generated || standIns) else {
+      throw ValidationError("--family excludes --generated and --stand-ins.")
+    }
+    guard maxTokens ?? 0 >= 0 else { throw ValidationError("--max-tokens must be 0 or more.") }
   }
 
   func run() async throws {
     let log = output.bootstrap(default: .warning)
+    let found = generated || standIns ? nil : try family ?? Family.find()
+    if let found { return try await show(try Family.load(found), log: log) }
+    guard !interactive else {
+      throw FusionRouteError.usage("--interactive needs a family: name its directory with --family")
+    }
+    try await showStandIns(log: log)
+  }
+
+  private func options(maximumTokens: Int) throws -> GenerationOptions {
     // The same options as `run` has, so that both go one way.
     var arguments = [
-      "--max-tokens", "\(maxTokens)", "--temperature", "\(temperature)", "--seed", "\(seed)", "--format",
+      "--max-tokens", "\(maximumTokens)", "--temperature", "\(temperature)", "--seed", "\(seed)", "--format",
       format.rawValue,
     ]
     if generated { arguments.append("--raw") }
-    let options = try GenerationOptions.parse(arguments)
+    return try GenerationOptions.parse(arguments)
+  }
+
+  private func show(_ family: Family, log: LogSettings) async throws {
+    let options = try options(maximumTokens: maxTokens ?? Self.familyTokens)
+    let progress = Progress()
+    let questions = prompt.isEmpty
+      ? family.prompts.map { FamilyDemo.Question(task: $0) } : prompt.map { FamilyDemo.Question(text: $0) }
+    let pool = grader.map { GraderPool(command: $0, directory: nil, instances: 2) }
+    let (model, alone, interactive) = (model, alone, interactive)
+    try await withInterruption {
+      let models = try await family.models(base: try model ?? DemoModels.cachedModel(), progress: progress)
+      if options.format == .text { Self.say(family.title) }
+      do {
+        try await ClusterSession.with(models.cluster(slots: 4), workers: .all, log: log, progress: progress) { session in
+          let demo = FamilyDemo(
+            answerer: LocalAnswerer(session), options: options, grader: pool, showsAlone: alone)
+          try await interactive ? demo.converse() : demo.show(questions)
+        }
+      } catch {
+        await pool?.stop()
+        throw error
+      }
+      await pool?.stop()
+    }
+  }
+
+  private func showStandIns(log: LogSettings) async throws {
+    let options = try options(maximumTokens: maxTokens ?? Self.standInTokens)
     let progress = Progress()
     let (model, generated) = (model, generated)
     let prompts = prompt.isEmpty ? (generated ? ["One", "Two", "Three"] : Self.questions) : prompt

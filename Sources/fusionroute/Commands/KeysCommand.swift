@@ -40,6 +40,8 @@ struct KeysCommand: ParsableCommand {
       name: [.short, .long], help: ArgumentHelp("Also a key for each host of this cluster file.", valueName: "file"))
     var cluster: String?
 
+    @OptionGroup var scope: Experts
+
     @Flag(help: "Replace keys that exist, which locks out whoever uses the old ones.")
     var force = false
 
@@ -49,7 +51,7 @@ struct KeysCommand: ParsableCommand {
       if names.isEmpty { names = ["workers"] }
       var seen: Set<String> = []
       names = names.filter { seen.insert($0).inserted }
-      try Messaging.Keys.generate(directory: keys.directory, workers: names, force: force)
+      try Messaging.Keys.generate(directory: keys.directory, workers: names, experts: scope.set, force: force)
       print("\(keys.directory): keys of the coordinator and of \(names.joined(separator: ", "))")
       print("Give each worker's host coordinator.pub and its own pair in workers/; keep the rest here.")
     }
@@ -76,7 +78,7 @@ struct KeysCommand: ParsableCommand {
   struct Experts: ParsableArguments {
     @Option(
       name: .customLong("expert"),
-      help: ArgumentHelp("An expert that this key may serve. Repeatable; default: any.", valueName: "name"))
+      help: ArgumentHelp("An expert that the key may serve. Repeatable; default: any.", valueName: "name"))
     var names: [String] = []
 
     var set: Set<String>? { names.isEmpty ? nil : Set(names) }

@@ -15,7 +15,8 @@ struct SampleCommand: AsyncParsableCommand {
       cluster is started and stopped, otherwise --url is asked. Any mode answers: --mode expert:NAME, router, fusion, …
 
       A grader is a command that gets {"prompt", "answer", "record"} (the record is the prompt's whole line) on stdin and \
-      exits with 0 for an answer that passes and 1 for one that fails, or a reward model (--reward with --model). \
+      exits with 0 for an answer that passes and 1 for one that fails (--grader), one that stays and answers lines as \
+      `eval` has it (--grader-service), or a reward model (--reward with --model). \
       --as sft writes the answers that pass, --as pairs writes a passed against a failed answer of similar length. \
       Answers are kept beside the result as they come: the same command again goes on where it stopped.
       """)
@@ -36,6 +37,15 @@ struct SampleCommand: AsyncParsableCommand {
 
   @Option(help: ArgumentHelp("A shell command that judges an answer.", valueName: "command"))
   var grader: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "A persistent grader as `eval` has it, for prompts that are task lines (see `eval tasks --help`).",
+      valueName: "command"))
+  var graderService: String?
+
+  @Option(help: ArgumentHelp("Graders of --grader-service at once.", valueName: "n"))
+  var graders = 2
 
   @Option(help: ArgumentHelp("Directory of `train reward`, to judge answers by.", valueName: "dir"))
   var reward: String?
@@ -67,7 +77,9 @@ struct SampleCommand: AsyncParsableCommand {
   @OptionGroup(title: "Output") var output: OutputOptions
 
   func validate() throws {
-    guard (grader == nil) != (reward == nil) else { throw ValidationError("Give either --grader or --reward.") }
+    guard [grader, graderService, reward].count(where: { $0 != nil }) == 1, graders > 0 else {
+      throw ValidationError("Give one of --grader, --grader-service and --reward.")
+    }
     guard (reward == nil) == (model == nil) else { throw ValidationError("--reward and --model belong together.") }
     guard answers > 0, perPrompt > 0 else { throw ValidationError("--answers and --per-prompt must be positive.") }
     guard answers == 1 || generation.temperature > 0 else {
@@ -98,6 +110,7 @@ struct SampleCommand: AsyncParsableCommand {
 
   private func makeGrader(_ progress: Progress) async throws -> AnswerGrader {
     if let grader { return .command(grader) }
+    if let graderService { return .service(GraderPool(command: graderService, directory: nil, instances: graders)) }
     guard let reward, let model else { throw FusionRouteError.usage("give --grader or --reward") }
     return try await progress.step("loading the reward model") {
       .reward(try RewardGrader(model: model, folder: reward, threads: 1))
@@ -109,7 +122,7 @@ struct SampleCommand: AsyncParsableCommand {
     var hasher = SHA256Hasher()
     for prompt in list { hasher.update(field: prompt.record) }
     hasher.update(field: "\(generation.sampling) \(generation.maxTokens) \(generation.mode.mode) \(generation.stop)")
-    hasher.update(field: "\(generation.raw) \(grader ?? "") \(reward ?? "") \(cluster ?? service.url.description)")
+    hasher.update(field: "\(generation.raw) \(grader ?? graderService ?? "") \(reward ?? "") \(cluster ?? service.url.description)")
     return hasher.finalize().hex
   }
 
@@ -163,7 +176,7 @@ struct SampleCommand: AsyncParsableCommand {
   /// Writes the data, and says what became of the answers.
   private func write(_ answers: [SampledAnswer], _ list: [SamplePrompt]) throws {
     let selection = SampleSelection(
-      threshold: threshold ?? (grader == nil ? 0 : 1), perPrompt: perPrompt,
+      threshold: threshold ?? (reward == nil ? 1 : 0), perPrompt: perPrompt,
       lengthRatio: lengthRatio > 0 ? lengthRatio : nil)
     let byPrompt = Dictionary(grouping: answers.sorted { $0.sample < $1.sample }, by: \.prompt)
     var file = try AtomicFile(path: out)

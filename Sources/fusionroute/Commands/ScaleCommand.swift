@@ -7,9 +7,11 @@ struct ScaleCommand: AsyncParsableCommand {
     commandName: "scale",
     abstract: "Change how many replicas of an expert a running service has.",
     discussion: """
-      Starts or stops worker processes of a service that starts its own (`fusionroute up`). Those that leave drain first: \
-      no request fails. New ones take work as soon as they have registered. The cluster file is not changed: its numbers \
-      hold again at the next start.
+      Starts or stops replicas of a service that starts its workers (`fusionroute up`), on this machine and on others by \
+      their launcher (ssh, Slurm, Kubernetes). The number is of all of them together; replicas on hosts that others start \
+      (launcher: manual) are not counted. New ones go where `plan` would put them and take work as soon as they have \
+      registered; those that leave drain first: no request fails. The cluster file is not changed: its numbers hold again \
+      at the next start.
       """)
 
   @Argument(help: ArgumentHelp("EXPERT=NUMBER, one or more.", valueName: "expert=number"))
@@ -33,8 +35,10 @@ struct ScaleCommand: AsyncParsableCommand {
           let change = try client.decode(try await client.post("/fusionroute/scale", body), as: ReplicaChange.self)
           let lines =
             change.started.map { "\($0) starts" } + change.stopped.map { "\($0) drains" }
-            + (change.started.isEmpty && change.stopped.isEmpty
-              ? ["\(wanted.expert) has \(wanted.count) already"] : [])
+            + change.hosts.map {
+              "\(wanted.expert) on \($0.name) (\($0.launcher)): \($0.from) to \($0.to) replica\($0.to == 1 ? "" : "s")"
+            }
+            + (change == ReplicaChange() ? ["\(wanted.expert) has \(wanted.count) already"] : [])
           try FileHandle.standardOutput.write(contentsOf: Data((lines.joined(separator: "\n") + "\n").utf8))
         }
       }

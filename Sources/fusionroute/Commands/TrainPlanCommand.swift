@@ -11,12 +11,16 @@ struct TrainPlanCommand: AsyncParsableCommand {
       A file such as
 
         steps:
+          - { run: ./prepare raw answers.jsonl, reads: [raw, prepare], out: answers.jsonl }
           - { train: sft, cluster: cluster.yaml, data: answers.jsonl, out: stage1 }
+          - { sample: prompts.jsonl, cluster: stage1.yaml, as: pairs, grader: ./grade, temperature: 1.7, out: pairs.jsonl }
           - { train: cdpo, cluster: cluster.yaml, from: stage1, data: pairs.jsonl, out: stage2 }
 
-      `train` names the command, the other keys its options (`model` its argument); paths are relative to the file. A step \
-      is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
-      on where it stopped if it was interrupted. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
+      `train` names the command, the other keys its options (`model` its argument); `sample` names the prompts, the other \
+      keys options of `sample`; `run` is a shell command in the plan's directory, in which $FUSIONROUTE is this program. \
+      `out` is what a step makes, `reads` what `run` depends on; paths are relative to the file. A step is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
+      on where it stopped if it was interrupted. Minutes and tokens of each step are printed at the end and kept in \
+      plan.yaml.report.jsonl. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
       """)
 
   @Argument(help: ArgumentHelp("The plan (YAML).", valueName: "file"))
@@ -26,28 +30,33 @@ struct TrainPlanCommand: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
-    let steps = try TrainingPlan.load(plan).steps
+    let plan = try TrainingPlan.load(plan)
     let executable = try Executable.path()
-    let source = plan
+    let report = PlanReport(plan: self.plan)
+    let source = self.plan
     try await withInterruption {
-      for (index, step) in steps.enumerated() {
+      for (index, step) in plan.steps.enumerated() {
         try Task.checkCancellation()
-        let label = "step \(index + 1) of \(steps.count): train \(step.command) → \(step.out)"
+        let label = "step \(index + 1) of \(plan.steps.count): \(step.title) → \(step.out)"
         let fingerprint = try step.fingerprint()
         if step.isDone(fingerprint) {
           Self.say("\(label): done already")
           continue
         }
         Self.say(label)
-        let code = try await Self.run(executable, ["train", step.command] + step.arguments)
+        try step.prepare(fingerprint)
+        let begin = ContinuousClock.now
+        let code = try await Self.run(step, executable, folder: plan.folder)
+        try report.add(step, seconds: (ContinuousClock.now - begin).seconds, isFinished: code == 0)
         guard code == 0 else {
           // The command has said why.
           throw Reported(
-            error: FusionRouteError(Self.code(of: code), "\(source):\(step.line): train \(step.command) failed"))
+            error: FusionRouteError(Self.code(of: code), "\(source):\(step.line): \(step.title) failed"))
         }
         try step.markDone(fingerprint)
       }
     }
+    for line in report.lines(of: plan.steps) { print(line) }
   }
 
   private static func say(_ text: String) {
@@ -65,10 +74,18 @@ struct TrainPlanCommand: AsyncParsableCommand {
   }
 
   /// A process of its own for each step, so that one step's memory is back before the next begins.
-  private static func run(_ executable: String, _ arguments: [String]) async throws -> Int32 {
+  private static func run(_ step: TrainingPlan.Step, _ executable: String, folder: String) async throws -> Int32 {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: executable)
-    process.arguments = arguments
+    switch step.action {
+    case .train(let command): process.arguments = ["train", command] + step.arguments
+    case .sample: process.arguments = ["sample"] + step.arguments
+    case .run(let command):
+      process.executableURL = URL(fileURLWithPath: "/bin/sh")
+      process.arguments = ["-c", command]
+      process.currentDirectoryURL = URL(fileURLWithPath: folder)
+      process.environment = ProcessInfo.processInfo.environment.merging(["FUSIONROUTE": executable]) { $1 }
+    }
     process.standardInput = FileHandle.nullDevice
     let box = ProcessBox(process)
     return try await withTaskCancellationHandler {

@@ -1,6 +1,7 @@
 // Values of other modules as option values; conformances of public types are public, and so are these imports.
 public import ArgumentParser
 public import Coordinator
+public import Evaluation
 public import Launch
 public import ModelFiles
 public import Training
@@ -14,3 +15,4 @@ extension EngineOptions.Precision: ExpressibleByArgument {}
 extension EngineOptions.Library: ExpressibleByArgument {}
 extension LearningRateSchedule.Decay: ExpressibleByArgument {}
 extension RoutingAggregation: ExpressibleByArgument {}
+extension Benchmark.Frame: ExpressibleByArgument {}

@@ -105,7 +105,7 @@ struct DemoModels: Sendable {
       notice: "These models have random weights: the text means nothing, the way it is decided is real.")
   }
 
-  private static func folder(named name: String? = nil) throws -> URL {
+  static func folder(named name: String? = nil) throws -> URL {
     var url = try CacheDirectory.url().appendingPathComponent("models")
     if let name { url.appendPathComponent(name) }
     do {
@@ -116,7 +116,7 @@ struct DemoModels: Sendable {
     return url
   }
 
-  private static func checkSpace(in folder: URL) throws {
+  static func checkSpace(in folder: URL) throws {
     let attributes = try? FileManager.default.attributesOfFileSystem(forPath: folder.path)
     guard let free = (attributes?[.systemFreeSize] as? NSNumber)?.intValue, free < neededBytes else { return }
     throw FusionRouteError.unavailable(

@@ -1,4 +1,5 @@
 internal import Core
+internal import Evaluation
 internal import Foundation
 internal import Inference
 internal import Synchronization
@@ -8,6 +9,8 @@ internal import Training
 enum AnswerGrader: Sendable {
   /// Runs with `{"prompt", "answer", "record"}` on stdin; exit 0 passes, 1 fails, anything else ends the sampling.
   case command(String)
+  /// The protocol of `fusionroute eval`, for prompts that are task lines.
+  case service(GraderPool)
   case reward(RewardGrader)
 
   /// Seconds that a command may take for one answer.
@@ -16,6 +19,9 @@ enum AnswerGrader: Sendable {
   /// 1 for a passed and 0 for a failed answer of a command; a reward otherwise.
   func score(prompt: [ChatMessage], answer: String, record: String) async throws -> Double {
     switch self {
+    case .service(let pool):
+      let task = try EvaluationTask.parse(record, source: "a prompt")
+      return try await pool.grade(task, text: answer).passed ? 1 : 0
     case .reward(let grader): return try await onThread { try grader.score(prompt: prompt, answer: answer) }
     case .command(let command):
       let input = JSONText.object([

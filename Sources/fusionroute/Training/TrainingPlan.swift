@@ -4,33 +4,54 @@ internal import Inference
 internal import Launch
 internal import Yams
 
-/// A chain of training runs from a YAML file.
+/// A chain of training runs, and of what makes their data, from a YAML file.
 ///
 ///     steps:
+///       - { run: ./prepare raw answers.jsonl, reads: [raw, prepare], out: answers.jsonl }
 ///       - { train: sft, cluster: cluster.yaml, data: [answers.jsonl], out: stage1, epochs: 1 }
+///       - { sample: prompts.jsonl, cluster: stage1.yaml, as: pairs, grader: ./grade, temperature: 1.7, out: pairs.jsonl }
 ///       - { train: cdpo, cluster: cluster.yaml, from: stage1, data: pairs.jsonl, mix: answers.jsonl, out: stage2 }
 ///
-/// Of a step, `train` names the command and the other keys its options (`model` its argument). Paths are relative to the
-/// file.
+/// Of a step, `train` names the command and the other keys its options (`model` its argument); `sample` names the prompts
+/// and the other keys options of `sample`; `run` is a shell command in the plan's directory. Paths are relative to the file.
 struct TrainingPlan {
   struct Step: Equatable {
-    var command: String
+    enum Action: Equatable {
+      /// `fusionroute train` with this command.
+      case train(String)
+      case sample
+      /// A shell command.
+      case run(String)
+    }
+
+    var action: Action
     /// As they are given to the command, after its name.
-    var arguments: [String]
-    /// Directory of the results.
-    var out: String
+    var arguments: [String] = []
+    /// Directory of the results, or the file.
+    var out = ""
     /// Files and directories that it reads.
-    var inputs: [String]
+    var inputs: [String] = []
     var line: Int
+
+    /// As messages call it.
+    var title: String {
+      switch action {
+      case .train(let command): "train \(command)"
+      case .sample: "sample"
+      case .run: "run"
+      }
+    }
   }
 
   static let commands = ["lm", "sft", "cdpo", "dpo", "reward"]
   /// Options whose values are files or directories.
   private static let pathKeys: Set<String> = [
-    "model", "cluster", "data", "held-out", "mix", "mix-held-out", "from", "adapter", "head", "out",
+    "model", "cluster", "data", "held-out", "mix", "mix-held-out", "from", "adapter", "head", "out", "reward", "reads",
   ]
   static let maximumSteps = 1_000
 
+  /// Where `run` works.
+  let folder: String
   let steps: [Step]
 
   /// Throws `.badInput` that names the file, the line and the fault.
@@ -48,56 +69,96 @@ struct TrainingPlan {
     guard let mapping = root?.mapping, mapping.count == 1, let list = mapping["steps"]?.sequence,
       (1...maximumSteps).contains(list.count)
     else { throw fault(root, "a plan has one key, `steps`, with a list of 1 to \(maximumSteps) steps") }
-    return TrainingPlan(steps: try list.map { try step($0, folder: folder, fault: fault) })
+    return TrainingPlan(
+      folder: folder.standardizedFileURL.path, steps: try list.map { try step($0, folder: folder, fault: fault) })
   }
 
   private static func step(
     _ node: Node, folder: URL, fault: (Node?, String) -> FusionRouteError
   ) throws -> Step {
-    guard let mapping = node.mapping, let command = mapping["train"]?.string, commands.contains(command) else {
-      throw fault(node, "a step needs `train` with one of \(commands.joined(separator: ", "))")
+    func path(_ text: String) -> String { URL(fileURLWithPath: text, relativeTo: folder).standardizedFileURL.path }
+    guard let mapping = node.mapping else { throw fault(node, "a step is a mapping of keys to values") }
+    let kinds = ["train", "sample", "run"].filter { mapping[$0] != nil }
+    guard kinds.count == 1, let kind = kinds.first, let name = mapping[kind]?.string, !name.isEmpty,
+      kind != "train" || commands.contains(name)
+    else {
+      throw fault(
+        node, "a step needs one of `train` (\(commands.joined(separator: ", "))), `sample` (prompts) and `run` (a command)")
     }
-    var step = Step(command: command, arguments: [], out: "", inputs: [], line: node.mark?.line ?? 0)
+    var step = Step(action: .run(name), line: node.mark?.line ?? 0)
     var positional: [String] = []
+    switch kind {
+    case "train": step.action = .train(name)
+    case "sample":
+      step.action = .sample
+      positional = [path(name)]
+      step.inputs = positional
+    default: break
+    }
     for (keyNode, value) in mapping {
       guard let spelled = keyNode.string, !spelled.isEmpty, !spelled.hasPrefix("-") else {
         throw fault(keyNode, "keys are names of options")
       }
       let key = spelled.replacingOccurrences(of: "_", with: "-")
-      if key == "train" { continue }
+      if key == kind { continue }
+      guard kind != "run" || key == "reads" || key == "out", kind == "run" || key != "reads" else {
+        throw fault(keyNode, kind == "run" ? "`run` takes `reads` and `out` only" : "`reads` belongs to `run`")
+      }
       let scalars = value.sequence.map(Array.init) ?? [value]
       let values = try scalars.map { scalar -> String in
         guard let text = scalar.scalar?.string else { throw fault(scalar, "`\(spelled)` must be a value or a list") }
-        return pathKeys.contains(key) ? URL(fileURLWithPath: text, relativeTo: folder).standardizedFileURL.path : text
+        return pathKeys.contains(key) ? path(text) : text
       }
       if key == "out" { step.out = values.first ?? "" } else if pathKeys.contains(key) { step.inputs += values }
-      if key == "model", ["lm", "dpo", "reward"].contains(command) {
+      if kind == "run" { continue }
+      if key == "model", ["lm", "dpo", "reward"].contains(name), kind == "train" {
         positional += values
-      } else if values == ["true"] || values == ["false"] {
+      } else if values == ["true"] || values == ["false"], kind == "train" || scalars.allSatisfy(isPlain) {
         if values == ["true"] { step.arguments.append("--\(key)") }
       } else {
         // One word each, so that a value may begin with a dash.
         step.arguments += values.map { "--\(key)=\($0)" }
       }
     }
-    guard !step.out.isEmpty else { throw fault(node, "a step needs `out`, the directory of its results") }
+    guard !step.out.isEmpty else { throw fault(node, "a step needs `out`, where its results are") }
     step.arguments = positional + step.arguments
     return step
   }
+
+  /// `true` is a flag, "true" the name of a program.
+  private static func isPlain(_ node: Node) -> Bool { node.scalar?.style == .plain || node.scalar?.style == .any }
 }
 
 extension TrainingPlan.Step {
-  /// Written into the directory of a finished step.
+  /// Written into the directory of a finished step, or beside its file.
   private static let stampName = ".plan-step"
   private static let results = ["adapter.gguf", "model.gguf", "head.gguf"]
+
+  private var stamp: String {
+    var isDirectory: ObjCBool = false
+    return FileManager.default.fileExists(atPath: out, isDirectory: &isDirectory) && !isDirectory.boolValue
+      ? "\(out)\(Self.stampName)" : "\(out)/\(Self.stampName)"
+  }
 
   /// Of the command and of the contents of everything that it reads: files, results of earlier steps, a cluster's models.
   func fingerprint() throws -> String {
     var hasher = SHA256Hasher()
     hasher.update(field: "fusionroute/plan-step/1")
-    hasher.update(field: command)
+    switch action {
+    case .train(let command): hasher.update(field: command)
+    case .sample: hasher.update(field: "sample")
+    case .run(let command):
+      hasher.update(field: "run")
+      hasher.update(field: command)
+    }
     for argument in arguments { hasher.update(field: argument) }
     for input in inputs { try Self.add(input, to: &hasher) }
+    // A router that is being trained may have no head yet, one that answers has.
+    if action == .sample {
+      for input in inputs where Self.isYAML(input) {
+        if let cluster = try? ClusterFile.load(path: input) { try Self.add(cluster.router.head, to: &hasher) }
+      }
+    }
     return hasher.finalize().hex
   }
 
@@ -116,22 +177,40 @@ extension TrainingPlan.Step {
       return
     }
     hasher.update(try ModelFingerprint.compute(model: path, adapters: [], settings: [:]).bytes)
-    guard path.hasSuffix(".yaml") || path.hasSuffix(".yml"), let cluster = try? ClusterFile.load(path: path) else {
-      return
-    }
+    guard isYAML(path), let cluster = try? ClusterFile.load(path: path) else { return }
     for engine in [cluster.router.engine] + cluster.experts.map(\.engine) {
       for file in [engine.model, engine.lora].compactMap({ $0 }) { try add(file, to: &hasher) }
     }
   }
 
-  /// Whether the step has been done with just these inputs.
-  func isDone(_ fingerprint: String) -> Bool {
-    (try? String(contentsOfFile: "\(out)/\(Self.stampName)", encoding: .utf8)) == fingerprint
-      && Self.results.contains { FileManager.default.fileExists(atPath: "\(out)/\($0)") }
+  private static func isYAML(_ path: String) -> Bool { path.hasSuffix(".yaml") || path.hasSuffix(".yml") }
+
+  /// Answers are kept as they come, under the name of the cluster; those of other models behind that name must go.
+  func prepare(_ fingerprint: String) throws {
+    guard action == .sample else { return }
+    let begun = "\(out).plan-begun"
+    if (try? String(contentsOfFile: begun, encoding: .utf8)) != fingerprint {
+      let answers = "\(out).answers"
+      if FileManager.default.fileExists(atPath: answers) { try FileManager.default.removeItem(atPath: answers) }
+    }
+    var file = try AtomicFile(path: begun)
+    try file.write(Array(fingerprint.utf8))
+    try file.commit()
   }
 
+  /// Whether the step has been done with just these inputs.
+  func isDone(_ fingerprint: String) -> Bool {
+    guard (try? String(contentsOfFile: stamp, encoding: .utf8)) == fingerprint else { return false }
+    guard case .train = action else { return FileManager.default.fileExists(atPath: out) }
+    return Self.results.contains { FileManager.default.fileExists(atPath: "\(out)/\($0)") }
+  }
+
+  /// Throws `.badInput` if there is no result.
   func markDone(_ fingerprint: String) throws {
-    var file = try AtomicFile(path: "\(out)/\(Self.stampName)")
+    guard FileManager.default.fileExists(atPath: out) else {
+      throw FusionRouteError.badInput("the step on line \(line) of the plan ended well, but left no \(out)")
+    }
+    var file = try AtomicFile(path: stamp)
     try file.write(Array(fingerprint.utf8))
     try file.commit()
   }

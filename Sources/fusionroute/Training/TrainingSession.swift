@@ -182,14 +182,7 @@ private final class ProgressNarrator {
     if let value = step.metrics.meanPreferenceLoss { parts.append("pairs \(number(value))") }
     if let value = step.heldOutLoss { parts.append("held out \(number(value))") }
     parts.append("\(Int(step.tokensPerSecond)) tokens/s")
-    parts.append(remaining(step.remaining))
+    parts.append(RemainingTime.text(step.remaining))
     return parts.joined(separator: " · ")
-  }
-
-  private static func remaining(_ seconds: Double) -> String {
-    guard seconds.isFinite else { return "" }
-    if seconds < 90 { return "\(Int(seconds.rounded())) s left" }
-    if seconds < 5_400 { return "\(Int((seconds / 60).rounded())) min left" }
-    return String(format: "%.1f h left", seconds / 3_600)
   }
 }

@@ -1,0 +1,1 @@
+"""Tasks with exact graders for FusionRoute: generators, graders, and a sandbox for generated code."""

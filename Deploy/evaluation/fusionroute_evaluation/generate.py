@@ -1,0 +1,174 @@
+"""The command Deploy/evaluation/generate; see there."""
+
+import argparse
+import json
+import os
+import sys
+
+from . import contamination, files
+from .files import BadInput
+from .tasks import code, instruct, math, mixed
+from .tasks.common import stream
+
+TASKS = {"math": math, "code": code, "instruct": instruct, "mixed": mixed}
+# Numbers of lines: of each task, `pairs` and `reward` being training prompts to sample for; of requests, of the mixes.
+FULL = {
+    "test": 600,
+    "held_out": 150,
+    "validation": 200,
+    "math": 6000,
+    "code": 4500,
+    "instruct": 2500,
+    "requests": 1096,
+    "router": 2400,
+    "stage2": 400,
+    "pairs": 160,
+    "reward": 100,
+}
+SHORT = {
+    "test": 20,
+    "held_out": 10,
+    "validation": 10,
+    "math": 60,
+    "code": 40,
+    "instruct": 30,
+    "requests": 24,
+    "router": 48,
+    "stage2": 16,
+    "pairs": 6,
+    "reward": 4,
+}
+MIXED_SHARE = 0.25
+
+
+def tasks(folder, seed, sizes):
+    """Task files, the experts' data but the instruct expert's, prompts to sample pairs for, and the report."""
+    for name, task in TASKS.items():
+        files.write(f"{folder}/tasks/{name}.validation.jsonl", task.examples("validation", sizes["validation"], seed))
+        files.write(f"{folder}/tasks/{name}.test.jsonl", task.examples("test", sizes["test"], seed))
+        files.write(
+            f"{folder}/tasks/{name}.held-out.jsonl", task.examples("test", sizes["held_out"], seed, held_out=True)
+        )
+    each = round(sizes["router"] * (1 - MIXED_SHARE) / 3)
+    asked = sizes["pairs"] + sizes["reward"]
+    prompts = instruct.examples("train", asked, seed)
+    for name in ("math", "code"):
+        # One stream, so that the router's and the prompts' lines are none of the expert's.
+        whole = TASKS[name].examples("train", sizes[name] + each + asked, seed)
+        files.write(f"{folder}/data/{name}.jsonl", whole[: sizes[name]])
+        files.write(f"{folder}/data/router.{name}.jsonl", whole[sizes[name] : sizes[name] + each])
+        prompts += map(_as_prompt, whole[sizes[name] + each :])
+    count = sizes["router"] - 3 * each
+    whole = mixed.examples("train", count + asked, seed)
+    files.write(f"{folder}/data/router.mixed.jsonl", whole[:count])
+    prompts += map(_as_prompt, whole[count:])
+    for name, taken in (("pairs", slice(None, sizes["pairs"])), ("reward", slice(sizes["pairs"], None))):
+        chosen = [line for task in TASKS for line in [p for p in prompts if p["task"] == task][taken]]
+        stream(seed, "prompts", name).shuffle(chosen)
+        files.write(f"{folder}/prompts/{name}.jsonl", chosen)
+    files.write(f"{folder}/requests.jsonl", instruct.requests(sizes["requests"], seed))
+
+
+def _as_prompt(line):
+    fields = {**line, "messages": line["prompt"]}
+    del fields["prompt"], fields["completion"]
+    return fields
+
+
+def answers(folder, seed, sizes, path):
+    """The instruct data and the router's mix, from what `fusionroute sample` wrote for requests.jsonl."""
+    by_prompt = {line["messages"][0]["content"]: line for line in files.read(f"{folder}/requests.jsonl")}
+    sampled = []
+    for number, line in enumerate(files.read(path), 1):
+        prompt = line.get("prompt")
+        content = prompt if isinstance(prompt, str) else contamination.prompt_of(line) if prompt else None
+        if content not in by_prompt or not isinstance(line.get("completion"), str):
+            raise BadInput(f"{path}:{number}: this is no answer to a prompt of {folder}/requests.jsonl")
+        sampled.append((by_prompt[content], line["completion"]))
+    each = round(sizes["router"] * (1 - MIXED_SHARE) / 3)
+    lines, refused = instruct.training(sampled, sizes["instruct"] + each, seed)
+    if len(lines) < sizes["instruct"] + each:
+        # The expert comes first; both stay apart.
+        print(
+            f"generate: only {len(lines)} of {sizes['instruct'] + each} instruct examples from {len(sampled)} answers; "
+            "sample more answers",
+            file=sys.stderr,
+        )
+    expert = lines[: max(len(lines) - each, len(lines) // 2)]
+    files.write(f"{folder}/data/instruct.jsonl", expert)
+    files.write(f"{folder}/data/router.instruct.jsonl", lines[len(expert) :])
+    mix = [line for name in TASKS for line in files.read(f"{folder}/data/router.{name}.jsonl")]
+    stream(seed, "router").shuffle(mix)
+    files.write(f"{folder}/data/router.jsonl", mix)
+    files.write(f"{folder}/data/stage2.jsonl", mix[: sizes["stage2"]])
+    print(f"{len(expert)} instruct examples, {len(mix)} for the router; {refused} answers or forms were not fit")
+
+
+def report(folder):
+    """Prints how far the splits are apart, and writes it beside them. 1 if they share what they must not."""
+
+    def load(names):
+        return [line for name in names if os.path.exists(f"{folder}/{name}") for line in files.read(f"{folder}/{name}")]
+
+    rows, faults = [], 0
+    for name in TASKS:
+        train = load([f"data/{name}.jsonl", f"data/router.{name}.jsonl"])
+        train += [line for line in load(["prompts/pairs.jsonl", "prompts/reward.jsonl"]) if line["task"] == name]
+        others = {
+            "train": train,
+            "validation": load([f"tasks/{name}.validation.jsonl"]),
+            "all training": load([f"data/{n}.jsonl" for n in (*TASKS, *(f"router.{t}" for t in TASKS))]),
+        }
+        for file, against in (
+            ("validation", ("train",)),
+            ("test", ("train", "validation", "all training")),
+            ("held-out", ("train", "validation")),
+        ):
+            lines = load([f"tasks/{name}.{file}.jsonl"])
+            for other in against:
+                if not others[other]:
+                    continue
+                shared = None
+                if other != "all training" and (name, file) != ("instruct", "held-out"):
+                    shared = len(contamination.keys(lines) & contamination.keys(others[other]))
+                row = {
+                    "file": f"{name} {file}",
+                    "against": other,
+                    **contamination.compare(lines, others[other]),
+                    "keys": shared,
+                }
+                faults += row["exact"] + (shared or 0 if file != "held-out" else 0)
+                rows.append(row)
+    print(contamination.table(rows))
+    files.write(f"{folder}/contamination.jsonl", rows)
+    if faults:
+        print("generate: the splits share prompts or what they are split by", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="generate")
+    parser.add_argument("folder")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--answers", metavar="FILE")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--sizes", type=json.loads, default={}, metavar="JSON")
+    options = parser.parse_args(arguments)
+    unknown = set(options.sizes) - set(FULL)
+    if unknown:
+        parser.error(f"unknown sizes {', '.join(sorted(unknown))}; there are {', '.join(FULL)}")
+    sizes = {**(SHORT if options.short else FULL), **options.sizes}
+    try:
+        if options.answers:
+            answers(options.folder, options.seed, sizes, options.answers)
+        elif not options.report:
+            tasks(options.folder, options.seed, sizes)
+        return report(options.folder)
+    except (BadInput, ValueError) as error:
+        print(f"generate: {error}", file=sys.stderr)
+        return 65
+
+
+if __name__ == "__main__":
+    sys.exit(main())

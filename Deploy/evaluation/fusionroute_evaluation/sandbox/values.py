@@ -1,0 +1,98 @@
+"""Plain Python values as JSON, so that what generated code returns crosses into another process without pickle.
+
+Numbers, texts, lists, tuples, sets, dictionaries and what iterates over them; anything else is unencodable. Subclasses
+are sent as the plain type that they compare equal to.
+"""
+
+import itertools
+import math
+
+MAXIMUM_NODES = 200_000
+MAXIMUM_DEPTH = 60
+# Integers beyond these lose digits in other JSON readers, and Python limits their decimal form.
+EXACT_INTEGER = 1 << 53
+MAXIMUM_INTEGER_BITS = 1 << 16
+
+
+class Unencodable(Exception):
+    """A value that cannot leave its process."""
+
+
+def encode(value):
+    """The JSON form of `value`. Raises Unencodable."""
+    return _Encoder().encode(value, 0)
+
+
+class _Encoder:
+    def __init__(self):
+        self.nodes = 0
+
+    def encode(self, value, depth):
+        self.nodes += 1
+        if self.nodes > MAXIMUM_NODES or depth > MAXIMUM_DEPTH:
+            raise Unencodable("the value is too large")
+        if value is None or value is True or value is False:
+            return value
+        if isinstance(value, int):
+            value = int(value)
+            if value.bit_length() > MAXIMUM_INTEGER_BITS:
+                raise Unencodable("the integer is too large")
+            return value if abs(value) <= EXACT_INTEGER else {"t": "int", "v": hex(value)}
+        if isinstance(value, float):
+            value = float(value)
+            return value if math.isfinite(value) else {"t": "float", "v": repr(value)}
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, list):
+            return self.all(value, depth)
+        if isinstance(value, dict):
+            pairs = [[self.encode(k, depth + 1), self.encode(v, depth + 1)] for k, v in list(value.items())]
+            return {"t": "dict", "v": pairs}
+        if isinstance(value, complex):
+            return {"t": "complex", "v": [repr(value.real), repr(value.imag)]}
+        if isinstance(value, (bytes, bytearray)):
+            return {"t": type(value).__name__, "v": bytes(value).hex()}
+        if isinstance(value, (tuple, set, frozenset)):
+            kind = next(k for k in (tuple, set, frozenset) if isinstance(value, k))
+            return {"t": kind.__name__, "v": self.all(value, depth)}
+        if isinstance(value, range):
+            return {"t": "range", "v": [value.start, value.stop, value.step]}
+        if hasattr(type(value), "__next__"):
+            return {"t": "iterator", "v": self.all(itertools.islice(value, MAXIMUM_NODES), depth)}
+        raise Unencodable(f"a value of the type {type(value).__name__}")
+
+    def all(self, values, depth):
+        return [self.encode(value, depth + 1) for value in values]
+
+
+def decode(value, depth=0):
+    """The value of a JSON form. Raises ValueError for anything that `encode` does not write."""
+    if depth > MAXIMUM_DEPTH + 2:
+        raise ValueError("nested too deeply")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, list):
+        return [decode(element, depth + 1) for element in value]
+    if not isinstance(value, dict) or set(value) != {"t", "v"} or not isinstance(value["t"], str):
+        raise ValueError("not a value")
+    kind, content = value["t"], value["v"]
+    if kind in ("int", "float", "bytes", "bytearray"):
+        if not isinstance(content, str):
+            raise ValueError("not a value")
+        if kind == "int":
+            return int(content, 16)
+        return float(content) if kind == "float" else {"bytes": bytes, "bytearray": bytearray}[kind].fromhex(content)
+    if not isinstance(content, list):
+        raise ValueError("not a value")
+    if kind == "dict":
+        return {decode(k, depth + 1): decode(v, depth + 1) for k, v in content}
+    if kind == "complex":
+        return complex(float(content[0]), float(content[1]))
+    elements = [decode(element, depth + 1) for element in content]
+    if kind in ("tuple", "set", "frozenset"):
+        return {"tuple": tuple, "set": set, "frozenset": frozenset}[kind](elements)
+    if kind == "range":
+        return range(*elements)
+    if kind == "iterator":
+        return iter(elements)
+    raise ValueError("not a value")

@@ -1,0 +1,1 @@
+"""Generators of the four tasks. Everything follows from a seed."""

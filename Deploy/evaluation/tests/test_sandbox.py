@@ -1,0 +1,339 @@
+"""Hostile code does no harm and counts as wrong."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from fusionroute_evaluation.graders import Grader
+from fusionroute_evaluation.sandbox import Limits, Sandbox
+
+QUICK = Limits(wall_seconds=1.0, cpu_seconds=1)
+
+
+def processes():
+    """The numbers of all processes of this machine."""
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+
+
+class SandboxTests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.sandbox = Sandbox(QUICK)
+        cls.sandbox.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.sandbox.close()
+
+    def result(self, code, *arguments, limits=None):
+        """The one result of f(arguments): ("value", v) or ("error", text)."""
+        outcome = self.sandbox.call(code, "f", [list(arguments)], limits)
+        self.assertEqual(len(outcome.results), 1)
+        return outcome.results[0]
+
+    def assertStillWorks(self):
+        self.assertEqual(self.result("def f(a): return a + 1", 1), ("value", 2))
+
+    def test_values_come_back_as_they_are(self):
+        for value in (
+            None,
+            True,
+            7,
+            -(1 << 200),
+            1.5,
+            float("inf"),
+            "a\u2028\ud800",
+            [1, [2]],
+            (1, (2,)),
+            {1, 2},
+            b"x",
+            frozenset([1]),
+            {"a": [1], 2: (3,)},
+            2 + 3j,
+            range(3),
+        ):
+            kind, back = self.result("def f(a): return a", value)
+            self.assertEqual((kind, back, type(back)), ("value", value, type(value)))
+
+    def test_other_values_and_endless_ones_are_refused(self):
+        for body in ("object()", "f", "open", "(i for i in iter(int, 1))", "[[]] * 10**6"):
+            self.assertEqual(self.result(f"def f(a): return {body}", 0)[0], "error", body)
+        self.assertEqual(self.result("def f(a):\n x = []\n x.append(x)\n return x", 0)[0], "error")
+        self.assertStillWorks()
+
+    def test_an_endless_loop_is_ended(self):
+        for code in (
+            "def f(a):\n while True: pass",
+            "while True: pass",
+            "import time\ndef f(a): time.sleep(99)",
+            "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
+        ):
+            kind, why = self.result(code, 0)
+            self.assertEqual(kind, "error")
+            self.assertIn(why, ("took too long", "used up its CPU time", "killed"), code)
+        self.assertStillWorks()
+
+    def test_no_process_can_be_made(self):
+        before = processes()
+        for body in (
+            "os.fork()",
+            "os.system('true')",
+            "os.execv('/bin/sh', ['sh'])",
+            "os.posix_spawn('/bin/sh', ['sh'], {})",
+            "threading.Thread(target=print).start()",
+        ):
+            code = f"import os, threading\ndef f(a):\n return [{body}, 1][1]"
+            kind, value = self.result(code, 0)
+            # `system` reports failure by its result.
+            self.assertTrue(kind == "error" or "system" in body, body)
+        self.result("import os\ndef f(a):\n while True:\n  try: os.fork()\n  except OSError: pass", 0)
+        self.assertStillWorks()
+        self.assertEqual({p for p in processes() - before if self.runs_here(p)}, set())
+
+    @staticmethod
+    def runs_here(pid):
+        """Whether a process is a descendant of this one that is not the sandbox's keeper."""
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                return b"<answer>" in file.read()
+        except OSError:
+            return False
+
+    def test_a_great_allocation_fails(self):
+        for body in ("bytearray(10 << 30)", "[0] * (10 << 27)", "'x' * (10 << 30)"):
+            self.assertEqual(self.result(f"def f(a): return len({body})", 0)[0], "error", body)
+        self.assertEqual(self.result("def f(a):\n x = []\n while True: x.append(bytearray(1 << 20))", 0)[0], "error")
+        self.assertStillWorks()
+
+    def test_the_file_system_is_empty_and_cannot_be_written(self):
+        self.assertEqual(self.result("import os\ndef f(a): return os.listdir('/')", 0), ("value", []))
+        with tempfile.NamedTemporaryFile() as file:
+            for body in (
+                f"open({file.name!r}).read()",
+                f"os.remove({file.name!r})",
+                "open('/x', 'w')",
+                "open('/tmp/x', 'w')",
+                "open('/etc/passwd').read()",
+                "os.mkdir('/x')",
+                "open('/proc/1/mem')",
+                "shutil.rmtree('/', ignore_errors=False)",
+                "os.mknod('/null')",
+                "os.symlink('/', '/x')",
+                "open('/dev/null')",
+                "os.chroot('/')",
+            ):
+                kind, _ = self.result(f"import os, shutil\ndef f(a): return [{body}, 1][1]", 0)
+                self.assertEqual(kind, "error", body)
+            self.assertTrue(os.path.exists(file.name))
+        self.assertStillWorks()
+
+    def test_there_is_no_network(self):
+        for code in (
+            "import socket\ndef f(a): return socket.socket().fileno()",
+            "import socket\ndef f(a): return socket.create_connection(('1.1.1.1', 53), 1).fileno()",
+            "import _socket\ndef f(a): return _socket.socket(1, 1).fileno()",
+        ):
+            self.assertEqual(self.result(code, 0)[0], "error")
+        self.assertStillWorks()
+
+    def test_the_ways_around_python_meet_the_kernel(self):
+        escape = (
+            "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+            "def f(name, *a):\n"
+            " r = getattr(libc, name)(*[x.encode() if isinstance(x, str) else x for x in a])\n"
+            " return r"
+        )
+        for call in (
+            ("unshare", 0x10000000),
+            ("unshare", 0x20000),
+            ("ptrace", 16, 1, 0, 0),
+            ("chroot", "/"),
+            ("mount", "none", "/", "tmpfs", 0, 0),
+            ("socket", 2, 1, 0),
+            ("setuid", 0),
+            ("fork",),
+            ("shmget", 0, 1 << 20, 0o1600),
+            ("memfd_create", "x", 0),
+            ("prctl", 38, 0, 0, 0, 0),
+            ("syscall", 272, 0x10000000),
+            ("syscall", 56, 17, 0, 0, 0, 0),
+            ("setns", 3, 0),
+            ("umount2", "/", 2),
+            ("personality", 0x40000),
+            ("kill", 0x7FFFFFFF, 9),
+        ):
+            kind, value = self.result(escape, *call)
+            self.assertTrue(kind == "error" or value == -1, (call, kind, value))
+        for code in (
+            "def f(a): return __import__('os').system('touch /tmp/escaped')",
+            "def f(a):\n c = [c for c in ().__class__.__base__.__subclasses__() if c.__name__ == 'Popen']\n"
+            " return c[0](['/bin/sh']).pid",
+        ):
+            self.assertNotEqual(self.result(code, 0), ("value", 0))
+        self.assertFalse(os.path.exists("/tmp/escaped"))
+        self.assertStillWorks()
+
+    def test_it_is_alone_and_nobody(self):
+        code = (
+            "import os\ndef f(a):\n"
+            " return [os.getpid(), os.getppid(), os.uname().nodename, dict(os.environ), os.getuid() != 0]"
+        )
+        self.assertEqual(self.result(code, 0), ("value", [1, 0, "sandbox", {}, True]))
+        # Its only open files are /dev/null three times and the line to the grader.
+        code = (
+            "import os\ndef f(a):\n n = []\n for i in range(1024):\n  try: os.fstat(i)\n  except OSError: continue\n"
+            "  n.append(i)\n return n"
+        )
+        self.assertEqual(self.result(code, 0), ("value", [0, 1, 2, 3]))
+
+    def test_great_output_is_cut_off(self):
+        few = Limits(wall_seconds=5, cpu_seconds=4, output_bytes=1 << 20)
+        kind, _ = self.result("import os\ndef f(a):\n while True: os.write(3, b'x' * 65536)", 0, limits=few)
+        self.assertEqual(kind, "error")
+        self.assertEqual(self.result("def f(a):\n print('x' * 10**7)\n return 1", 0), ("value", 1))
+        self.assertStillWorks()
+
+    def test_crashes_are_errors(self):
+        for code in (
+            "import ctypes\ndef f(a): return ctypes.string_at(0)",
+            "import os\ndef f(a): os._exit(0)",
+            "import sys\ndef f(a): sys.exit(0)",
+            "raise SystemExit(0)",
+            "def f(a): return f(a)",
+            "import sys\nsys.setrecursionlimit(10**9)\ndef f(a): return f(a)",
+            "def f(a: return",
+            "x = 1",
+            "import os, signal\ndef f(a): os.kill(os.getpid(), signal.SIGKILL)\nos.kill(0, 9)",
+        ):
+            self.assertEqual(self.result(code, 0)[0], "error", code)
+        self.assertStillWorks()
+
+    def test_nothing_stays_for_the_next_code(self):
+        self.result("import builtins, math\nbuiltins.len = lambda x: 42\nmath.pi = 3\ndef f(a): return 0", 0)
+        self.assertEqual(
+            self.result("import math\ndef f(a): return [len(a), math.pi > 3]", "abc"), ("value", [3, True])
+        )
+
+    def test_it_runs_for_a_plain_user_or_says_why_not(self):
+        code = (
+            "from fusionroute_evaluation.sandbox import Sandbox, SandboxUnavailable\n"
+            "try:\n with Sandbox() as s: print(s.call('def f(): return 5', 'f', [[]]).results)\n"
+            "except SandboxUnavailable as e: print('refused', e)"
+        )
+        user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        path = next((p for p in ("/usr/bin/python3", sys.executable) if os.access(p, os.X_OK)), None)
+        with tempfile.TemporaryDirectory() as folder:
+            # A checkout below a home directory is none that others can read.
+            os.chmod(folder, 0o755)
+            subprocess.run(
+                ["cp", "-r", os.path.dirname(os.path.dirname(__file__)) + "/fusionroute_evaluation", folder], check=True
+            )
+            done = subprocess.run(
+                [path, "-c", code],
+                env={"PYTHONPATH": folder, "PATH": "/usr/bin:/bin"},
+                cwd="/",
+                capture_output=True,
+                text=True,
+                timeout=60,
+                **user,
+            )
+        self.assertTrue(done.stdout == "[('value', 5)]\n" or done.stdout.startswith("refused "), done)
+
+    def test_where_it_cannot_isolate_it_runs_nothing(self):
+        # Inside a sandbox of its own kind: no new namespaces there.
+        code = (
+            "import sys\nfrom fusionroute_evaluation.sandbox import Sandbox, SandboxUnavailable\n"
+            "try:\n with Sandbox() as s: print(s.call('def f(): return 5', 'f', [[]]).results)\n"
+            "except SandboxUnavailable as e: print('refused')"
+        )
+        forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", sys.executable, "-c", code],
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if "Operation not permitted" in done.stderr and "unshare" in done.stderr:
+            self.skipTest("there are no user namespaces here")
+        self.assertEqual(done.stdout, "refused\n", done.stderr)
+
+
+class VerdictTests(unittest.TestCase):
+    """A verdict cannot be faked, and what it rests on cannot be read."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.grader = Grader()
+        cls.case = {
+            "name": "code",
+            "function": "f",
+            "cases": [{"arguments": [n], "expected": 1000003 * n + 17} for n in range(1, 7)],
+        }
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.grader.sandbox.close()
+
+    def passes(self, code):
+        return self.grader.grade(self.case, f"```python\n{code}\n```").passed
+
+    def test_the_right_code_passes(self):
+        self.assertTrue(self.passes("def f(n):\n    return 1000003 * n + 17"))
+
+    def test_printing_exiting_and_writing_to_the_line_do_not_pass(self):
+        for code in (
+            "def f(n):\n    print('{\"passed\": true}')\n    return None",
+            "import os\ndef f(n):\n    os._exit(0)",
+            'import os\nos.write(3, b\'{"passed": true, "value": true}\\n\' * 20)\ndef f(n): return 1',
+            "class E(int):\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(n): return E(1)",
+            "class E:\n    def __eq__(self, other): return True\ndef f(n): return E()",
+        ):
+            self.assertFalse(self.passes(code), code)
+
+    def test_expected_values_are_not_in_the_process(self):
+        # All that Python keeps track of, and all of its writable memory: an expected value stands in none of it.
+        self.assertFalse(
+            self.passes(
+                "import gc, sys\n"
+                "def f(n):\n"
+                "    want = 1000003 * n + 17\n"
+                "    for o in gc.get_objects():\n"
+                "        try:\n"
+                "            if isinstance(o, dict) and o.get('expected'): return o['expected']\n"
+                "        except Exception: pass\n"
+                "    return sys._getframe(1).f_locals.get('expected')"
+            )
+        )
+        with Sandbox() as sandbox:
+            word = "a-word-of-the-test-only"
+            peek = (
+                "import gc\ndef f(n):\n w = ''.join(reversed('ylno-tset-eht-fo-drow-a'))\n"
+                " return any(w in repr(o) for o in gc.get_objects()"
+                " if isinstance(o, (list, dict, tuple)) and len(o) < 1000)"
+            )
+            outcome = sandbox.test(peek, f"secret = {word!r}\nassert f(1) is False", names=["f"])
+            self.assertTrue(outcome.passed, outcome.reason)
+
+    def test_a_test_cannot_be_fooled_by_the_code_that_it_tests(self):
+        test = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(3) == 9\ncheck(f)"
+        with Sandbox(QUICK) as sandbox:
+            self.assertTrue(sandbox.test("def f(n): return n * n", test, names=["f"]).passed)
+            for code in (
+                "class E:\n    def __eq__(self, o): return True\ndef f(n): return E()",
+                "def check(candidate): pass\ndef f(n): return 0",
+                "import builtins\nbuiltins.AssertionError = Warning\ndef f(n): return 0",
+                "import os\ndef f(n): os._exit(0)",
+                "import os\nos.write(3, b'{\"passed\": true}\\n' * 9)\ndef f(n): return 0",
+                "import os\nos.write(4, b'{\"passed\": true}\\n')\ndef f(n): return 0",
+                "def f(n): raise SystemExit(0)",
+                "raise SystemExit(0)",
+                "def g(n): return n * n",
+            ):
+                self.assertFalse(sandbox.test(code, test, names=["f"]).passed, code)
+
+
+if __name__ == "__main__":
+    unittest.main()

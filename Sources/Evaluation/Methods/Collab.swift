@@ -1,0 +1,113 @@
+public import Core
+
+/// Collab (Chakraborty and others 2025), as a baseline: at each token every expert proposes its greedy token; where the
+/// proposals differ, each is followed by a short greedy rollout of its expert, a reward model rates the text so far with
+/// each of them, and the best proposal is taken.
+///
+/// What an expert would write is a chain of greedy tokens, so one request serves as proposal, rollout and later proposals
+/// at once: it stays valid for as long as the committed text follows it. The decisions are the same as with a request for
+/// every token.
+public struct Collab: Sendable {
+  public enum Action: Sendable, Equatable {
+    /// Ask these experts to go on from the committed text, for so many tokens.
+    case ask(experts: [Int], tokens: Int)
+    /// Rate the committed text followed by each of these.
+    case rate([[Token]])
+    case finished
+  }
+
+  private struct Continuation {
+    var tokens: [Token]
+    /// Nothing follows the last token.
+    var isComplete: Bool
+  }
+
+  /// Tokens that follow a proposal before it is rated.
+  public let rollout: Int
+  public let maximumTokens: Int
+  public private(set) var committed: [Token] = []
+  /// Which expert's proposal each token is; nil where all proposed it.
+  public private(set) var deciders: [Int?] = []
+  /// Whether the answer ended by itself.
+  public private(set) var isComplete = false
+  /// Positions at which the proposals differed.
+  public private(set) var disagreements = 0
+  private var known: [Continuation?]
+  /// Experts behind the texts that are being rated, by text.
+  private var candidates: [(tokens: [Token], expert: Int)] = []
+
+  public init(experts: Int, rollout: Int, maximumTokens: Int) {
+    self.rollout = max(0, rollout)
+    self.maximumTokens = maximumTokens
+    known = Array(repeating: nil, count: experts)
+  }
+
+  /// What to do next; commits every token that all experts propose.
+  public mutating func next() -> Action {
+    candidates = []
+    while !isComplete, committed.count < maximumTokens, !known.isEmpty {
+      let silent = known.indices.filter { known[$0] == nil }
+      guard silent.isEmpty else { return .ask(experts: silent, tokens: 1 + rollout) }
+      let proposals = known.map { $0?.tokens.first }
+      guard let first = proposals.first, let token = first, proposals.allSatisfy({ $0 == token }) else {
+        return decide()
+      }
+      commit(token, by: nil, following: known.indices.map { $0 })
+    }
+    return .finished
+  }
+
+  private mutating func decide() -> Action {
+    let short = known.indices.filter { index in
+      guard let continuation = known[index] else { return true }
+      return continuation.tokens.count < 1 + rollout && !continuation.isComplete
+    }
+    guard short.isEmpty else { return .ask(experts: short, tokens: 1 + rollout) }
+    for (index, continuation) in known.enumerated() {
+      let text = Array((continuation?.tokens ?? []).prefix(1 + rollout))
+      // An expert that has nothing to propose takes no part; of equal rollouts one is rated.
+      guard !text.isEmpty, !candidates.contains(where: { $0.tokens == text }) else { continue }
+      candidates.append((text, index))
+    }
+    guard !candidates.isEmpty else {
+      isComplete = true
+      return .finished
+    }
+    disagreements += 1
+    return .rate(candidates.map(\.tokens))
+  }
+
+  /// Takes what an expert wrote after the committed text.
+  ///
+  /// - Parameter isComplete: it ended there by itself.
+  public mutating func learn(expert: Int, tokens: [Token], isComplete: Bool) {
+    guard known.indices.contains(expert) else { return }
+    // No token at all: the context is full, or the answer had ended.
+    known[expert] = Continuation(tokens: tokens, isComplete: isComplete || tokens.isEmpty)
+  }
+
+  /// Takes the ratings of ``Action/rate(_:)``, in its order: the best wins, of equal ones the first.
+  public mutating func choose(_ rewards: [Double]) {
+    guard rewards.count == candidates.count, let best = AnswerChoice.best(rewards) else { return }
+    let winner = candidates[best]
+    guard let token = winner.tokens.first else { return }
+    commit(token, by: winner.expert, following: known.indices.filter { known[$0]?.tokens.first == token })
+  }
+
+  private mutating func commit(_ token: Token, by expert: Int?, following: [Int]) {
+    committed.append(token)
+    deciders.append(expert)
+    let decider = expert ?? following.first
+    if let decider, let continuation = known[decider], continuation.isComplete, continuation.tokens.count == 1 {
+      isComplete = true
+    }
+    for index in known.indices {
+      guard following.contains(index), var continuation = known[index] else {
+        known[index] = nil
+        continue
+      }
+      continuation.tokens.removeFirst()
+      known[index] = continuation.tokens.isEmpty ? nil : continuation
+    }
+  }
+}

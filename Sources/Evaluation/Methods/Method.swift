@@ -1,0 +1,122 @@
+internal import Core
+
+/// One row of the table: how answers come about.
+public struct Method: Sendable, Equatable {
+  public enum Kind: Sendable, Equatable {
+    /// Decoding by the runtime.
+    case decode(Decoding)
+    /// Of the answers of these methods the one that a reward model rates highest (Sequence Selection).
+    case select([String])
+    /// Of the answers of these methods a right one, if there is one: an upper bound.
+    case oracle([String])
+    /// The expert that the router selects for the first token writes the whole answer.
+    case firstExpert(Decoding)
+    /// Collab with rollouts of so many tokens.
+    case collab(Decoding, rollout: Int)
+  }
+
+  /// What decodes. Paths are absolute.
+  public struct Decoding: Sendable, Equatable, Hashable {
+    /// A cluster file; nil: ``model`` answers alone, or a running service.
+    public var cluster: String?
+    /// Instead of the cluster's router; without a cluster the model that answers.
+    public var model: String?
+    public var lora: String?
+    public var head: String?
+    /// c, instead of the head's.
+    public var scale: Float?
+    /// `fusion`, `router`, `no-complement` or `expert:NAME`.
+    public var mode: String
+
+    public init(
+      cluster: String? = nil, model: String? = nil, lora: String? = nil, head: String? = nil, scale: Float? = nil,
+      mode: String = "fusion"
+    ) {
+      self.cluster = cluster
+      self.model = model
+      self.lora = lora
+      self.head = head
+      self.scale = scale
+      self.mode = mode
+    }
+  }
+
+  public var name: String
+  public var kind: Kind
+  /// Prompts per task at most.
+  public var limit: Int?
+
+  public init(name: String, kind: Kind, limit: Int? = nil) {
+    self.name = name
+    self.kind = kind
+    self.limit = limit
+  }
+
+  /// Methods whose answers it chooses from.
+  public var candidates: [String] {
+    switch kind {
+    case .select(let names), .oracle(let names): names
+    case .decode, .firstExpert, .collab: []
+    }
+  }
+
+  /// The same decoding in another mode, if it decodes.
+  public var decoding: Decoding? {
+    switch kind {
+    case .decode(let decoding), .firstExpert(let decoding), .collab(let decoding, _): decoding
+    case .select, .oracle: nil
+    }
+  }
+
+  public var needsReward: Bool {
+    switch kind {
+    case .select, .collab: true
+    case .decode, .oracle, .firstExpert: false
+    }
+  }
+
+  /// Checks that names are unique, and that methods choose from methods that decode. Throws `.badInput`.
+  public static func check(_ methods: [Method]) throws {
+    guard !methods.isEmpty else { throw FusionRouteError.badInput("there is no method to evaluate") }
+    var kinds: [String: Kind] = [:]
+    for method in methods where kinds.updateValue(method.kind, forKey: method.name) != nil {
+      throw FusionRouteError.badInput("two methods are called \"\(method.name)\"")
+    }
+    for method in methods {
+      for name in method.candidates {
+        switch kinds[name] {
+        case nil:
+          throw FusionRouteError.badInput("the method \"\(method.name)\" chooses from \"\(name)\", which is no method")
+        case .select, .oracle:
+          throw FusionRouteError.badInput(
+            "the method \"\(method.name)\" chooses from \"\(name)\", which itself chooses from others")
+        default: break
+        }
+      }
+    }
+  }
+
+  /// The rows that a cluster has by itself: every expert, the router, routing without complementary logits, routing per
+  /// prompt, an oracle's choice, and the method; with a reward model also Sequence Selection.
+  ///
+  /// - Parameter cluster: nil for a running service.
+  public static func standard(cluster: String?, experts: [String], hasReward: Bool) -> [Method] {
+    func decoding(_ mode: String) -> Decoding { Decoding(cluster: cluster, mode: mode) }
+    let alone = experts.map { Method(name: $0, kind: .decode(decoding("expert:\($0)"))) }
+    let reserved: Set<String> = [
+      "sequence-selection", "router", "per-prompt", "no-complement", "oracle", "fusionroute",
+    ]
+    // An expert called as one of the rows keeps its name; the row gets another.
+    func row(_ name: String, _ kind: Kind) -> Method {
+      Method(name: reserved.contains(name) && experts.contains(name) ? "\(name) (method)" : name, kind: kind)
+    }
+    var methods = alone
+    if hasReward { methods.append(row("sequence-selection", .select(experts))) }
+    methods += [
+      row("router", .decode(decoding("router"))), row("per-prompt", .firstExpert(decoding("fusion"))),
+      row("no-complement", .decode(decoding("no-complement"))), row("oracle", .oracle(experts)),
+      row("fusionroute", .decode(decoding("fusion"))),
+    ]
+    return methods
+  }
+}

@@ -1,0 +1,131 @@
+internal import Core
+
+/// One graded answer, as it stands on a line of the results.
+public struct AnswerRecord: Sendable, Equatable {
+  /// Of the task's line, the method, the models and the settings: an answer with the same key is not asked for again.
+  public var key: String
+  public var method: String
+  public var id: String
+  public var task: String
+  public var text: String
+  /// Text of each token.
+  public var pieces: [String]
+  /// Names that ``deciders`` point into.
+  public var experts: [String]
+  /// Which expert decided each token; nil: none or all of them.
+  public var deciders: [Int?]
+  /// `stop` or `length`.
+  public var finish: String
+  public var promptTokens: Int
+  /// From the request to the end of the answer; for methods that choose, of everything that they chose from.
+  public var seconds: Double
+  /// Tokens that went through each model, by expert, `router` and `reward`.
+  public var evaluations: [String: Int]
+  /// The method or expert whose answer was chosen.
+  public var chosen: String?
+  public var grade: Grade
+
+  public init(
+    key: String, method: String, id: String, task: String, text: String, pieces: [String] = [], experts: [String] = [],
+    deciders: [Int?] = [], finish: String = "stop", promptTokens: Int = 0, seconds: Double = 0,
+    evaluations: [String: Int] = [:], chosen: String? = nil, grade: Grade
+  ) {
+    self.key = key
+    self.method = method
+    self.id = id
+    self.task = task
+    self.text = text
+    self.pieces = pieces
+    self.experts = experts
+    self.deciders = deciders
+    self.finish = finish
+    self.promptTokens = promptTokens
+    self.seconds = seconds
+    self.evaluations = evaluations
+    self.chosen = chosen
+    self.grade = grade
+  }
+
+  public static let router = "router"
+  public static let reward = "reward"
+
+  public var generatedTokens: Int { pieces.count }
+  /// Tokens that went through experts.
+  public var expertEvaluations: Int {
+    evaluations.reduce(0) { $0 + ([Self.router, Self.reward].contains($1.key) ? 0 : $1.value) }
+  }
+  /// Experts that decided at least one token.
+  public var decidingExperts: Set<String> {
+    Set(deciders.compactMap { $0.flatMap { experts.indices.contains($0) ? experts[$0] : nil } })
+  }
+}
+
+extension AnswerRecord {
+  /// One line, without its line feed.
+  public var line: String {
+    var members: [(String, JSONValue)] = [
+      ("key", .string(key)), ("method", .string(method)), ("id", .string(id)), ("task", .string(task)),
+      ("text", .string(text)), ("tokens", .array(pieces.map { .string($0) })),
+      ("experts", .array(experts.map { .string($0) })),
+      ("decided_by", .array(deciders.map { $0.map { .integer(Int64($0)) } ?? .null })),
+      ("finish_reason", .string(finish)), ("prompt_tokens", .integer(Int64(promptTokens))),
+      ("seconds", .finite(seconds)),
+      (
+        "evaluated_tokens",
+        .members(evaluations.sorted { $0.key < $1.key }.map { ($0.key, .integer(Int64($0.value))) })
+      ),
+    ]
+    if let chosen { members.append(("chosen", .string(chosen))) }
+    members += [("passed", .bool(grade.passed)), ("score", .finite(grade.score))]
+    if !grade.parts.isEmpty {
+      members.append(("parts", .members(grade.parts.map { ($0.name, .bool($0.passed)) })))
+    }
+    if let reason = grade.reason { members.append(("reason", .string(reason))) }
+    return JSONValue.members(members).text
+  }
+
+  /// Reads a line; nil for one that a crash cut off or that is something else.
+  public init?(line: String) {
+    guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)) else { return nil }
+    func text(_ key: String) -> String? { if case .string(let text)? = object[key] { text } else { nil } }
+    func list<T>(_ key: String, _ element: (JSONValue) -> T?) -> [T]? {
+      guard case .array(let values)? = object[key] else { return nil }
+      let read = values.compactMap(element)
+      return read.count == values.count ? read : nil
+    }
+    guard let key = text("key"), let method = text("method"), let id = text("id"), let task = text("task"),
+      let answer = text("text"), let finish = text("finish_reason"), case .bool(let passed)? = object["passed"],
+      let pieces = list("tokens", { if case .string(let text) = $0 { text } else { nil } }),
+      let experts = list("experts", { if case .string(let text) = $0 { text } else { nil } }),
+      let deciders = list("decided_by", Self.decider), deciders.count == pieces.count,
+      case .object(let evaluations)? = object["evaluated_tokens"],
+      case .integer(let promptTokens)? = object["prompt_tokens"], let seconds = object["seconds"]?.double
+    else { return nil }
+    var parts: [Grade.Part] = []
+    if case .object(let members)? = object["parts"] {
+      for (name, value) in members.members {
+        guard case .bool(let passed) = value else { return nil }
+        parts.append(.init(name: name, passed: passed))
+      }
+    }
+    var counts: [String: Int] = [:]
+    for (name, value) in evaluations.members {
+      guard case .integer(let count) = value else { return nil }
+      counts[name] = Int(count)
+    }
+    self.init(
+      key: key, method: method, id: id, task: task, text: answer, pieces: pieces, experts: experts,
+      deciders: deciders.map { $0.flatMap { experts.indices.contains($0) ? $0 : nil } }, finish: finish,
+      promptTokens: Int(promptTokens), seconds: seconds, evaluations: counts, chosen: text("chosen"),
+      grade: Grade(
+        passed: passed, score: object["score"]?.double, parts: parts, reason: text("reason")))
+  }
+
+  private static func decider(_ value: JSONValue) -> Int?? {
+    switch value {
+    case .null: .some(nil)
+    case .integer(let index): .some(Int(index))
+    default: nil
+    }
+  }
+}

@@ -1,0 +1,161 @@
+extension EvaluationResults {
+  /// Aggregates. Deterministic: the same results and seed give the same numbers.
+  public func summary() -> EvaluationSummary {
+    let names = taskNames
+    let averaged = names.filter { self.averaged?.contains($0) ?? true }
+    let grouped = Dictionary(grouping: tasks, by: \.task)
+    let rows = methods.map { row($0, names: names, averaged: averaged, grouped: grouped) }
+    return EvaluationSummary(
+      tasks: names, averaged: averaged, reference: reference, rows: rows,
+      changes: changesFrom.map { changes(from: $0, names: names, grouped: grouped) } ?? [], changesFrom: changesFrom,
+      tags: tagRows(names: names, grouped: grouped), shares: names.compactMap { shares($0) }, experts: experts,
+      bootstrap: bootstrap)
+  }
+
+  // MARK: Rows
+
+  private func row(
+    _ method: String, names: [String], averaged: [String], grouped: [String: [EvaluationTask]]
+  ) -> EvaluationSummary.Row {
+    var replicates: [[Double]] = []
+    var cells: [EvaluationSummary.Cell] = []
+    var cost = EvaluationSummary.Cost()
+    for name in names {
+      let records = (grouped[name] ?? []).compactMap { record(method, $0) }
+      let drawn = bootstrap.replicates(records.map { $0.grade.passed ? 1 : 0 }, stratum: name)
+      if averaged.contains(name) { replicates.append(drawn) }
+      cells.append(Self.cell(name, records, interval: Bootstrap.interval(drawn)))
+      for record in records { cost.add(record) }
+    }
+    let means = cells.filter { averaged.contains($0.task) }.map(\.accuracy)
+    let complete = means.compactMap { $0 }
+    let isWhole = complete.count == means.count && !means.isEmpty
+    return EvaluationSummary.Row(
+      method: method, cells: cells, average: isWhole ? Statistics.mean(complete) : nil,
+      averageInterval: isWhole ? Bootstrap.average(replicates).flatMap { Bootstrap.interval($0) } : nil, cost: cost,
+      comparison: method == reference ? nil : comparison(method, averaged: averaged, grouped: grouped))
+  }
+
+  private static func cell(_ task: String, _ records: [AnswerRecord], interval: Interval?) -> EvaluationSummary.Cell {
+    var names: [String] = []
+    for record in records { for part in record.grade.parts where !names.contains(part.name) { names.append(part.name) } }
+    let parts = names.map { name in
+      let all = records.flatMap(\.grade.parts).filter { $0.name == name }
+      return EvaluationSummary.Cell.Part(name: name, share: Double(all.count(where: \.passed)) / Double(all.count))
+    }
+    return EvaluationSummary.Cell(
+      task: task, count: records.count, passed: records.count { $0.grade.passed }, interval: interval, parts: parts,
+      passedWithSeveralExperts: records.count { $0.grade.passed && $0.decidingExperts.count > 1 })
+  }
+
+  // MARK: Comparisons
+
+  private func comparison(
+    _ method: String, averaged: [String], grouped: [String: [EvaluationTask]]
+  ) -> EvaluationSummary.Comparison? {
+    var replicates: [[Double]] = []
+    var differences: [EvaluationSummary.Difference] = []
+    for name in averaged {
+      let pairs = (grouped[name] ?? []).compactMap { task -> Double? in
+        guard let own = record(reference, task), let other = record(method, task) else { return nil }
+        return (own.grade.passed ? 1 : 0) - (other.grade.passed ? 1 : 0)
+      }
+      guard let mean = Statistics.mean(pairs) else { continue }
+      let drawn = bootstrap.replicates(pairs, stratum: name)
+      replicates.append(drawn)
+      let (won, lost) = (pairs.count { $0 > 0 }, pairs.count { $0 < 0 })
+      differences.append(
+        .init(
+          task: name, count: pairs.count, difference: mean, interval: Bootstrap.interval(drawn), won: won, lost: lost,
+          signTest: Statistics.signTest(wins: won, losses: lost)))
+    }
+    guard !differences.isEmpty else { return nil }
+    let (won, lost) = (differences.reduce(0) { $0 + $1.won }, differences.reduce(0) { $0 + $1.lost })
+    let average = Bootstrap.average(replicates)
+    return EvaluationSummary.Comparison(
+      count: differences.reduce(0) { $0 + $1.count }, difference: Statistics.mean(differences.map(\.difference)),
+      interval: average.flatMap { Bootstrap.interval($0) }, pValue: average.map { Bootstrap.pValue($0) }, won: won,
+      lost: lost, signTest: Statistics.signTest(wins: won, losses: lost), tasks: differences)
+  }
+
+  private func changes(
+    from before: String, names: [String], grouped: [String: [EvaluationTask]]
+  ) -> [EvaluationSummary.Change] {
+    names.map { name in
+      var change = EvaluationSummary.Change(task: name, fixed: [], broken: [])
+      for task in grouped[name] ?? [] {
+        guard let own = record(reference, task), let other = record(before, task) else { continue }
+        if own.grade.passed, !other.grade.passed { change.fixed.append(task.id) }
+        if !own.grade.passed, other.grade.passed { change.broken.append(task.id) }
+      }
+      return change
+    }
+  }
+
+  // MARK: Break-downs
+
+  private func tagRows(names: [String], grouped: [String: [EvaluationTask]]) -> [EvaluationSummary.TagRow] {
+    names.flatMap { name -> [EvaluationSummary.TagRow] in
+      // Only prompts that somebody answered.
+      let tasks = (grouped[name] ?? []).filter { task in methods.contains { record($0, task) != nil } }
+      var order: [String] = []
+      var groups: [String: [(tag: EvaluationTask.Tag, tasks: [EvaluationTask])]] = [:]
+      for task in tasks {
+        for tag in task.tags {
+          if groups[tag.name] == nil { order.append(tag.name) }
+          if let index = groups[tag.name]?.firstIndex(where: { $0.tag == tag }) {
+            groups[tag.name]?[index].tasks.append(task)
+          } else {
+            groups[tag.name, default: []].append((tag, [task]))
+          }
+        }
+      }
+      return order.flatMap { key -> [EvaluationSummary.TagRow] in
+        let values = groups[key] ?? []
+        guard values.count <= Self.maximumTagValues else { return [] }
+        return values.sorted { $0.tag.value < $1.tag.value }.map { group in
+          EvaluationSummary.TagRow(
+            task: name, tag: group.tag,
+            accuracies: methods.map { method in
+              Statistics.mean(group.tasks.compactMap { record(method, $0).map { $0.grade.passed ? 1 : 0 } })
+            }, count: group.tasks.count)
+        }
+      }
+    }
+  }
+
+  private func shares(_ task: String) -> EvaluationSummary.Shares? {
+    let experts = experts
+    let bins = EvaluationSummary.Shares.bins
+    var counts = Array(repeating: Array(repeating: 0.0, count: experts.count), count: bins)
+    var isEmpty = true
+    for record in outcomes(reference, task: task) {
+      for (position, decider) in record.deciders.enumerated() {
+        guard let decider, record.experts.indices.contains(decider),
+          let expert = experts.firstIndex(of: record.experts[decider])
+        else { continue }
+        counts[position * bins / record.deciders.count][expert] += 1
+        isEmpty = false
+      }
+    }
+    guard !isEmpty else { return nil }
+    func normalised(_ row: [Double]) -> [Double] {
+      let sum = row.reduce(0, +)
+      return sum > 0 ? row.map { $0 / sum } : row
+    }
+    let totals = experts.indices.map { expert in counts.reduce(0) { $0 + $1[expert] } }
+    return EvaluationSummary.Shares(task: task, byPosition: counts.map(normalised), overall: normalised(totals))
+  }
+}
+
+extension EvaluationSummary.Cost {
+  mutating func add(_ record: AnswerRecord) {
+    answers += 1
+    generatedTokens += record.generatedTokens
+    seconds += record.seconds
+    expertEvaluations += record.expertEvaluations
+    routerEvaluations += record.evaluations[AnswerRecord.router] ?? 0
+    rewardEvaluations += record.evaluations[AnswerRecord.reward] ?? 0
+    if record.finish == "length" { cut += 1 }
+  }
+}

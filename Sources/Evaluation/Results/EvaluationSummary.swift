@@ -1,0 +1,180 @@
+internal import Core
+
+/// The table and all that is drawn beside it: what became of every method on every task.
+public struct EvaluationSummary: Sendable, Equatable {
+  /// One method on one task.
+  public struct Cell: Sendable, Equatable {
+    public var task: String
+    public var count: Int
+    public var passed: Int
+    public var interval: Interval?
+    /// Share of prompts that passed each sub-goal, by name.
+    public var parts: [Part]
+    /// Right answers in which two experts or more decided tokens.
+    public var passedWithSeveralExperts: Int
+
+    public struct Part: Sendable, Equatable {
+      public var name: String
+      public var share: Double
+    }
+
+    /// Nil without prompts.
+    public var accuracy: Double? { count > 0 ? Double(passed) / Double(count) : nil }
+  }
+
+  /// What answers cost.
+  public struct Cost: Sendable, Equatable {
+    public var answers = 0
+    public var generatedTokens = 0
+    public var seconds = 0.0
+    /// Tokens that went through experts, the router and the reward model, prompts included.
+    public var expertEvaluations = 0
+    public var routerEvaluations = 0
+    public var rewardEvaluations = 0
+    /// Answers that ended at the token limit.
+    public var cut = 0
+
+    /// Tokens of an answer per second, while several are under way; nil if nothing was measured.
+    public var tokensPerSecond: Double? { seconds > 0 ? Double(generatedTokens) / seconds : nil }
+    public func perToken(_ evaluations: Int) -> Double? {
+      generatedTokens > 0 ? Double(evaluations) / Double(generatedTokens) : nil
+    }
+    public var tokensPerAnswer: Double? { answers > 0 ? Double(generatedTokens) / Double(answers) : nil }
+  }
+
+  /// The reference minus a method, on the prompts that both answered.
+  public struct Comparison: Sendable, Equatable {
+    public var count: Int
+    /// Mean over tasks of the differences in accuracy.
+    public var difference: Double?
+    public var interval: Interval?
+    /// Of the paired bootstrap, two-sided.
+    public var pValue: Double?
+    /// Prompts that only the reference got right, and only the method.
+    public var won: Int
+    public var lost: Int
+    /// McNemar's exact test on those.
+    public var signTest: Double
+    public var tasks: [Difference]
+  }
+
+  public struct Difference: Sendable, Equatable {
+    public var task: String
+    public var count: Int
+    public var difference: Double
+    public var interval: Interval?
+    public var won: Int
+    public var lost: Int
+    public var signTest: Double
+  }
+
+  public struct Row: Sendable, Equatable {
+    public var method: String
+    public var cells: [Cell]
+    /// Mean of the averaged tasks' accuracies; nil while one of them lacks prompts.
+    public var average: Double?
+    public var averageInterval: Interval?
+    public var cost: Cost
+    /// Nil for the reference, and where there are no common prompts.
+    public var comparison: Comparison?
+  }
+
+  /// Prompts of a task that one stage of training changed.
+  public struct Change: Sendable, Equatable {
+    public var task: String
+    public var fixed: [String]
+    public var broken: [String]
+  }
+
+  /// Accuracy on the prompts with a tag.
+  public struct TagRow: Sendable, Equatable {
+    public var task: String
+    public var tag: EvaluationTask.Tag
+    /// In the order of ``EvaluationSummary/rows``; nil: no such prompt was answered.
+    public var accuracies: [Double?]
+    public var count: Int
+  }
+
+  /// How tokens of a task are shared between experts, along the answers.
+  public struct Shares: Sendable, Equatable {
+    public static let bins = 10
+    public var task: String
+    /// [bins][experts]: shares of the tokens in each tenth of the answers; zeros where there are none.
+    public var byPosition: [[Double]]
+    /// [experts]
+    public var overall: [Double]
+  }
+
+  public var tasks: [String]
+  /// Tasks whose mean is the average.
+  public var averaged: [String]
+  public var reference: String
+  public var rows: [Row]
+  /// Against ``changesFrom``.
+  public var changes: [Change]
+  public var changesFrom: String?
+  public var tags: [TagRow]
+  /// Of the reference's answers.
+  public var shares: [Shares]
+  public var experts: [String]
+  public var bootstrap: Bootstrap
+
+  public static func == (a: Self, b: Self) -> Bool {
+    a.tasks == b.tasks && a.averaged == b.averaged && a.reference == b.reference && a.rows == b.rows
+      && a.changes == b.changes && a.tags == b.tags && a.shares == b.shares && a.experts == b.experts
+  }
+}
+
+/// All that the summary is made from.
+public struct EvaluationResults: Sendable {
+  public var tasks: [EvaluationTask]
+  /// In the order of the table.
+  public var methods: [String]
+  /// By method and id.
+  public var records: [String: [String: AnswerRecord]]
+  public var reference: String
+  /// Nil: every task.
+  public var averaged: [String]?
+  /// The method that lacks what the reference has been trained with.
+  public var changesFrom: String?
+  public var bootstrap: Bootstrap
+
+  /// Tags with more values than this are labels, not groups.
+  public static let maximumTagValues = 40
+
+  public init(
+    tasks: [EvaluationTask], methods: [String], records: [String: [String: AnswerRecord]], reference: String,
+    averaged: [String]? = nil, changesFrom: String? = nil, bootstrap: Bootstrap = Bootstrap()
+  ) {
+    self.tasks = tasks
+    self.methods = methods
+    self.records = records
+    self.reference = reference
+    self.averaged = averaged
+    self.changesFrom = changesFrom
+    self.bootstrap = bootstrap
+  }
+
+  /// Names of tasks in the order in which they first occur.
+  public var taskNames: [String] {
+    var seen: Set<String> = []
+    return tasks.map(\.task).filter { seen.insert($0).inserted }
+  }
+
+  /// Experts in the order of the reference's records, then of the others.
+  public var experts: [String] {
+    var names: [String] = []
+    for method in [reference] + methods {
+      // Of the most experts a record knows, which is the head's order.
+      let longest = records[method]?.values.max { ($0.experts.count, $1.id) < ($1.experts.count, $0.id) }
+      for name in longest?.experts ?? [] where !names.contains(name) { names.append(name) }
+    }
+    return names
+  }
+
+  func record(_ method: String, _ task: EvaluationTask) -> AnswerRecord? { records[method]?[task.id] }
+
+  func outcomes(_ method: String, task: String) -> [AnswerRecord] {
+    tasks.filter { $0.task == task }.compactMap { record(method, $0) }
+  }
+}

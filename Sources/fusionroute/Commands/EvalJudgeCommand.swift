@@ -1,0 +1,85 @@
+internal import ArgumentParser
+internal import Core
+internal import Evaluation
+internal import Foundation
+
+struct EvalJudgeCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "judge",
+    abstract: "Let a judge model compare the answers of two methods.",
+    discussion: """
+      The judge is any service with OpenAI's chat API. It sees a question with both answers and writes a score from 1 to \
+      10 for each on the first line; every pair is shown in both orders, and the sums decide. The result is the win rate \
+      of --method: wins and half of the ties. Answers come from the results of `fusionroute eval`.
+      """)
+
+  @Argument(help: ArgumentHelp("Task files (JSONL) that were evaluated.", valueName: "tasks"))
+  var tasks: [String]
+
+  @Option(help: ArgumentHelp("Directory of `fusionroute eval` with the answers.", valueName: "dir"))
+  var results: String
+
+  @Option(help: ArgumentHelp("The method that is judged.", valueName: "name"))
+  var method = "fusionroute"
+
+  @Option(help: ArgumentHelp("The method that it is compared with.", valueName: "name"))
+  var against: String
+
+  @Option(help: ArgumentHelp("Name of the judge's model.", valueName: "name"))
+  var judge: String
+
+  @Option(help: ArgumentHelp("Pairs at most; 0: all.", valueName: "n"))
+  var limit = 0
+
+  @Option(help: ArgumentHelp("Questions to the judge at once.", valueName: "n"))
+  var parallel = 4
+
+  @Option(help: ArgumentHelp("Tokens of a reply at most.", valueName: "n"))
+  var maxTokens = 512
+
+  @Option(help: ArgumentHelp("Resamples of the bootstrap.", valueName: "n"))
+  var resamples = 10_000
+
+  @Option(help: ArgumentHelp("Seed of the bootstrap.", valueName: "n"))
+  var seed: UInt64 = 1
+
+  @Option(help: "text or json (one object).") var format: OutputFormat = .text
+  @OptionGroup(title: "Judge's service") var service: ServiceOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+
+  func validate() throws {
+    guard limit >= 0, parallel > 0, maxTokens > 0, resamples >= 100 else {
+      throw ValidationError("--parallel and --max-tokens must be positive, --limit 0 or more, --resamples at least 100.")
+    }
+    guard method != against else { throw ValidationError("--method and --against are the same.") }
+  }
+
+  func run() async throws {
+    _ = output.bootstrap(default: .warning)
+    var pairs = try JudgePair.read(
+      tasks: try EvalSupport.tasks(tasks), results: "\(results)/\(EvaluationOutput.resultsName)", method: method,
+      against: against)
+    if limit > 0 { pairs = Array(pairs.prefix(limit)) }
+    let file = "\(results)/judge-\(JudgeRun.fileName(method))-\(JudgeRun.fileName(against)).jsonl"
+    let (options, judge, list) = (self, judge, pairs)
+    let judgements = try await withInterruption {
+      try await ServiceClient.with(options.service, waiting: { _ in }) { client in
+        let run = JudgeRun(
+          client: client, judge: judge, maximumTokens: options.maxTokens, progress: EvaluationProgress(Progress()))
+        return try await run.judge(list, file: file, width: options.parallel)
+      }
+    }
+    let rate = WinRate(judgements, bootstrap: Bootstrap(resamples: resamples, seed: seed))
+    switch format {
+    case .json: print(rate.json.text)
+    case .text:
+      let interval = rate.interval.map {
+        " (95 %: \(Summary.decimal(100 * $0.lower, 1))–\(Summary.decimal(100 * $0.upper, 1)))"
+      }
+      print(
+        "\(method) against \(against): \(Summary.decimal(100 * (rate.rate ?? 0), 1)) %\(interval ?? ""), \(rate.wins) won, "
+          + "\(rate.ties) tied, \(rate.losses) lost, sign test p \(Summary.decimal(rate.signTest, 4))")
+      EvaluationOutput.say("scores   \(file)")
+    }
+  }
+}

@@ -1,0 +1,87 @@
+internal import Core
+internal import Evaluation
+internal import Fusion
+internal import Inference
+internal import Synchronization
+
+/// An answer before it is graded.
+struct DecodedAnswer: Sendable {
+  var text: String
+  var pieces: [String]
+  var experts: [String]
+  var deciders: [Int?]
+  var finish: String
+  var promptTokens: Int
+  var seconds: Double
+  var evaluations: [String: Int]
+
+  func record(_ job: EvaluationRun.Job, grade: Grade, chosen: String?) -> AnswerRecord {
+    AnswerRecord(
+      key: job.key, method: job.method.name, id: job.task.id, task: job.task.task, text: text, pieces: pieces,
+      experts: experts, deciders: deciders, finish: finish, promptTokens: promptTokens, seconds: seconds,
+      evaluations: evaluations, chosen: chosen, grade: grade)
+  }
+}
+
+extension DecodedAnswer {
+  init(_ record: AnswerRecord) {
+    self.init(
+      text: record.text, pieces: record.pieces, experts: record.experts, deciders: record.deciders,
+      finish: record.finish, promptTokens: record.promptTokens, seconds: record.seconds,
+      evaluations: record.evaluations)
+  }
+
+  init(_ answer: Answer, experts: [String]) {
+    let places = Dictionary(experts.enumerated().map { ($1, $0) }) { first, _ in first }
+    var pieces = answer.tokens.map(\.text)
+    if let last = pieces.indices.last, let trailing = answer.summary?.trailingText { pieces[last] += trailing }
+    let summary = answer.summary
+    self.init(
+      text: answer.text, pieces: pieces, experts: experts,
+      deciders: answer.tokens.map { $0.expert.flatMap { places[$0] } }, finish: summary?.finishReason ?? "error",
+      promptTokens: summary?.promptTokens ?? answer.promptTokens.count,
+      seconds: summary.map { ($0.prefill + $0.decode).seconds } ?? 0,
+      evaluations: (summary?.evaluatedTokens ?? [:]).filter { $0.value > 0 })
+  }
+}
+
+/// Asks the runtime, as many prompts at once as it decodes at once.
+struct AnswerDecoder: Sendable {
+  let answerer: any Answerer
+  let options: GenerationOptions
+  let limiter: Limiter
+
+  func answer(_ task: EvaluationTask, mode: String, maximumTokens: Int) async throws -> DecodedAnswer {
+    let content: Prompt.Content =
+      switch task.content {
+      case .messages(let messages):
+        .messages(messages.map { ChatMessage(role: $0.role, content: $0.content) })
+      case .text(let text): .document(text)
+      }
+    let answer = try await self.answer(content, mode: mode, maximumTokens: maximumTokens)
+    return DecodedAnswer(answer, experts: answerer.experts)
+  }
+
+  func answer(_ content: Prompt.Content, mode: String, maximumTokens: Int) async throws -> Answer {
+    var prompt = Prompt(label: nil, content: content)
+    guard let parsed = DecodingMode(parsing: mode) else {
+      throw FusionRouteError.internal("there is no mode \"\(mode)\"")
+    }
+    prompt.mode = parsed
+    prompt.maximumTokens = maximumTokens
+    let collected = Mutex(Answer())
+    await limiter.enter()
+    do {
+      try await answerer.answer(prompt, options: options) { event in collected.withLock { $0.add(event) } }
+      // A stream that ends by cancellation ends without an error.
+      try Task.checkCancellation()
+      await limiter.leave()
+    } catch {
+      await limiter.leave()
+      throw error
+    }
+    let answer = collected.withLock { $0 }
+    guard answer.summary != nil else { throw FusionRouteError.internal("an answer ended without its summary") }
+    return answer
+  }
+}

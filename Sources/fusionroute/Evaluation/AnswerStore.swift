@@ -1,0 +1,77 @@
+internal import Core
+internal import Evaluation
+internal import Foundation
+internal import Synchronization
+
+/// Graded answers on disk, a line each, as they come.
+final class AnswerStore: Sendable {
+  private struct State {
+    /// By key and then by method: methods that come to the same share their answers.
+    var records: [String: [String: AnswerRecord]] = [:]
+    var handle: FileHandle?
+  }
+
+  let path: String
+  private let state: Mutex<State>
+
+  /// Opens `path`; a line that a crash cut off is dropped.
+  ///
+  /// - Parameter isReadOnly: another process may be writing it.
+  init(path: String, isReadOnly: Bool = false) throws {
+    self.path = path
+    var state = State()
+    var isDamaged = false
+    if let data = FileManager.default.contents(atPath: path) {
+      for (_, line) in JSONLines.lines(of: String(decoding: data, as: UTF8.self)) {
+        if let record = AnswerRecord(line: line) {
+          state.records[record.key, default: [:]][record.method] = record
+        } else {
+          isDamaged = true
+        }
+      }
+      isDamaged = isDamaged || (!data.isEmpty && data.last != UInt8(ascii: "\n"))
+    }
+    if !isReadOnly {
+      if isDamaged || !FileManager.default.fileExists(atPath: path) {
+        var file = try AtomicFile(path: path)
+        for record in state.records.values.flatMap(\.values)
+          .sorted(by: { ($0.method, $0.task, $0.id) < ($1.method, $1.task, $1.id) })
+         {
+          try file.write(Array((record.line + "\n").utf8))
+        }
+        try file.commit()
+      }
+      guard let handle = FileHandle(forWritingAtPath: path) else {
+        throw FusionRouteError.unavailable("cannot write \(path)")
+      }
+      handle.seekToEndOfFile()
+      state.handle = handle
+    }
+    self.state = Mutex(state)
+  }
+
+  /// The method's answer; if another method's has the same key, that one becomes the method's own.
+  func record(_ key: String, method: String) throws -> AnswerRecord? {
+    let found = state.withLock { $0.records[key] }
+    if let own = found?[method] { return own }
+    guard var shared = found?.min(by: { $0.key < $1.key })?.value else { return nil }
+    shared.method = method
+    try add(shared)
+    return shared
+  }
+
+  /// Any method's answer with this key.
+  func shared(_ key: String) -> AnswerRecord? {
+    state.withLock { $0.records[key]?.min { $0.key < $1.key }?.value }
+  }
+
+  /// Keeps a record; one with its key is replaced.
+  func add(_ record: AnswerRecord) throws {
+    try state.withLock { state in
+      do { try state.handle?.write(contentsOf: Data((record.line + "\n").utf8)) } catch {
+        throw FusionRouteError.unavailable("the answers cannot be written to \(path)", cause: error)
+      }
+      state.records[record.key, default: [:]][record.method] = record
+    }
+  }
+}

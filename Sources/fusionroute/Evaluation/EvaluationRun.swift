@@ -1,0 +1,260 @@
+internal import Core
+internal import Evaluation
+internal import Foundation
+
+/// Has every method answer every prompt, and every answer graded; what is on disk already is not asked again.
+struct EvaluationRun: Sendable {
+  let settings: EvaluationSettings
+  let methods: [Method]
+  let tasks: [EvaluationTask]
+  let store: AnswerStore
+  let grader: GraderPool
+  let reward: RewardScorer?
+  let options: GenerationOptions
+  let progress: EvaluationProgress
+  /// Of each method, by name.
+  let identities: [String: String]
+  /// Identity of an expert's answers in a method's cluster.
+  let identityOfExpert: @Sendable (Method.Decoding, String) throws -> String
+  /// Grade answers anew that are on disk.
+  let regrades: Bool
+  /// Methods of one cluster at once instead of one after the other.
+  let interleaves: Bool
+
+  /// An answer to have.
+  struct Job: Sendable {
+    var method: Method
+    var task: EvaluationTask
+    var key: String
+  }
+
+  // MARK: What there is to do
+
+  /// The prompts that a method answers.
+  func prompts(_ method: Method) -> [EvaluationTask] {
+    guard let limit = [method.limit, settings.limit].compactMap({ $0 }).min() else { return tasks }
+    var counts: [String: Int] = [:]
+    return tasks.filter {
+      counts[$0.task, default: 0] += 1
+      return counts[$0.task, default: 0] <= limit
+    }
+  }
+
+  func job(_ method: Method, _ task: EvaluationTask) -> Job {
+    Job(method: method, task: task, key: EvaluationIdentity.key(identities[method.name] ?? "", task))
+  }
+
+  func pending(_ method: Method) throws -> [Job] {
+    try prompts(method).map { job(method, $0) }.filter { try store.record($0.key, method: method.name) == nil }
+  }
+
+  /// All that is on disk, by method and prompt.
+  func records() throws -> [String: [String: AnswerRecord]] {
+    var records: [String: [String: AnswerRecord]] = [:]
+    for method in methods {
+      for task in prompts(method) {
+        if let record = try store.record(job(method, task).key, method: method.name) {
+          records[method.name, default: [:]][task.id] = record
+        }
+      }
+    }
+    return records
+  }
+
+  // MARK: Running
+
+  /// Runs body on items, at most `width` at once; the first error ends the others.
+  static func forEach<Item: Sendable>(
+    _ items: [Item], width: Int, _ body: @escaping @Sendable (Item) async throws -> Void
+  ) async throws {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      var next = items.makeIterator()
+      for _ in 0..<max(1, width) {
+        if let item = next.next() { group.addTask { try await body(item) } }
+      }
+      while try await group.next() != nil {
+        try Task.checkCancellation()
+        if let item = next.next() { group.addTask { try await body(item) } }
+      }
+    }
+  }
+
+  /// Has the methods of one cluster answer.
+  ///
+  /// - Parameter session: nil where a running service answers.
+  func answer(_ methods: [Method], with answerer: any Answerer, session: ClusterSession?) async throws {
+    let decoder = AnswerDecoder(answerer: answerer, options: options, limiter: Limiter(answerer.parallelism))
+    // As many again, so that grading keeps nobody from decoding.
+    let width = 2 * answerer.parallelism
+    let plain = methods.filter { if case .decode = $0.kind { true } else { false } }
+    if interleaves, plain.count > 1 {
+      let lists = try plain.map { try pending($0) }
+      let jobs = (0..<(lists.map(\.count).max() ?? 0)).flatMap { index in
+        lists.compactMap { $0.indices.contains(index) ? $0[index] : nil }
+      }
+      try await run("\(plain.count) methods", jobs, width: width) { try await decode($0, decoder) }
+    } else {
+      for method in plain {
+        try await run(method.name, try pending(method), width: width) { try await decode($0, decoder) }
+      }
+    }
+    for method in methods {
+      switch method.kind {
+      case .firstExpert(let decoding):
+        try await run(method.name, try pending(method), width: width) { job in
+          try await firstExpert(job, decoding, decoder)
+        }
+      case .collab(_, let rollout):
+        let jobs = try pending(method)
+        guard !jobs.isEmpty else { continue }
+        guard let session, let reward else {
+          throw FusionRouteError.badInput("the method \"\(method.name)\" needs a cluster file and a reward model")
+        }
+        let runner = CollabRunner(session: session, decoder: decoder, reward: reward, rollout: rollout)
+        try await run(method.name, jobs, width: width) { job in
+          let decoded = try await runner.answer(job.task, maximumTokens: settings.maximumTokens)
+          try await keep(decoded, job, chosen: nil)
+        }
+      case .decode, .select, .oracle: continue
+      }
+    }
+  }
+
+  private func run(
+    _ name: String, _ jobs: [Job], width: Int, _ body: @escaping @Sendable (Job) async throws -> Void
+  ) async throws {
+    guard !jobs.isEmpty else { return }
+    try await progress.showing(name, count: jobs.count) {
+      try await Self.forEach(jobs, width: width) { job in
+        do { try await body(job) } catch let error as FusionRouteError where error.code != .interrupted {
+          throw FusionRouteError(error.code, "\(job.method.name), \(job.task.id): \(error.message)", cause: error.cause)
+        }
+      }
+    }
+  }
+
+  // MARK: Kinds of methods
+
+  private func decode(_ job: Job, _ decoder: AnswerDecoder) async throws {
+    guard case .decode(let decoding) = job.method.kind else { return }
+    let decoded = try await decoder.answer(job.task, mode: decoding.mode, maximumTokens: settings.maximumTokens)
+    try await keep(decoded, job, chosen: nil)
+  }
+
+  /// The router's expert for the first token; its answer is the one that its own row has, where there is one.
+  private func firstExpert(_ job: Job, _ decoding: Method.Decoding, _ decoder: AnswerDecoder) async throws {
+    let first = try await decoder.answer(job.task, mode: "no-complement", maximumTokens: 1)
+    guard let decider = first.deciders.first, let index = decider, first.experts.indices.contains(index) else {
+      throw FusionRouteError.internal("no expert decided the first token")
+    }
+    let expert = first.experts[index]
+    let key = EvaluationIdentity.key(try identityOfExpert(decoding, expert), job.task)
+    var decoded: DecodedAnswer
+    if let known = store.shared(key) {
+      decoded = DecodedAnswer(known)
+    } else {
+      decoded = try await decoder.answer(
+        job.task, mode: "expert:\(expert)", maximumTokens: settings.maximumTokens)
+    }
+    // The router's reading of the prompt comes on top; the expert reads its prompt once.
+    decoded.seconds += first.seconds
+    decoded.evaluations[AnswerRecord.router, default: 0] += first.evaluations[AnswerRecord.router] ?? 0
+    try await keep(decoded, job, chosen: expert)
+  }
+
+  /// Methods that choose among the answers of others, which must be there.
+  func choose() async throws {
+    for method in methods {
+      switch method.kind {
+      case .select(let names):
+        guard let reward else {
+          throw FusionRouteError.badInput("the method \"\(method.name)\" needs a reward model")
+        }
+        try await run(method.name, try pending(method), width: RewardScorer.slots) { job in
+          let candidates = try candidates(names, job.task)
+          var rewards: [Double] = []
+          var evaluated = 0
+          let began = ContinuousClock.now
+          for candidate in candidates {
+            let (score, tokens) = try await reward.score(job.task.messages, answer: candidate.text)
+            rewards.append(score)
+            evaluated += tokens
+          }
+          guard let best = AnswerChoice.best(rewards) else { return }
+          let spent = (ContinuousClock.now - began).seconds
+          try store.add(chosen(best, candidates, job, rewardTokens: evaluated, rewardSeconds: spent))
+        }
+      case .oracle(let names):
+        // From grades, which may have changed: made anew each time, and cheap.
+        for task in prompts(method) {
+          let job = job(method, task)
+          let candidates = try candidates(names, task)
+          guard let best = AnswerChoice.oracle(candidates.map(\.grade)) else { continue }
+          let record = chosen(best, candidates, job, rewardTokens: 0, rewardSeconds: 0)
+          if try store.record(job.key, method: method.name) != record { try store.add(record) }
+        }
+      case .decode, .firstExpert, .collab: continue
+      }
+    }
+  }
+
+  private func candidates(_ names: [String], _ task: EvaluationTask) throws -> [AnswerRecord] {
+    try names.map { name in
+      guard let method = methods.first(where: { $0.name == name }),
+        let record = try store.record(job(method, task).key, method: name)
+      else {
+        throw FusionRouteError.badInput(
+          "\"\(name)\" has no answer to \(task.id) to choose from: its limit is lower than that of the method that "
+            + "chooses")
+      }
+      return record
+    }
+  }
+
+  private func chosen(
+    _ best: Int, _ candidates: [AnswerRecord], _ job: Job, rewardTokens: Int, rewardSeconds: Double
+  ) -> AnswerRecord {
+    var record = candidates[best]
+    record.chosen = record.method
+    record.method = job.method.name
+    record.key = job.key
+    record.seconds = candidates.reduce(rewardSeconds) { $0 + $1.seconds }
+    record.evaluations = candidates.reduce(into: [:]) { $0.merge($1.evaluations, uniquingKeysWith: +) }
+    if rewardTokens > 0 { record.evaluations[AnswerRecord.reward] = rewardTokens }
+    return record
+  }
+
+  // MARK: Grading
+
+  private func keep(_ decoded: DecodedAnswer, _ job: Job, chosen: String?) async throws {
+    let grade = try await grader.grade(job.task, text: decoded.text)
+    try store.add(decoded.record(job, grade: grade, chosen: chosen))
+    progress.advance(passed: grade.passed)
+  }
+
+  /// Grades all answers on disk anew, before methods choose among them.
+  func regrade(width: Int) async throws {
+    guard regrades else { return }
+    for method in methods where method.candidates.isEmpty {
+      let known = try prompts(method).map { job(method, $0) }.filter {
+        try store.record($0.key, method: method.name) != nil
+      }
+      try await run("grading \(method.name)", known, width: width) { job in
+        guard var record = try store.record(job.key, method: job.method.name) else { return }
+        record.grade = try await grader.grade(job.task, text: record.text)
+        try store.add(record)
+        progress.advance(passed: record.grade.passed)
+      }
+    }
+    for method in methods {
+      guard case .select(let names) = method.kind else { continue }
+      for task in prompts(method) {
+        guard var record = try store.record(job(method, task).key, method: method.name),
+          let candidate = try candidates(names, task).first(where: { $0.method == record.chosen })
+        else { continue }
+        record.grade = candidate.grade
+        try store.add(record)
+      }
+    }
+  }
+}

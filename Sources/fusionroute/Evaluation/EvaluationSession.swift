@@ -1,0 +1,159 @@
+internal import Core
+internal import Evaluation
+internal import Foundation
+internal import Inference
+internal import Launch
+internal import ModelFiles
+
+/// One `fusionroute eval`: from options and tasks to tables.
+struct EvaluationSession: Sendable {
+  var settings: EvaluationSettings
+  var tasks: [EvaluationTask]
+  var options: EvalOptions
+  let log: LogSettings
+  let progress = Progress()
+
+  func run() async throws {
+    do {
+      try FileManager.default.createDirectory(atPath: options.out, withIntermediateDirectories: true)
+    } catch {
+      throw FusionRouteError.unavailable("cannot create the directory \(options.out)", cause: error)
+    }
+    if settings.methods == nil, settings.cluster == nil {
+      try await ServiceClient.with(options.service, waiting: { _ in }) { client in
+        let answerer = try await RemoteAnswerer(client, tellsPrompts: false)
+        let methods = Method.standard(cluster: nil, experts: answerer.experts, hasReward: settings.reward != nil)
+        try await run(methods, service: answerer)
+      }
+    } else {
+      try await run(try settings.methods ?? standardMethods(), service: nil)
+    }
+  }
+
+  private func standardMethods() throws -> [Method] {
+    guard let path = settings.cluster else { throw FusionRouteError.internal("no cluster") }
+    let experts = try RoutingHead.read(ClusterFile.load(path: path).router.head).experts
+    return Method.standard(cluster: path, experts: experts, hasReward: settings.reward != nil)
+  }
+
+  /// The methods asked for by name, and those that they choose from.
+  private func chosen(_ all: [Method]) throws -> [Method] {
+    try Method.check(all)
+    guard !options.method.isEmpty else { return all }
+    for name in options.method where !all.contains(where: { $0.name == name }) {
+      let near = NearestName.find(name, among: all.map(\.name)).map { "did you mean \"\($0)\"?" }
+      throw FusionRouteError.badInput(
+        "there is no method \"\(name)\": \(near ?? "there are \(all.map(\.name).joined(separator: ", "))")")
+    }
+    var wanted = Set(options.method)
+    for method in all where wanted.contains(method.name) { wanted.formUnion(method.candidates) }
+    return all.filter { wanted.contains($0.name) }
+  }
+
+  private func run(_ all: [Method], service: RemoteAnswerer?) async throws {
+    let methods = try chosen(all)
+    let reference = try settings.reference(of: methods)
+    if let name = settings.changesFrom, !all.contains(where: { $0.name == name }) {
+      throw FusionRouteError.badInput("\"changes_from\" names \"\(name)\", which is no method")
+    }
+    guard let command = settings.grader else {
+      throw FusionRouteError.usage(
+        "give the grader's command with --grader, for example Deploy/evaluation/grade of a checkout")
+    }
+    let reward = try await makeReward(methods)
+    defer { reward?.stop() }
+    let identity = EvaluationIdentity(
+      settings: settings, service: service == nil ? nil : "\(options.service.url)", reward: reward?.fingerprint)
+    let identities = try await progress.step("checking the models") {
+      try Dictionary(
+        uniqueKeysWithValues: methods.map { ($0.name, try identity.identity(of: $0, among: methods)) })
+    }
+    let grader = GraderPool(
+      command: command, directory: settings.graderDirectory, instances: options.graders,
+      timeout: options.graderTimeout.duration)
+    let run = EvaluationRun(
+      settings: settings, methods: methods, tasks: tasks,
+      store: try AnswerStore(
+        path: "\(options.out)/\(EvaluationOutput.resultsName)", isReadOnly: options.reportOnly), grader: grader,
+      reward: reward, options: try generationOptions(), progress: EvaluationProgress(progress), identities: identities,
+      identityOfExpert: { decoding, expert in
+        var other = decoding
+        other.mode = "expert:\(expert)"
+        other.scale = nil
+        return try identity.decoded(other)
+      }, regrades: options.regrade, interleaves: options.interleave)
+    if !options.reportOnly {
+      do { try await work(run, service: service) } catch {
+        await grader.stop()
+        throw error
+      }
+    }
+    await grader.stop()
+    try output(command).write(
+      EvaluationResults(
+        tasks: tasks, methods: methods.map(\.name), records: try run.records(), reference: reference,
+        averaged: settings.average,
+        changesFrom: settings.changesFrom.flatMap { name in methods.contains { $0.name == name } ? name : nil },
+        bootstrap: Bootstrap(resamples: settings.resamples, seed: settings.seed)))
+  }
+
+  /// Clusters one after the other, in the order of their first method; then what chooses among answers.
+  private func work(_ run: EvaluationRun, service: RemoteAnswerer?) async throws {
+    try await run.regrade(width: options.graders)
+    if let service {
+      try await run.answer(run.methods, with: service, session: nil)
+    } else {
+      var order: [EvaluationCluster.Key] = []
+      var groups: [EvaluationCluster.Key: [Method]] = [:]
+      for method in run.methods {
+        guard let decoding = method.decoding else { continue }
+        // An expert by itself is the same whatever the router: it runs in the first cluster that has it.
+        let key = EvaluationCluster.Key(decoding)
+        if groups[key] == nil { order.append(key) }
+        groups[key, default: []].append(method)
+      }
+      for key in order {
+        let methods = groups[key] ?? []
+        // A method may have come by its answers while an earlier cluster ran.
+        guard let first = methods.first?.decoding, try methods.contains(where: { try !run.pending($0).isEmpty }) else {
+          continue
+        }
+        try await EvaluationCluster.with(
+          first, settings: settings, attach: options.attach, log: log, progress: progress
+        ) { session in
+          try await run.answer(methods, with: LocalAnswerer(session), session: session)
+        }
+      }
+    }
+    try await run.choose()
+  }
+
+  private func makeReward(_ methods: [Method]) async throws -> RewardScorer? {
+    guard methods.contains(where: \.needsReward) else { return nil }
+    guard let reward = settings.reward else {
+      throw FusionRouteError.badInput(
+        "Sequence Selection and Collab need a reward model: \"reward\" in the evaluation file, or --reward and "
+          + "--reward-model")
+    }
+    let threads = ProcessInfo.processInfo.activeProcessorCount
+    return try await progress.step("loading the reward model") {
+      try RewardScorer(model: reward.model, folder: reward.folder, threads: threads)
+    }
+  }
+
+  private func generationOptions() throws -> GenerationOptions {
+    try GenerationOptions.parse(
+      ["--max-tokens", "\(settings.maximumTokens)", "--temperature", "0"] + settings.stop.map { "--stop=\($0)" })
+  }
+
+  private func output(_ command: String) -> EvaluationOutput {
+    var facts = [("from", settings.source)]
+    if let cluster = settings.cluster { facts.append(("cluster", cluster)) }
+    facts += [
+      ("prompts", "\(tasks.count)\(settings.limit.map { ", at most \($0) of each task" } ?? "")"),
+      ("decoding", "greedy, at most \(settings.maximumTokens) tokens"), ("grader", command),
+    ]
+    return EvaluationOutput(
+      folder: options.out, format: options.format, title: options.title, facts: facts, browsable: options.browsable)
+  }
+}

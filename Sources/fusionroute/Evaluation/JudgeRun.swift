@@ -1,0 +1,129 @@
+internal import Core
+internal import Evaluation
+internal import Foundation
+internal import Synchronization
+
+/// Two answers to one question.
+struct JudgePair: Sendable {
+  var id: String
+  var question: String
+  var method: String
+  var opponent: String
+
+  /// Pairs of the answers of two methods. Throws `.badInput` if there are none.
+  static func read(tasks: [EvaluationTask], results: String, method: String, against: String) throws -> [JudgePair] {
+    var answers: [String: [String: String]] = [:]
+    for (_, line) in JSONLines.lines(of: try EvalSupport.text(results)) {
+      // Later lines replace earlier ones.
+      if let record = AnswerRecord(line: line) { answers[record.method, default: [:]][record.id] = record.text }
+    }
+    for name in [method, against] where answers[name] == nil {
+      throw FusionRouteError.badInput(
+        "\(results) has no answers of \"\(name)\"; it has those of \(answers.keys.sorted().joined(separator: ", "))")
+    }
+    let pairs = tasks.compactMap { task -> JudgePair? in
+      guard let own = answers[method]?[task.id], let other = answers[against]?[task.id] else { return nil }
+      return JudgePair(id: task.id, question: task.prompt, method: own, opponent: other)
+    }
+    guard !pairs.isEmpty else {
+      throw FusionRouteError.badInput("no task of these files has answers of both methods in \(results)")
+    }
+    return pairs
+  }
+}
+
+/// Asks a judge about pairs; replies on disk are not asked for again.
+struct JudgeRun: Sendable {
+  /// How often an unreadable reply is asked for again, at another temperature.
+  static let retries = 3
+
+  let client: ServiceClient
+  let judge: String
+  let maximumTokens: Int
+  let progress: EvaluationProgress
+
+  private struct Reply: Decodable {
+    struct Choice: Decodable {
+      struct Message: Decodable { var content: String? }
+      var message: Message
+    }
+    var choices: [Choice]
+  }
+
+  static func fileName(_ method: String) -> String {
+    String(method.map { $0.isLetter || $0.isNumber || "-_.".contains($0) ? $0 : "_" })
+  }
+
+  /// In the order of the pairs.
+  func judge(_ pairs: [JudgePair], file: String, width: Int) async throws -> [Judgement] {
+    let known = Mutex<[String: Judgement]>([:])
+    let text = FileManager.default.contents(atPath: file).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    for (_, line) in JSONLines.lines(of: text) {
+      if let (key, judgement) = Judgement.parse(line) { known.withLock { $0[key] = judgement } }
+    }
+    if !FileManager.default.fileExists(atPath: file) {
+      guard FileManager.default.createFile(atPath: file, contents: nil) else {
+        throw FusionRouteError.unavailable("cannot write \(file)")
+      }
+    }
+    guard let handle = FileHandle(forWritingAtPath: file) else {
+      throw FusionRouteError.unavailable("cannot write \(file)")
+    }
+    defer { try? handle.close() }
+    handle.seekToEndOfFile()
+    // A line that a crash cut off ends here.
+    if !text.isEmpty, !text.hasSuffix("\n") { try handle.write(contentsOf: Data("\n".utf8)) }
+    let output = Mutex(handle)
+    let open = pairs.filter { pair in known.withLock { $0[key(pair)] == nil } }
+    if !open.isEmpty {
+      try await progress.showing("judging", count: open.count) {
+        try await EvaluationRun.forEach(open, width: width) { pair in
+          let judgement = try await judgement(pair)
+          let key = key(pair)
+          known.withLock { $0[key] = judgement }
+          try output.withLock { try $0.write(contentsOf: Data((judgement.line(key: key) + "\n").utf8)) }
+          progress.advance(passed: judgement.outcome == .win)
+        }
+      }
+    }
+    return pairs.compactMap { pair in known.withLock { $0[key(pair)] } }
+  }
+
+  private func key(_ pair: JudgePair) -> String {
+    var hasher = SHA256Hasher()
+    for field in ["fusionroute/judge/1", judge, "\(client.url)", pair.question, pair.method, pair.opponent] {
+      hasher.update(field: field)
+    }
+    return String(hasher.finalize().hex.prefix(40))
+  }
+
+  private func judgement(_ pair: JudgePair) async throws -> Judgement {
+    let first = try await scores(pair.id, pair.question, pair.method, pair.opponent)
+    let second = try await scores(pair.id, pair.question, pair.opponent, pair.method)
+    return Judgement(
+      id: pair.id, methodFirst: (first.first, first.second), methodSecond: (second.second, second.first))
+  }
+
+  private func scores(
+    _ id: String, _ question: String, _ one: String, _ other: String
+  ) async throws -> (first: Double, second: Double) {
+    let prompt = JudgePrompt.text(question: question, first: one, second: other)
+    var last = ""
+    for attempt in 0...Self.retries {
+      let body = JSONText.object([
+        ("model", .text(judge)),
+        ("messages", .array([.object([("role", .text("user")), ("content", .text(prompt))])])),
+        // A judge that broke the form does so again unless something changes.
+        ("temperature", .number(attempt == 0 ? 0 : 0.7)), ("max_tokens", .integer(maximumTokens)),
+      ]).utf8
+      let bytes = try await client.post("/v1/chat/completions", body)
+      guard let reply = try? JSONDecoder().decode(Reply.self, from: Data(bytes)),
+        let content = reply.choices.first?.message.content
+      else { throw FusionRouteError.unavailable("\(client.url) does not answer as OpenAI's chat API does") }
+      if let scores = JudgePrompt.scores(in: content) { return scores }
+      last = String(content.prefix(200))
+    }
+    throw FusionRouteError.unavailable(
+      "the judge \(judge) does not write two scores from 1 to 10 on the first line for \(id), but: \(last)")
+  }
+}

@@ -1,0 +1,74 @@
+internal import Core
+internal import Evaluation
+internal import Inference
+internal import ModelFiles
+internal import Synchronization
+internal import Training
+
+/// A reward model of `train reward` on llama.cpp: what answers have in common with earlier ones is in the KV cache, which
+/// makes rating many beginnings of one answer cheap.
+final class RewardScorer: Sendable {
+  /// Longest prompt and answer together, in tokens.
+  static let maximumLength = RewardGrader.maximumLength
+  /// Answers that are rated at once.
+  static let slots = 4
+
+  /// Of the model, the adapter and the head.
+  let fingerprint: String
+  private let decoder: BatchingDecoder
+  private let encoder: ExampleEncoder
+  private let head: RoutingHead
+  private let serial = Atomic<UInt64>(1)
+
+  /// - Parameters:
+  ///   - path: the model that the reward was trained on.
+  ///   - folder: the directory of `train reward`.
+  init(model path: String, folder: String, threads: Int) throws {
+    let stage = try TrainStart(resultsIn: folder, baseModel: path, isFull: false)
+    guard let headPath = stage.head else {
+      throw FusionRouteError.badInput("\(folder) has no head.gguf: give the directory of a finished `train reward`")
+    }
+    let head = try RoutingHead.read(headPath)
+    let adapters = stage.adapter.map { [AdapterFile(path: $0)] } ?? []
+    let vocabulary = try TrainSupport.vocabulary(of: stage.model)
+    let model = try Model.load(path: stage.model, options: ModelLoadOptions(adapters: adapters))
+    guard head.experts == [RewardModel.headName], head.embeddingWidth == model.information.embeddingWidth else {
+      throw FusionRouteError.badInput("\(headPath) is not a head that `train reward` wrote for \(stage.model)")
+    }
+    self.head = head
+    encoder = try ExampleEncoder(model: vocabulary, maximumLength: Self.maximumLength)
+    decoder = try BatchingDecoder(
+      model: model,
+      configuration: DecoderConfiguration(
+        slots: Self.slots, contextPerSequence: Self.maximumLength, threads: threads, hiddenStates: true))
+    let digests = try [
+      ModelFingerprint.compute(model: stage.model, adapters: adapters, settings: [:]),
+      ModelFingerprint.compute(model: headPath, adapters: [], settings: [:]),
+    ]
+    fingerprint = digests.map(\.hex).joined(separator: "+")
+  }
+
+  func stop() { decoder.shutdown() }
+
+  /// The reward of an answer, and the tokens that went through the model for it.
+  func score(_ messages: [EvaluationTask.Message], answer: String) async throws -> (reward: Double, evaluated: Int) {
+    let chat = messages.map { ChatMessage(role: $0.role, content: $0.content) }
+    let tokens = try encoder.tokens(chat + [ChatMessage(role: "assistant", content: answer)])
+    let id = serial.wrappingAdd(1, ordering: .relaxed).newValue
+    let hidden = Mutex<[Float]?>(nil)
+    let summary = try await withCheckedThrowingContinuation {
+      (continuation: CheckedContinuation<DecodeSummary, any Error>) in
+      decoder.submit(
+        DecodeRequest(
+          id: id, sequence: id, tokens: tokens, wanted: [tokens.count - 1], wantsHidden: true,
+          deliver: { row in hidden.withLock { $0 = row.hidden } },
+          completion: { continuation.resume(with: $0) }))
+    }
+    decoder.release(sequence: id)
+    guard let state = hidden.withLock({ $0 }), state.count == head.embeddingWidth else {
+      throw FusionRouteError.internal("the reward model gave no hidden state")
+    }
+    let sum = zip(head.weight, state).reduce(Double(head.bias?.first ?? 0)) { $0 + Double($1.0) * Double($1.1) }
+    return (sum, summary.evaluatedTokens)
+  }
+}

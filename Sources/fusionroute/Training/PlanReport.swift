@@ -1,0 +1,77 @@
+internal import Core
+internal import Foundation
+
+/// How long the steps of a plan took, kept beside the plan: `plan.yaml.report.jsonl`, a line for each time that a step ran.
+struct PlanReport {
+  let path: String
+
+  init(plan: String) { path = "\(plan).report.jsonl" }
+
+  /// Notes that a step ran. Throws `unavailable` if the file cannot be written.
+  func add(_ step: TrainingPlan.Step, seconds: Double, isFinished: Bool) throws {
+    let line = JSONText.object([
+      ("step", .text(step.title)), ("out", .text(step.out)), ("seconds", .number(seconds)),
+      ("finished", .bool(isFinished)),
+    ]).rendered
+    // What is missing is made; that it cannot be shows when it is opened.
+    if !FileManager.default.fileExists(atPath: path) { _ = FileManager.default.createFile(atPath: path, contents: nil) }
+    guard let handle = FileHandle(forWritingAtPath: path) else {
+      throw FusionRouteError.unavailable("cannot write \(path)")
+    }
+    defer { try? handle.close() }
+    do {
+      try handle.seekToEnd()
+      try handle.write(contentsOf: Data((line + "\n").utf8))
+    } catch {
+      throw FusionRouteError.unavailable("cannot write \(path)", cause: error)
+    }
+  }
+
+  /// Seconds of each result, all its runs since it was last begun from nothing taken together.
+  func seconds() -> [String: Double] {
+    let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+    return text.split(separator: "\n").reduce(into: [:]) { total, line in
+      guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)), case .string(let out)? = object["out"]
+      else { return }
+      total[out, default: 0] += Self.number(object["seconds"]) ?? 0
+    }
+  }
+
+  /// Tokens that a training run has computed, by its log; nil if it has none.
+  static func tokens(of folder: String) -> Double? {
+    guard let text = try? String(contentsOfFile: "\(folder)/log.jsonl", encoding: .utf8) else { return nil }
+    return text.split(separator: "\n").reduce(0) { total, line in
+      guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)),
+        let seconds = number(object["seconds"]), let speed = number(object["tokens_per_second"])
+      else { return total }
+      return total + seconds * speed
+    }
+  }
+
+  private static func number(_ value: JSONValue?) -> Double? {
+    switch value {
+    case .integer(let number)?: Double(number)
+    case .number(let number)?: number
+    default: nil
+    }
+  }
+
+  /// A line for each step, and the sum.
+  func lines(of steps: [TrainingPlan.Step]) -> [String] {
+    let seconds = seconds()
+    let rows = steps.map { step in
+      (
+        name: "\(step.title) → \(URL(fileURLWithPath: step.out).lastPathComponent)", seconds: seconds[step.out] ?? 0,
+        tokens: Self.tokens(of: step.out)
+      )
+    }
+    let width = rows.map(\.name.count).max() ?? 0
+    func row(_ name: String, _ seconds: Double, _ tokens: Double?) -> String {
+      let minutes = String(format: "%8.1f min", seconds / 60)
+      let count = tokens.map { String(format: "%12.0f tokens", $0) } ?? ""
+      return name + String(repeating: " ", count: max(0, width - name.count)) + minutes + count
+    }
+    return rows.map { row($0.name, $0.seconds, $0.tokens) }
+      + [row("all", rows.reduce(0) { $0 + $1.seconds }, rows.reduce(0) { $0 + ($1.tokens ?? 0) })]
+  }
+}

@@ -1,0 +1,135 @@
+import Core
+import Foundation
+import Testing
+
+@testable import Evaluation
+
+@Suite struct ResultTests {
+  @Test func recordsSurviveTheirLines() throws {
+    var random = seededGenerator("records", default: 61)
+    let scalars: [String] = ["a", "\n", "\"", "\\", "é", "\u{2028}", "\u{0}", "👩‍👩‍👧", "</script>", "\t", " "]
+    func text(_ random: inout SplitMix64) -> String {
+      (0..<random.below(8)).map { _ in scalars[random.below(scalars.count)] }.joined()
+    }
+    for _ in 0..<200 {
+      let pieces = (0..<random.below(6)).map { _ in text(&random) }
+      let record = AnswerRecord(
+        key: "k\(random.next())", method: "m" + text(&random), id: text(&random), task: "t", text: text(&random),
+        pieces: pieces, experts: ["x", "y" + text(&random)],
+        deciders: pieces.map { _ in random.below(3) == 0 ? nil : random.below(2) }, finish: "length",
+        promptTokens: random.below(100), seconds: random.uniform(), evaluations: ["router": random.below(9), "x": 3],
+        chosen: random.below(2) == 0 ? nil : text(&random),
+        grade: Grade(
+          passed: random.below(2) == 0, score: random.uniform(), parts: [.init(name: "f", passed: true)],
+          reason: text(&random)))
+      let line = record.line
+      #expect(!line.contains("\n"))
+      #expect(AnswerRecord(line: line) == record)
+      // A line that was cut off is none.
+      let bytes = Array(line.utf8)
+      let cut = String(decoding: bytes.prefix(random.below(bytes.count)), as: UTF8.self)
+      #expect(AnswerRecord(line: cut) == nil)
+    }
+  }
+
+  /// Two tasks by hand: 4 prompts of math, 2 of code.
+  private static let math = (1...4).map { Make.task("m\($0)", tags: [.init(name: "steps", value: $0 < 3 ? "2" : "3")]) }
+  private static let code = (1...2).map { Make.task("c\($0)", task: "code") }
+
+  private func results(averaged: [String]? = nil) -> EvaluationResults {
+    func outcomes(_ method: String, _ passed: [Bool], deciders: [Int?] = [0]) -> [String: AnswerRecord] {
+      Dictionary(
+        uniqueKeysWithValues: zip(Self.math + Self.code, passed).map {
+          ($0.id, Make.record(method, $0, passed: $1, deciders: deciders, parts: [.init(name: "f", passed: true)]))
+        })
+    }
+    return Make.results(
+      Self.math + Self.code,
+      [
+        "fusionroute": outcomes("fusionroute", [true, true, true, false, true, false], deciders: [0, 0, 1, nil]),
+        "ant": outcomes("ant", [true, false, false, true, true, false]),
+        // Only math's first two prompts.
+        "part": outcomes("part", [false, true]),
+      ], methods: ["ant", "part", "fusionroute"], averaged: averaged, changesFrom: "ant")
+  }
+
+  @Test func rowsAreTheMeansOfTheirTasks() throws {
+    let summary = results().summary()
+    #expect(summary.tasks == ["math", "code"] && summary.rows.map(\.method) == ["ant", "part", "fusionroute"])
+    let own = try #require(summary.rows.last)
+    #expect(own.cells.map(\.accuracy) == [0.75, 0.5] && own.average == 0.625 && own.comparison == nil)
+    #expect(own.cells[0].passedWithSeveralExperts == 3)
+    #expect(own.cells[0].parts == [.init(name: "f", share: 1)])
+    let interval = try #require(own.averageInterval)
+    #expect(interval.lower < 0.625 && interval.upper > 0.625 && interval.lower >= 0 && interval.upper <= 1)
+    #expect(own.cost.generatedTokens == 24 && own.cost.expertEvaluations == 72 && own.cost.routerEvaluations == 42)
+    #expect(own.cost.perToken(own.cost.expertEvaluations) == 3 && own.cost.tokensPerSecond == 8)
+    // A method without prompts of a task has no average.
+    let part = summary.rows[1]
+    #expect(part.average == nil && part.cells.map(\.count) == [2, 0] && part.cells[1].accuracy == nil)
+    let alone = results(averaged: ["math"]).summary()
+    #expect(alone.rows[1].average == 0.5 && alone.averaged == ["math"])
+  }
+
+  @Test func comparisonsArePaired() throws {
+    let summary = results().summary()
+    let ant = try #require(summary.rows[0].comparison)
+    // math: + + + − against + − − +, so two won and one lost; code is the same.
+    #expect(ant.won == 2 && ant.lost == 1 && ant.count == 6 && ant.difference == 0.125)
+    #expect(ant.tasks.map(\.difference) == [0.25, 0] && ant.signTest == 1)
+    #expect(ant.tasks[1].interval == Interval(lower: 0, upper: 0))
+    let part = try #require(summary.rows[1].comparison)
+    #expect(part.count == 2 && part.won == 1 && part.lost == 0 && part.difference == 0.5)
+    #expect(summary.changes.map(\.fixed) == [["m2", "m3"], []] && summary.changes.map(\.broken) == [["m4"], []])
+    // The same results give the same numbers.
+    #expect(results().summary() == summary)
+  }
+
+  @Test func tagsAndSharesAreCounted() throws {
+    let summary = results().summary()
+    #expect(summary.tags.map(\.tag.value) == ["2", "3"] && summary.tags.map(\.count) == [2, 2])
+    #expect(summary.tags[0].accuracies == [0.5, 0.5, 1] && summary.tags[1].accuracies == [0.5, nil, 0.5])
+    let math = try #require(summary.shares.first)
+    // Tokens ant, ant, bee, none at positions 0, 2, 5 and 7 of ten.
+    #expect(math.byPosition[0] == [1, 0] && math.byPosition[2] == [1, 0] && math.byPosition[5] == [0, 1])
+    #expect(math.byPosition[7] == [0, 0])
+    #expect(zip(math.overall, [2.0 / 3, 1.0 / 3]).allSatisfy { abs($0 - $1) < 1e-12 })
+    guard case .object(let json) = try JSONParser.parse(Array(summary.json.text.utf8)) else { return #expect(Bool(false)) }
+    #expect(json["reference"] == .string("fusionroute"))
+    // A tag with a value for every prompt is a label.
+    let many = (0..<60).map { Make.task("p\($0)", tags: [.init(name: "number", value: "\($0)")]) }
+    #expect(Make.results(many, [:], methods: ["fusionroute"]).summary().tags.isEmpty)
+  }
+
+  /// The accuracies of the summary are those of a plain count, whatever is missing.
+  @Test func countsHoldForRandomResults() {
+    var random = seededGenerator("summary", default: 62)
+    for _ in 0..<30 {
+      let tasks = (0..<(1 + random.below(40))).map { Make.task("p\($0)", task: ["a", "b", "c"][random.below(3)]) }
+      let methods = ["fusionroute", "x", "y"]
+      var records: [String: [String: AnswerRecord]] = [:]
+      for method in methods {
+        for task in tasks where random.below(5) > 0 {
+          records[method, default: [:]][task.id] = Make.record(method, task, passed: random.below(2) == 0)
+        }
+      }
+      let summary = Make.results(tasks, records, methods: methods, resamples: 100).summary()
+      for row in summary.rows {
+        for cell in row.cells {
+          let own = tasks.filter { $0.task == cell.task }.compactMap { records[row.method]?[$0.id]?.grade.passed }
+          #expect(cell.count == own.count && cell.passed == own.count { $0 })
+          if let interval = cell.interval, let accuracy = cell.accuracy {
+            #expect(interval.lower <= accuracy + 1e-9 && accuracy <= interval.upper + 1e-9)
+          }
+        }
+        guard let comparison = row.comparison else { continue }
+        let both = tasks.compactMap { task -> (Bool, Bool)? in
+          guard let a = records["fusionroute"]?[task.id], let b = records[row.method]?[task.id] else { return nil }
+          return (a.grade.passed, b.grade.passed)
+        }
+        #expect(comparison.count == both.count && comparison.won == both.count { $0.0 && !$0.1 })
+        #expect(comparison.lost == both.count { !$0.0 && $0.1 })
+      }
+    }
+  }
+}

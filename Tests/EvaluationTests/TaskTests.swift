@@ -1,0 +1,128 @@
+import Core
+import Testing
+
+@testable import Evaluation
+
+@Suite struct TaskTests {
+  private static let line =
+    #"{"id":"math/1","task":"math","messages":[{"role":"system","content":"be brief"},{"role":"user","content":"2+2?"}],"grader":{"name":"number","expected":4},"tags":{"template":"sum","held_out":false,"steps":2},"completion":"4"}"#
+
+  @Test func linesAreRead() throws {
+    let tasks = try EvaluationTask.read("\n\(Self.line)\r\n  \n", source: "f")
+    let task = try #require(tasks.first)
+    #expect(tasks.count == 1 && task.id == "math/1" && task.task == "math" && task.prompt == "2+2?")
+    #expect(task.messages.map(\.role) == ["system", "user"])
+    #expect(
+      task.tags == [
+        .init(name: "template", value: "sum"), .init(name: "held_out", value: "false"), .init(name: "steps", value: "2"),
+      ])
+  }
+
+  @Test func faultsNameTheLine() {
+    func bad(_ from: String, _ to: String) -> String { Self.line.replacing(from, with: to) }
+    for (line, word) in [
+      ("{", "no JSON"), ("[]", "an object"), (bad("\"id\":\"math/1\"", "\"id\":7"), "\"id\""),
+      (bad("\"task\":\"math\"", "\"task\":\"two words\""), "one word"), (bad("\"role\":\"user\"", "\"role\":\"x\""), "role"),
+      (bad("\"user\"", "\"assistant\""), "user's"), (bad("\"grader\":{", "\"graders\":{"), "grader"),
+      (bad("\"held_out\":false", "\"held_out\":[]"), "held_out"), (Self.line + "\n" + Self.line, "already"), ("", "no tasks"),
+    ] {
+      let error = #expect(throws: FusionRouteError.self) { try EvaluationTask.read(line, source: "f") }
+      #expect(error?.code == .badInput && error?.message.contains(word) == true, "\(word): \(error?.message ?? "")")
+    }
+  }
+
+  @Test func gradersAreAskedAndUnderstood() throws {
+    let task = try #require(try EvaluationTask.read(Self.line, source: "f").first)
+    let request = GraderProtocol.request(task, text: "4\n\u{2028}</x>")
+    #expect(!request.contains("\n"))
+    guard case .object(let object) = try JSONParser.parse(Array(request.utf8)) else { return #expect(Bool(false)) }
+    #expect(object.members.map(\.key) == ["id", "task", "prompt", "messages", "grader", "text"])
+    #expect(object["text"] == .string("4\n\u{2028}</x>") && object["prompt"] == .string("2+2?"))
+
+    func read(_ line: String) throws -> Grade { try GraderProtocol.grade(line, for: task, command: "g") }
+    #expect(try read(#"{"id":"math/1","passed":true}"#) == Grade(passed: true, score: 1))
+    let full = try read(#"{"id":"math/1","passed":false,"score":0.25,"parts":{"b":true,"a":false},"reason":"no"}"#)
+    #expect(full.parts == [.init(name: "b", passed: true), .init(name: "a", passed: false)])
+    #expect(full.score == 0.25 && full.reason == "no")
+    for (line, code, word) in [
+      ("oops", FusionRouteError.Code.unavailable, "oops"), (#"{"id":"math/2","passed":true}"#, .unavailable, "math/2"),
+      (#"{"id":"math/1"}"#, .unavailable, "passed"), (#"{"id":"math/1","passed":true,"score":2}"#, .unavailable, "score"),
+      (#"{"id":"math/1","passed":true,"parts":{"a":1}}"#, .unavailable, "\"a\""),
+      (#"{"id":"math/1","error":"no such grader"}"#, .badInput, "no such grader"),
+    ] {
+      let error = #expect(throws: FusionRouteError.self) { try read(line) }
+      #expect(error?.code == code && error?.message.contains(word) == true, "\(line): \(error?.message ?? "")")
+    }
+  }
+
+  /// Records as their authors publish them.
+  @Test func benchmarksAreRead() throws {
+    let records: [(Benchmark, String, String, String)] = [
+      (.gsm8k, #"{"question":"How many?","answer":"2+2\n#### 4"}"#, "How many?", "gsm8k/1"),
+      (.gsm8k, #"{"prompt":"How many?","expected":"4","upstream_answer":"…"}"#, "How many?", "gsm8k/1"),
+      (
+        .math500, #"{"problem":"Find $x$.","solution":"s","answer":"3","subject":"Algebra","level":2,"unique_id":"a/1"}"#,
+        "Find $x$.", "math500/a/1"
+      ),
+      (
+        .mbpp, #"{"task_id":11,"text":"Write f.","code":"c","test_list":["assert f()==1"],"test_setup_code":""}"#,
+        "assert f()==1", "mbpp/11"
+      ),
+      (
+        .humaneval,
+        #"{"task_id":"HumanEval/0","prompt":"def f():\n","entry_point":"f","canonical_solution":"","test":"check"}"#,
+        "def f():", "humaneval/HumanEval/0"
+      ),
+      (.ifeval, #"{"key":1000,"prompt":"Write.","instruction_id_list":["a:b"],"kwargs":[{}]}"#, "Write.", "ifeval/1000"),
+    ]
+    for (benchmark, record, word, id) in records {
+      let paper = try #require(try benchmark.read(record, source: "f", frame: .paper).first)
+      guard case .text(let text) = paper.content else { return #expect(Bool(false)) }
+      #expect(text.hasPrefix("Below is an instruction that describes a task.") && text.hasSuffix("\n\nAssistant:"))
+      #expect(text.contains("Instruction: ") && text.contains(word) && paper.id == id && paper.task == benchmark.rawValue)
+      guard case .object(let grader) = paper.grader else { return #expect(Bool(false)) }
+      #expect(grader["name"] == .string(benchmark.rawValue))
+      #expect(grader["record"] == (try? JSONParser.parse(Array(record.utf8))))
+      let chat = try #require(try benchmark.read(record, source: "f", frame: .chat).first)
+      #expect(chat.messages.count == 1 && chat.messages[0].content == chat.prompt && chat.line != paper.line)
+      for other in Benchmark.allCases where other != benchmark {
+        #expect(throws: FusionRouteError.self, "\(benchmark) as \(other)") {
+          try other.read(record, source: "f", frame: .paper)
+        }
+      }
+    }
+    let tags = try Benchmark.math500.read(records[2].1, source: "f", frame: .paper).first?.tags
+    #expect(tags == [.init(name: "subject", value: "Algebra"), .init(name: "level", value: "2")])
+    let twice = records[3].1 + "\n" + records[3].1
+    #expect(try Benchmark.mbpp.read(twice, source: "f", frame: .chat).map(\.id) == ["mbpp/11", "mbpp/11#2"])
+  }
+
+  @Test func judgesScoresAreOnTheFirstLine() {
+    for (reply, expected) in [
+      ("8 9\nbecause", (8.0, 9.0)), ("\n  7.5, 3\n", (7.5, 3)), ("Scores: 10 1.", (10, 1)), ("8/10 6/10", (8, 6)),
+    ] {
+      let scores = JudgePrompt.scores(in: reply)
+      #expect(scores?.first == expected.0 && scores?.second == expected.1, "\(reply)")
+    }
+    for reply in ["", "eight nine", "8", "8 9 10", "0 5", "5 11", "Both are good.\n8 9"] {
+      #expect(JudgePrompt.scores(in: reply) == nil, "\(reply)")
+    }
+    let text = JudgePrompt.text(question: "Q?", first: "one", second: "two")
+    #expect(text.firstRange(of: "one\n[The end")! .lowerBound < text.firstRange(of: "two\n[The end")!.lowerBound)
+  }
+
+  @Test func winRatesCountTiesByHalf() throws {
+    func judged(_ first: (Double, Double), _ second: (Double, Double)) -> Judgement {
+      Judgement(id: "x", methodFirst: first, methodSecond: second)
+    }
+    // A judge that always prefers the first place decides nothing.
+    let biased = judged((9, 5), (5, 9))
+    #expect(biased.outcome == .tie)
+    let all = [biased, judged((9, 5), (8, 5)), judged((6, 5), (5, 5)), judged((3, 9), (5, 4))]
+    let rate = WinRate(all, bootstrap: Bootstrap(resamples: 500))
+    #expect(rate.wins == 2 && rate.ties == 1 && rate.losses == 1 && rate.rate == 0.625)
+    let read = try #require(Judgement.parse(all[1].line(key: "k")))
+    #expect(read.key == "k" && read.judgement == all[1])
+    #expect(Judgement.parse("{\"key\":\"k\",\"id\":\"x\"") == nil)
+  }
+}
