@@ -1,4 +1,5 @@
 #include <dlfcn.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -14,6 +15,32 @@ typedef void (*cblas_sgemm_function)(
 static cblas_sgemm_function cblas_sgemm_loaded;
 static pthread_once_t blas_once = PTHREAD_ONCE_INIT;
 
+/// Whether the library multiplies as it should: all four combinations of transposed factors, added to what was there.
+static int blas_is_right(void) {
+  enum { m = 13, n = 37, k = 29 };
+  float a[m * k], b[k * n], c[m * n];
+  for (int i = 0; i < m * k; i++) a[i] = (float)(i * 7 % 23 - 11) / 8;
+  for (int i = 0; i < k * n; i++) b[i] = (float)(i * 5 % 19 - 9) / 8;
+  for (int form = 0; form < 4; form++) {
+    const int a_plain = form & 1, b_plain = form >> 1;
+    for (int i = 0; i < m * n; i++) c[i] = 1;
+    cblas_sgemm_loaded(
+        row_major, a_plain ? no_transpose : transpose, b_plain ? no_transpose : transpose, m, n, k, 1, a,
+        a_plain ? k : m, b, b_plain ? n : k, 1, c, n);
+    for (int i = 0; i < m; i++) {
+      for (int j = 0; j < n; j++) {
+        double sum = 1;
+        for (int p = 0; p < k; p++) {
+          sum += (double)a[a_plain ? i * k + p : p * m + i] * (double)b[b_plain ? p * n + j : j * k + p];
+        }
+        // Written so that NaN fails.
+        if (!(fabs((double)c[i * n + j] - sum) <= 1e-3)) return 0;
+      }
+    }
+  }
+  return 1;
+}
+
 static void load_blas(void) {
 #if defined(__APPLE__)
   void *library = dlopen("/System/Library/Frameworks/Accelerate.framework/Accelerate", RTLD_NOW | RTLD_LOCAL);
@@ -25,11 +52,20 @@ static void load_blas(void) {
   void (*set_threads)(int) = (void (*)(int))dlsym(library, "openblas_set_num_threads");
   if (set_threads != NULL) set_threads(1);
   cblas_sgemm_loaded = (cblas_sgemm_function)dlsym(library, "cblas_sgemm");
+  if (cblas_sgemm_loaded != NULL && !blas_is_right()) cblas_sgemm_loaded = NULL;
 }
 
 int fr_has_blas(void) {
   pthread_once(&blas_once, load_blas);
   return cblas_sgemm_loaded != NULL;
+}
+
+int fr_has_tuned_f32(void) {
+#if defined(__x86_64__) && defined(__clang__)
+  return __builtin_cpu_supports("x86-64-v3") != 0;
+#else
+  return 0;
+#endif
 }
 
 int fr_has_bf16(void) {

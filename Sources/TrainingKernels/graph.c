@@ -2,8 +2,8 @@
 // operations, then those are replaced in the nodes. Shapes, order and memory stay as ggml planned them.
 
 #include <stdlib.h>
+#include <string.h>
 
-#include "fast_math.h"
 #include "internal.h"
 
 // MARK: Marks
@@ -188,69 +188,44 @@ static void compute_outer(struct ggml_tensor *dst, int ith, int nth, void *userd
 
 // MARK: Marked functions
 
-static const float gelu_a = 0.044715f, gelu_b = 0.79788456080286535588f;
-
-static inline float gelu(float x) { return 0.5f * x * (1.0f + fr_tanh(gelu_b * x * (1.0f + gelu_a * x * x))); }
-
-static inline float gelu_slope(float x) {
-  const float t = fr_tanh(gelu_b * x * (1.0f + gelu_a * x * x));
-  return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * gelu_b * (1.0f + 3.0f * gelu_a * x * x);
-}
-
 #define ELEMENTS(dst, ith, nth)                                    \
+  (void)userdata;                                                  \
   struct range part;                                               \
   share(ggml_nelements(dst), 64, ith, nth, &part.first, &part.last); \
-  float *out = (dst)->data
+  const int64_t first = part.first, count = part.last - part.first; \
+  float *out = (float *)(dst)->data + first
 
-/// ggml's own takes one exponential at a time.
+/// The part of an operand that belongs to `out`.
+#define OPERAND(index) ((const float *)dst->src[index]->data + first)
+
 static void compute_silu_back(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
-  (void)userdata;
   ELEMENTS(dst, ith, nth);
-  const float *gradient = dst->src[0]->data, *x = dst->src[1]->data;
-  for (int64_t i = part.first; i < part.last; i++) {
-    const float s = 1.0f / (1.0f + fr_exp(-x[i]));
-    out[i] = gradient[i] * s * (1.0f + x[i] * (1.0f - s));
-  }
+  fr_elements()->silu_back(out, OPERAND(0), OPERAND(1), count);
 }
 
 static void compute_softcap(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
-  (void)userdata;
   ELEMENTS(dst, ith, nth);
-  const float *x = dst->src[0]->data;
-  const float cap = mark_value(dst->src[0]), inverse = 1.0f / cap;
-  for (int64_t i = part.first; i < part.last; i++) out[i] = cap * fr_tanh(x[i] * inverse);
+  fr_elements()->softcap(out, OPERAND(0), mark_value(dst->src[0]), count);
 }
 
 static void compute_softcap_back(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
-  (void)userdata;
   ELEMENTS(dst, ith, nth);
-  const float *gradient = dst->src[0]->data, *x = dst->src[1]->data;
-  const float inverse = 1.0f / mark_value(dst->src[1]);
-  for (int64_t i = part.first; i < part.last; i++) {
-    const float t = fr_tanh(x[i] * inverse);
-    out[i] = gradient[i] * (1.0f - t * t);
-  }
+  fr_elements()->softcap_back(out, OPERAND(0), OPERAND(1), mark_value(dst->src[1]), count);
 }
 
 static void compute_geglu(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
-  (void)userdata;
   ELEMENTS(dst, ith, nth);
-  const float *x = dst->src[0]->data, *up = dst->src[1]->data;
-  for (int64_t i = part.first; i < part.last; i++) out[i] = gelu(x[i]) * up[i];
+  fr_elements()->geglu(out, OPERAND(0), OPERAND(1), count);
 }
 
 static void compute_gelu(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
-  (void)userdata;
   ELEMENTS(dst, ith, nth);
-  const float *x = dst->src[0]->data;
-  for (int64_t i = part.first; i < part.last; i++) out[i] = gelu(x[i]);
+  fr_elements()->gelu(out, OPERAND(0), count);
 }
 
 static void compute_gelu_back(struct ggml_tensor *dst, int ith, int nth, void *userdata) {
-  (void)userdata;
   ELEMENTS(dst, ith, nth);
-  const float *gradient = dst->src[0]->data, *x = dst->src[1]->data;
-  for (int64_t i = part.first; i < part.last; i++) out[i] = gradient[i] * gelu_slope(x[i]);
+  fr_elements()->gelu_back(out, OPERAND(0), OPERAND(1), count);
 }
 
 // MARK: Rewriting

@@ -63,6 +63,33 @@ struct fr_engine {
   struct fr_scratch *scratch;
 };
 
+/// Loops over elements and rows, for one instruction set.
+struct fr_elements {
+  void (*log_probabilities)(
+      float *rows, int64_t width, int64_t first, int64_t count, float cap, const int32_t *targets,
+      float *out_log_probabilities, float *out_sums, int32_t *out_argmax);
+  void (*row_gradient)(
+      float *rows, int64_t width, int64_t first, int64_t count, float cap, const int32_t *targets, const float *sums,
+      const float *coefficients);
+  void (*adamw)(
+      float *values, const float *gradient, float *moment1, float *moment2, int64_t count, float scale, float rate,
+      float decay, float beta1, float beta2, float epsilon, float correction1, float correction2);
+  void (*silu_back)(float *out, const float *gradient, const float *x, int64_t count);
+  void (*softcap)(float *out, const float *x, float cap, int64_t count);
+  void (*softcap_back)(float *out, const float *gradient, const float *x, float cap, int64_t count);
+  void (*gelu)(float *out, const float *x, int64_t count);
+  void (*geglu)(float *out, const float *x, const float *up, int64_t count);
+  void (*gelu_back)(float *out, const float *gradient, const float *x, int64_t count);
+};
+
+/// Those for this CPU.
+const struct fr_elements *fr_elements(void);
+
+extern const struct fr_elements fr_elements_plain;
+#if defined(__x86_64__) && defined(__clang__)
+extern const struct fr_elements fr_elements_v3, fr_elements_v4;
+#endif
+
 void fr_multiply_plain(
     struct fr_scratch *scratch, int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_column,
     const float *b, int64_t b_row, int64_t b_column, float *c, int64_t ldc, int add);

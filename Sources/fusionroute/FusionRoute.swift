@@ -20,7 +20,7 @@ struct FusionRoute: AsyncParsableCommand {
       WorkerCommand.self, KeysCommand.self, InspectCommand.self,
       ConvertCommand.self, MergeCommand.self, MakeModelCommand.self, TrainCommand.self, SampleCommand.self,
       EvalCommand.self,
-      ImportHeadCommand.self, BenchCommand.self,
+      ImportHeadCommand.self, ImportAdapterCommand.self, BenchCommand.self,
       ProbeModelCommand.self,
     ])
 }

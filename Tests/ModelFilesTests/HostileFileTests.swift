@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import ModelFiles
+import TestSupport
 import Testing
 
 /// Files that ended early, were damaged or were never GGUF: one sentence each, never a crash.

@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import ModelFiles
+import TestSupport
 import Testing
 
 /// Merged models against Tests/Oracle/merge.py, which does the same in numpy with other code.

@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import ModelFiles
+import TestSupport
 import Testing
 
 /// The numpy oracle against llama.cpp on generated models: two implementations that share no code, so that each vouches

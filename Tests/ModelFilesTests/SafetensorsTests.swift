@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import ModelFiles
+import TestSupport
 import Testing
 
 /// Files as PyTorch writes them, and damaged ones.

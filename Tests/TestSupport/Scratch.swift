@@ -15,4 +15,9 @@ package final class Scratch: Sendable {
   deinit { try? FileManager.default.removeItem(at: url) }
 
   package func path(_ name: String) -> String { url.appendingPathComponent(name).path }
+
+  package func data(_ name: String) throws -> Data { try Data(contentsOf: url.appendingPathComponent(name)) }
+
+  /// What lies in it.
+  package var names: [String] { (try? FileManager.default.contentsOfDirectory(atPath: url.path).sorted()) ?? [] }
 }

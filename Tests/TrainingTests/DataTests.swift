@@ -2,6 +2,7 @@ import Core
 import Foundation
 import Inference
 import ModelFiles
+import TestSupport
 import Testing
 
 @testable import Training
@@ -128,13 +129,68 @@ import Testing
       let count = 1 + Int(generator.next() % 200)
       let batch = 1 + Int(generator.next() % 9)
       let lengths = (0..<count).map { _ in Int(generator.next() % 100) }
-      let plan = StepPlan(items: (0..<count).map { .sample($0) }, lengths: lengths, batch: batch, seed: seed)
+      let group = 1 + Int(generator.next() % 12)
+      let plan = StepPlan(
+        items: (0..<count).map { .sample($0) }, lengths: lengths, batch: batch, group: group, seed: seed)
       let first = plan.epoch(0)
       #expect(first.count == plan.stepsPerEpoch && first.allSatisfy { (1...batch).contains($0.count) })
       #expect(Set(first.joined()).count == count && first.joined().count == count)
       #expect(first == plan.epoch(0))
       if count > 20 { #expect(first != plan.epoch(1)) }
     }
+  }
+
+  /// What is computed at once is equally long, and yet a step sees both kinds.
+  @Test func stepsAreMixed() {
+    var (mixed, steps, uniform, groups) = (0, 0, 0, 0)
+    for seed in 1...10 as ClosedRange<UInt64> {
+      let lengths = (0..<512).map { $0 % 2 == 0 ? 10 : 100 }
+      let plan = StepPlan(
+        items: lengths.indices.map { .sample($0) }, lengths: lengths, batch: 8, group: 2, seed: seed)
+      for step in plan.epoch(0) {
+        let found = step.map { item in if case .sample(let index) = item { lengths[index] } else { 0 } }
+        steps += 1
+        if Set(found).count == 2 { mixed += 1 }
+        for first in stride(from: 0, to: found.count, by: 2) {
+          groups += 1
+          if found[first] == found[first + 1] { uniform += 1 }
+        }
+      }
+    }
+    // Four groups of two kinds are all of one kind in an eighth of the cases.
+    #expect(Double(mixed) >= 0.75 * Double(steps), "\(mixed) of \(steps)")
+    #expect(Double(uniform) >= 0.9 * Double(groups), "\(uniform) of \(groups)")
+  }
+
+  /// Examples of similar length go together: little is computed that only fills up.
+  @Test(arguments: [1, 2, 3, 4] as [UInt64])
+  func lengthBuckets(_ seed: UInt64) throws {
+    let scratch = try Scratch()
+    let path = scratch.path("model.gguf")
+    try ModelMaker.make(Worlds.recipe(.llama), to: path)
+    let engine = try TrainingEngine(GGUFFile.read(path), mode: .frozen, options: Worlds.options())
+    var generator = SplitMix64(seed: seed)
+    let samples = (0..<512).map { _ in
+      let tokens = [Token](repeating: 1, count: 9 + Int(generator.next() % 192))
+      return Sample(sequence: TrainingSequence(tokens: tokens, response: 4))
+    }
+    var settings = TrainingSettings()
+    (settings.batch, settings.sequencesPerPass, settings.seed) = (8, 4, seed)
+    let loop = try TrainingLoop(
+      engine: engine, objective: TrainingObjective(), samples: samples, settings: settings,
+      folder: scratch.path("run"), identity: "test")
+    // As the data lies: passes of four, padded to the longest of them.
+    let unsorted = stride(from: 0, to: samples.count, by: 4).map { PassBatch(samples[$0..<$0 + 4].map(\.sequence)) }
+    let (tokens, padded) = unsorted.reduce((0, 0)) { ($0.0 + $1.tokenCount, $0.1 + $1.paddedTokenCount) }
+    let share = Double(padded - tokens) / Double(padded)
+    #expect(share > 0.25, "seed \(seed)")
+    #expect(loop.paddingShare < 0.12 && loop.paddingShare >= 0, "seed \(seed): \(loop.paddingShare)")
+    // A step reports what it padded.
+    let metrics = try StepEvaluator(
+      engine: engine, objective: TrainingObjective(), samples: samples, pairs: [], sequencesPerPass: 4
+    ).evaluate([.sample(0), .sample(1)], learns: false)
+    let lengths = samples.prefix(2).map(\.sequence.inputCount)
+    #expect(metrics.tokens == lengths.reduce(0, +) && metrics.paddedTokens >= 2 * lengths.max()!)
   }
 
   @Test func scoresSurviveACrash() throws {

@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import ModelFiles
+import TestSupport
 import Testing
 
 @testable import Training

@@ -4,20 +4,6 @@ import ModelFiles
 
 @testable import Training
 
-/// A directory of its own for one test, removed at the end.
-final class Scratch {
-  let url: URL
-
-  init() throws {
-    url = FileManager.default.temporaryDirectory.appendingPathComponent("training-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  func path(_ name: String) -> String { url.appendingPathComponent(name).path }
-}
-
 enum Worlds {
   /// A small model with grouped queries.
   static func recipe(_ architecture: ModelRecipe.Architecture, type: TensorType = .f32, tied: Bool = true)

@@ -63,12 +63,14 @@ extension TrainingEngine {
     for tensor in file.tensors {
       let isMatrix = tensor.dimensions.count > 1
       let stored = isMatrix ? type ?? tensor.type : tensor.type
-      if let values = try learnt(tensor, of: file) {
+      if let learnt = learnt(tensor, of: file) {
         guard stored.isWritable, stored.rowBytes(tensor.rowLength) != nil else {
           throw FusionRouteError.usage(
             "tensor '\(tensor.name)' cannot be written as \(stored.name): choose another type, f32, bf16 or q8_0")
         }
-        try writer.add(tensor: tensor.name, type: stored, dimensions: tensor.dimensions, content: .floats(values))
+        try writer.add(
+          tensor: tensor.name, type: stored, dimensions: tensor.dimensions,
+          content: .generated { try learnt.write(to: $0) })
       } else if stored == tensor.type {
         try writer.add(
           tensor: tensor.name, type: stored, dimensions: tensor.dimensions,
@@ -82,26 +84,18 @@ extension TrainingEngine {
     try writer.write(to: path)
   }
 
-  /// The tensor's values after training, or nil if they are the file's.
-  private func learnt(_ tensor: GGUFTensor, of file: GGUFFile) throws -> [Float]? {
+  /// What training made of the tensor; nil if it left it alone.
+  private func learnt(_ tensor: GGUFTensor, of file: GGUFFile) -> LearntTensor? {
     switch mode {
     case .frozen: return nil
     case .full:
-      guard let parameter = trainables.parameters.first(where: { $0.name == tensor.name }) else { return nil }
-      return values(of: parameter)
+      return trainables.parameter(tensor.name).map { .whole(SendablePointer($0.values)) }
     case .lora(let options):
-      guard let a = trainables.parameters.first(where: { $0.name == "\(tensor.name).lora_a" }),
-        let b = trainables.parameters.first(where: { $0.name == "\(tensor.name).lora_b" })
+      guard let a = trainables.parameter("\(tensor.name).lora_a"),
+        let b = trainables.parameter("\(tensor.name).lora_b")
       else { return nil }
-      var sum = try file.floats(of: tensor)
-      let scaled = values(of: b).map { $0 * options.scale }
-      let (rows, columns, rank) = (Int64(tensor.rowCount), Int64(tensor.rowLength), Int64(options.rank))
-      guard let engine = fr_engine_new(1, fr_precision_f32, fr_gemm_builtin) else {
-        throw FusionRouteError.unavailable("there is no memory to add an adapter to its base")
-      }
-      defer { fr_engine_free(engine) }
-      fr_gemm(engine, 0, rows, columns, rank, scaled, rank, 1, a.values, columns, 1, &sum, columns, 1)
-      return sum
+      return .adapted(
+        file, tensor, a: SendablePointer(a.values), b: SendablePointer(b.values), options: options)
     }
   }
 
@@ -141,6 +135,30 @@ extension TrainingEngine {
             + "adapter's own rank and targets to continue it")
       }
       parameter.values.update(from: try file.floats(of: tensor), count: parameter.count)
+    }
+  }
+}
+
+/// A trained tensor's values, computed when they are written: a model is never in memory as floats as a whole.
+private enum LearntTensor: Sendable {
+  case whole(SendablePointer<Float>)
+  /// The base's, and scale · B·A on top.
+  case adapted(GGUFFile, GGUFTensor, a: SendablePointer<Float>, b: SendablePointer<Float>, options: LoRAOptions)
+
+  func write(to values: UnsafeMutableBufferPointer<Float>) throws {
+    switch self {
+    case .whole(let pointer):
+      guard let from = pointer.base else { return }
+      values.baseAddress?.update(from: from, count: values.count)
+    case .adapted(let file, let tensor, let a, let b, let options):
+      _ = try values.update(fromContentsOf: file.floats(of: tensor))
+      let (rows, columns, rank) = (Int64(tensor.rowCount), Int64(tensor.rowLength), Int64(options.rank))
+      let scaled = UnsafeBufferPointer(start: b.base, count: Int(rows * rank)).map { $0 * options.scale }
+      guard let engine = fr_engine_new(1, fr_precision_f32, fr_gemm_builtin) else {
+        throw FusionRouteError.unavailable("there is no memory to add an adapter to its base")
+      }
+      defer { fr_engine_free(engine) }
+      fr_gemm(engine, 0, rows, columns, rank, scaled, rank, 1, a.base, columns, 1, values.baseAddress, columns, 1)
     }
   }
 }

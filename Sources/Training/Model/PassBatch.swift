@@ -39,6 +39,10 @@ public struct PassBatch: Sendable {
     }
   }
 
+  /// Tokens that are computed, without and with what fills up shorter sequences.
+  var tokenCount: Int { sequences.reduce(0) { $0 + $1.inputCount } }
+  var paddedTokenCount: Int { shape.sequences * shape.length }
+
   var shape: PassShape {
     PassShape(
       sequences: sequences.count,

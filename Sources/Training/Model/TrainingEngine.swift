@@ -22,8 +22,8 @@ public struct EngineOptions: Sendable, Equatable {
 
   /// Who multiplies matrices of F32.
   public enum Library: String, Sendable, CaseIterable {
-    /// Accelerate on macOS; elsewhere our own, which is as fast as OpenBLAS, and whose results do not depend on what a
-    /// sequence is batched with.
+    /// Our own where it is made for the CPU's vectors (AVX2, AVX-512): it is as fast as OpenBLAS there, and its results do
+    /// not depend on what a sequence is batched with. Elsewhere OpenBLAS if it is there; on macOS Accelerate.
     case auto
     case builtin
     /// OpenBLAS or Accelerate.
@@ -54,10 +54,20 @@ public struct EngineOptions: Sendable, Equatable {
 
   var usesBLAS: Bool {
     #if canImport(Darwin)
-      library != .builtin && Self.hasBLAS
+      let isOurs = false
     #else
-      library == .blas && Self.hasBLAS
+      let isOurs = fr_has_tuned_f32() == 1
     #endif
+    return Self.usesBLAS(library, isBuiltinFast: isOurs) && Self.hasBLAS
+  }
+
+  /// Whether a BLAS is to be used if there is one.
+  static func usesBLAS(_ library: Library, isBuiltinFast: Bool) -> Bool {
+    switch library {
+    case .blas: true
+    case .builtin: false
+    case .auto: !isBuiltinFast
+    }
   }
 }
 

@@ -77,7 +77,7 @@ extension TrainingEngine {
       guard let rate = isHead ? rates.head : rates.model else { continue }
       let step = (isHead ? steps.head : steps.model) + 1
       let decay = parameter.kind == .matrix ? options.weightDecay : 0
-      let corrections = (1 - Self.power(options.beta1, step), 1 - Self.power(options.beta2, step))
+      let corrections = (AdamWOptions.correction(options.beta1, step), AdamWOptions.correction(options.beta2, step))
       let (values, gradients) = (SendablePointer(parameter.values), SendablePointer(parameter.gradients))
       let (moment1, moment2) = (SendablePointer(parameter.moment1), SendablePointer(parameter.moment2))
       Parts.forEach(of: parameter.count, parts: parameter.count > Self.chunk ? threads : 1) { part in
@@ -92,15 +92,17 @@ extension TrainingEngine {
     }
     return norm
   }
+}
 
-  /// βᵗ in double, by squaring.
-  private static func power(_ base: Float, _ exponent: Int) -> Float {
+extension AdamWOptions {
+  /// 1 − βᵗ, what a moment of decay β lacks after t steps from zero. βᵗ in double, by squaring.
+  static func correction(_ base: Float, _ exponent: Int) -> Float {
     var (result, factor, left) = (1.0, Double(base), exponent)
     while left > 0 {
       if left & 1 == 1 { result *= factor }
       factor *= factor
       left >>= 1
     }
-    return Float(result)
+    return 1 - Float(result)
   }
 }

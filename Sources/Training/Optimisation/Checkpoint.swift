@@ -31,11 +31,16 @@ enum Checkpoint {
     try writer.set("fusionroute.model_steps", .uint64(UInt64(state.modelSteps)))
     try writer.set("fusionroute.head_steps", .uint64(UInt64(state.headSteps)))
     for (index, parameter) in engine.trainables.parameters.enumerated() {
+      let count = parameter.count
       for (kind, values) in [("p", parameter.values), ("m", parameter.moment1), ("v", parameter.moment2)] {
+        let source = SendablePointer(values)
         // Tensor names are short in GGUF; the position tells which parameter it is, and the run's fingerprint covers it.
         try writer.add(
           tensor: "\(kind).\(index)", dimensions: parameter.dimensions,
-          content: .floats(Array(UnsafeBufferPointer(start: values, count: parameter.count))))
+          content: .generated { copy in
+            guard let from = source.base else { return }
+            copy.baseAddress?.update(from: from, count: count)
+          })
       }
     }
     try writer.write(to: path)

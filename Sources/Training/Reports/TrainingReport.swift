@@ -26,7 +26,7 @@ public enum TrainingReport {
   static func page(
     _ entries: [JSONObject], title: String, facts: [(String, String)], experts: [String]
   ) -> String {
-    let steps = entries.filter { $0["held_out"] == nil }
+    let steps = entries.filter { $0["held_out"] == nil && $0["head_warmup"] == nil }
     let heldOut = entries.filter { $0["held_out"] != nil }
     let rows = facts.map { "<tr><th>\(escaped($0.0))</th><td>\(escaped($0.1))</td></tr>" }.joined()
     return """
@@ -88,6 +88,7 @@ public enum TrainingReport {
         isShare: true),
       chart("Margin ℓ", [("mean", "margin")]), chart("Norm of the gradient", [("norm", "gradient_norm")]),
       chart("Learning rate", [("rate", "rate")]), chart("Tokens per second", [("tokens/s", "tokens_per_second")]),
+      chart("Padding, share of the tokens computed", [("share", "padding")], isShare: true),
     ].compactMap { $0 }
   }
 

@@ -87,7 +87,8 @@ struct StepEvaluator {
       coefficients: [Float](repeating: 0, count: batch.rowCount),
       head: engine.headRows > 0 ? [Float](repeating: 0, count: batch.rowCount * engine.headRows) : nil)
     var metrics = StepMetrics()
-    metrics.tokens = batch.sequences.reduce(0) { $0 + $1.inputCount }
+    metrics.tokens = batch.tokenCount
+    metrics.paddedTokens = batch.paddedTokenCount
     var ranges = batch.rowRanges[...]
     let targets = batch.targets
     for item in items {

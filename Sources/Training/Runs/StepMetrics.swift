@@ -34,6 +34,8 @@ public struct StepMetrics: Sendable, Equatable {
   public var reselected = 0
   /// Tokens that passes computed, without padding.
   public var tokens = 0
+  /// Tokens that passes computed, with padding.
+  public var paddedTokens = 0
 
   public init() {}
 
@@ -58,6 +60,7 @@ public struct StepMetrics: Sendable, Equatable {
     a.pairPositions += b.pairPositions
     a.reselected += b.reselected
     a.tokens += b.tokens
+    a.paddedTokens += b.paddedTokens
   }
 
   private static func added(_ a: [Int], _ b: [Int]) -> [Int] {
@@ -77,6 +80,8 @@ public struct StepMetrics: Sendable, Equatable {
   /// Share of S where the head picks the expert that gives the true token the highest probability.
   public var routingAccuracy: Double? { mean(Double(routedRight), disagreements) }
   public var meanEntropy: Double? { selected.isEmpty ? nil : mean(entropy, responseTokens) }
+  /// Share of computed tokens that fill up shorter sequences.
+  public var padding: Double? { mean(Double(paddedTokens - tokens), paddedTokens) }
   public var tokenAccuracy: Double? { mean(Double(correct), responseTokens) }
   public var meanPreferenceLoss: Double? { mean(preferenceLoss, pairs) }
   /// Share of pairs with ℓ + bias > 0.
@@ -121,6 +126,7 @@ public struct StepMetrics: Sendable, Equatable {
       if let biasQuantiles { list.append(("bias_quantiles", .array(biasQuantiles.map { .number($0) }))) }
       if pairPositions > 0 { add("reselected", mean(Double(reselected), pairPositions)) }
     }
+    add("padding", padding)
     return list
   }
 }

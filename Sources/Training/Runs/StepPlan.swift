@@ -8,12 +8,13 @@ enum Item: Hashable, Sendable {
 
 /// Which examples each step sees: a function of the counts, lengths and the seed alone.
 struct StepPlan: Sendable {
-  /// Steps whose examples are sorted by length together, so that a step's examples are of similar length.
+  /// Steps whose examples are sorted by length together and cut into groups of similar length, which are computed at once.
   static let window = 16
 
   private let items: [Item]
   private let lengths: [Int]
   private let batch: Int
+  private let group: Int
   private let seed: UInt64
   /// Steps of one pass over the data.
   let stepsPerEpoch: Int
@@ -21,10 +22,13 @@ struct StepPlan: Sendable {
   /// - Parameters:
   ///   - lengths: of each item, in tokens.
   ///   - batch: items of a step.
-  init(items: [Item], lengths: [Int], batch: Int, seed: UInt64) {
+  ///   - group: items that are computed at once. A step has groups of different lengths: what is equally long is often
+  ///     alike in other ways too, and a step of one kind alone teaches worse.
+  init(items: [Item], lengths: [Int], batch: Int, group: Int, seed: UInt64) {
     self.items = items
     self.lengths = lengths
     self.batch = max(1, batch)
+    self.group = min(self.batch, max(1, group))
     self.seed = seed
     stepsPerEpoch = (items.count + self.batch - 1) / self.batch
   }
@@ -37,8 +41,13 @@ struct StepPlan: Sendable {
     let width = batch * Self.window
     for start in stride(from: 0, to: order.count, by: width) {
       let window = order[start..<min(order.count, start + width)].sorted { (lengths[$0], $0) < (lengths[$1], $1) }
-      for first in stride(from: 0, to: window.count, by: batch) {
-        steps.append(window[first..<min(window.count, first + batch)].map { items[$0] })
+      var groups = stride(from: 0, to: window.count, by: group).map { window[$0..<min(window.count, $0 + group)] }
+      // A group that is not full comes last, so that steps consist of whole ones.
+      let rest = groups.last.map { $0.count < group } == true ? groups.removeLast() : []
+      let mixed = groups.shuffled(using: &generator).joined() + rest
+      let row = Array(mixed)
+      for first in stride(from: 0, to: row.count, by: batch) {
+        steps.append(row[first..<min(row.count, first + batch)].map { items[$0] })
       }
     }
     return steps.shuffled(using: &generator)

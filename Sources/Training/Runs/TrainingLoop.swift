@@ -18,6 +18,8 @@ public final class TrainingLoop {
   public let totalSteps: Int
   /// Steps that changed the head.
   public var headSteps: Int { state.headSteps }
+  /// Whether the head has been trained.
+  public var hasTaughtHead: Bool { state.headSteps > 0 || settings.headWarmup > 0 }
   /// Steps that an earlier, interrupted run had done.
   public private(set) var resumedAt = 0
 
@@ -47,7 +49,9 @@ public final class TrainingLoop {
     let items = samples.indices.map { Item.sample($0) } + pairs.indices.map { Item.pair($0) }
     let lengths =
       samples.map(\.sequence.inputCount) + pairs.map { max($0.chosen.inputCount, $0.rejected.inputCount) }
-    plan = StepPlan(items: items, lengths: lengths, batch: settings.batch, seed: settings.seed)
+    plan = StepPlan(
+      items: items, lengths: lengths, batch: settings.batch,
+      group: pairs.isEmpty ? settings.sequencesPerPass : settings.sequencesPerPass / 2, seed: settings.seed)
     totalSteps = settings.totalSteps(stepsPerEpoch: plan.stepsPerEpoch)
     fingerprint = Self.fingerprint(identity, engine, objective, settings, samples, pairs)
     do {
@@ -63,7 +67,7 @@ public final class TrainingLoop {
     _ samples: [Sample], _ pairs: [PreferencePair]
   ) -> String {
     var hasher = SHA256Hasher()
-    hasher.update(field: "fusionroute/run/1")
+    hasher.update(field: "fusionroute/run/2")
     hasher.update(field: identity)
     var timeless = settings
     // These change what is written, not what is learnt.
@@ -102,14 +106,18 @@ public final class TrainingLoop {
   public func run(shouldStop: () -> Bool = { false }, progress: (TrainingProgress) -> Void = { _ in }) throws {
     try resume()
     let log = try RunLog(path: logPath, resumingAfter: state.step)
-    if state.step == 0 { try evaluate(log) }
+    if state.step == 0 {
+      try evaluate(log)
+      try warmUpHead(log)
+    }
     let clock = ContinuousClock()
     let started = clock.now
     var epoch = -1
     var steps: [[Item]] = []
     while state.step < totalSteps {
       guard !shouldStop() else {
-        if settings.checkpointEvery > 0 { try writeCheckpoint() }
+        // Before the first step there is nothing to keep.
+        if settings.checkpointEvery > 0, state.step > 0 { try writeCheckpoint() }
         throw FusionRouteError.interrupted("interrupted after step \(state.step); the same command goes on from there")
       }
       if state.step / plan.stepsPerEpoch != epoch {
@@ -182,6 +190,26 @@ public final class TrainingLoop {
     lastEvaluation = metrics
     try log.append(
       [("step", .integer(Int64(state.step))), ("held_out", .bool(true))] + metrics.members(objective))
+  }
+
+  private func warmUpHead(_ log: RunLog) throws {
+    guard settings.headWarmup > 0 else { return }
+    guard let warmup = try evaluator.warmUpHead(plan.epoch(0), for: settings.headWarmup) else { return }
+    try log.append([
+      ("step", .integer(0)), ("head_warmup", .integer(Int64(warmup.steps))), ("route_before", .number(warmup.before)),
+      ("route", .number(warmup.after)), ("routing_accuracy", .number(warmup.accuracy)),
+    ])
+  }
+
+  /// Share of the tokens of one pass over the data that will only fill up shorter sequences.
+  public var paddingShare: Double {
+    var (tokens, padded) = (0, 0)
+    for items in plan.epoch(0).flatMap(evaluator.passes) {
+      let batch = PassBatch(items.flatMap(evaluator.sequences))
+      tokens += batch.tokenCount
+      padded += batch.paddedTokenCount
+    }
+    return padded > 0 ? Double(padded - tokens) / Double(padded) : 0
   }
 
   /// Losses on held-out data as the model is now.

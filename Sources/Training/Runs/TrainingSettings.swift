@@ -13,6 +13,8 @@ public struct TrainingSettings: Sendable, Equatable {
   public var schedule = LearningRateSchedule(peak: 2e-4, warmup: 10)
   /// The highest learning rate of the head; it follows the same schedule.
   public var headRate: Float = 1e-3
+  /// Steps of the head alone, on states computed once, before the first step; 0: none.
+  public var headWarmup = 0
   public var seed: UInt64 = 1
   /// Steps between evaluations on held-out data; 0: at the end only.
   public var evaluateEvery = 0
@@ -33,6 +35,7 @@ public struct TrainingSettings: Sendable, Equatable {
     try require((1...Self.maximumBatch).contains(batch), "the batch must be 1 to \(Self.maximumBatch), not \(batch)")
     try require(sequencesPerPass > 0, "a pass must have a sequence, not \(sequencesPerPass)")
     try require(headRate.isFinite && headRate > 0, "the head's rate must be a positive number, not \(headRate)")
+    try require(headWarmup >= 0, "the head's warm-up must be 0 steps or more, not \(headWarmup)")
     try require(evaluateEvery >= 0 && checkpointEvery >= 0, "the steps between two events must be 0 or more")
     try require(keepCheckpoints > 0, "at least one checkpoint must be kept, not \(keepCheckpoints)")
     try optimiser.validate()

@@ -33,7 +33,10 @@ enum fr_gemm_library {
 /// Whether this CPU has BF16 dot products.
 int fr_has_bf16(void);
 
-/// Whether OpenBLAS (Linux) or Accelerate (macOS) can be loaded; loads it.
+/// Whether the built-in F32 product is made for this CPU's vectors; elsewhere it is portable, not fast.
+int fr_has_tuned_f32(void);
+
+/// Whether OpenBLAS (Linux) or Accelerate (macOS) can be loaded and multiplies some small matrices rightly; loads it.
 int fr_has_blas(void);
 
 /// The buffers of matrix products for some number of threads. One graph at a time may use it.

@@ -65,6 +65,16 @@ enum TrainSupport {
     try? FileHandle.standardError.write(contentsOf: Data("\(what): \(text)\n".utf8))
   }
 
+  /// A run that needs no experts: reads its data and trains.
+  static func run(_ options: TrainRunOptions, prepare: @escaping @Sendable () throws -> TrainingSession) async throws {
+    _ = options.output.bootstrap(default: .warning)
+    let progress = Progress()
+    try await withInterruption {
+      let session = try await progress.step("reading the data") { try prepare() }
+      try await run(session, progress: progress)
+    }
+  }
+
   /// Trains on a thread of its own, and prints where the results are.
   static func run(_ session: TrainingSession, progress: Progress) async throws {
     let isCancelled = CancellationFlag()

@@ -17,34 +17,19 @@ struct TrainLMCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Go on from this LoRA adapter.", valueName: "file"))
   var adapter: String?
 
-  @OptionGroup(title: "Data") var data: TrainDataOptions
-  @OptionGroup(title: "Model") var options: TrainModelOptions
-  @OptionGroup(title: "Schedule") var schedule: TrainScheduleOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var options: TrainRunOptions
 
   func run() async throws {
-    _ = output.bootstrap(default: .warning)
-    let progress = Progress()
-    try await withInterruption { [self] in
-      let session = try await progress.step("reading the data") { try prepare() }
-      try await TrainSupport.run(session, progress: progress)
-    }
+    try await TrainSupport.run(options) { [self] in try prepare() }
   }
 
   private func prepare() throws -> TrainingSession {
-    var session = TrainingSession(
-      title: "Training a model", model: model, adapter: adapter,
-      mode: try options.mode(adapter: adapter), engine: options.engine,
-      objective: TrainingObjective(), settings: try schedule.settings(defaultRate: 2e-4), folder: options.out,
-      bakedType: try options.bakedType())
-    let isText = try data.data.allSatisfy { path in
+    var session = try options.session(
+      "Training a model", start: TrainStart(model: model, adapter: adapter), rate: 2e-4)
+    let isText = try options.data.data.allSatisfy { path in
       try RecordReader.read(path).allSatisfy { if case .text = $0.record { true } else { false } }
     }
-    let encoder = try ExampleEncoder(
-      model: try TrainSupport.vocabulary(of: model), maximumLength: data.maxLength, isRaw: data.raw || isText)
-    session.samples = try TrainSupport.samples(data.data, encoder: encoder, what: "data", notes: &session.notes)
-    session.heldOut = try TrainSupport.samples(
-      data.heldOut, encoder: encoder, what: "held-out data", notes: &session.notes)
+    try options.readSamples(into: &session, encoder: options.encoder(of: model, isRaw: isText))
     return session
   }
 }

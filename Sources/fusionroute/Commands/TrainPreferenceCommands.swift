@@ -27,14 +27,13 @@ struct TrainPreferenceOptions: ParsableArguments {
       valueName: "f"))
   var lengthRatio = 1.25
 
-  func apply(to session: inout TrainingSession, encoder: ExampleEncoder, data: TrainDataOptions) throws {
+  func apply(to session: inout TrainingSession, options: TrainRunOptions) throws {
     session.objective.preference = PreferenceLoss(beta: beta)
     session.objective.sampleWeight = lambdaSft
     session.preparation.maximumLengthRatio = lengthRatio > 0 ? lengthRatio : nil
     try session.objective.validate()
-    session.pairs = try TrainSupport.pairs(data.data, encoder: encoder, what: "pairs", notes: &session.notes)
-    session.heldOutPairs = try TrainSupport.pairs(
-      data.heldOut, encoder: encoder, what: "held-out pairs", notes: &session.notes)
+    let encoder = try options.encoder(of: session.model)
+    try options.readPairs(into: &session, encoder: encoder)
     session.samples = try TrainSupport.samples(mix, encoder: encoder, what: "samples", notes: &session.notes)
     session.heldOut = try TrainSupport.samples(
       mixHeldOut, encoder: encoder, what: "held-out samples", notes: &session.notes)
@@ -52,8 +51,7 @@ struct TrainCDPOCommand: AsyncParsableCommand {
       to correct it. Pairs do not change the routing head; samples given with --mix do.
       """)
 
-  @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML): router and experts.", valueName: "file"))
-  var cluster: String
+  @OptionGroup var experts: TrainClusterOptions
 
   @Option(
     help: ArgumentHelp("Directory of stage 1, with adapter.gguf (or model.gguf) and head.gguf.", valueName: "dir"))
@@ -63,40 +61,31 @@ struct TrainCDPOCommand: AsyncParsableCommand {
     help: ArgumentHelp("Leave out pairs whose bias is larger than this; 0 keeps all.", valueName: "f"))
   var maxBias = 5.0
 
-  @Flag(help: "Start no workers; wait for those that were started elsewhere.")
-  var attach = false
-
-  @OptionGroup(title: "Data") var data: TrainDataOptions
   @OptionGroup(title: "Pairs") var preference: TrainPreferenceOptions
   @OptionGroup(title: "Routing") var routing: TrainRoutingOptions
-  @OptionGroup(title: "Model") var options: TrainModelOptions
-  @OptionGroup(title: "Schedule") var schedule: TrainScheduleOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var options: TrainRunOptions
 
   func run() async throws {
-    let log = output.bootstrap(default: .warning)
+    let log = options.output.bootstrap(default: .warning)
     let progress = Progress()
-    let file = try ClusterFile.load(path: cluster)
+    let file = try ClusterFile.load(path: experts.cluster)
     try await withInterruption { [self] in
       var session = try await progress.step("reading the data") { try prepare(file) }
       try await addOpinions(
-        to: &session, ExpertScoring(cluster: file, attach: attach, log: log, progress: progress))
+        to: &session, ExpertScoring(cluster: file, attach: experts.attach, log: log, progress: progress))
       try await TrainSupport.run(session, progress: progress)
     }
   }
 
   private func prepare(_ file: ClusterFile) throws -> TrainingSession {
-    let start = try StageResult(from, baseModel: file.router.engine.model, isFull: options.full)
-    var session = TrainingSession(
-      title: "Stage 2: complemented DPO of a router", model: start.model, adapter: start.adapter, head: start.head,
-      experts: file.experts.map(\.name), mode: try options.mode(adapter: start.adapter),
-      engine: options.engine, objective: routing.objective, settings: try schedule.settings(defaultRate: 5e-5),
-      folder: options.out, bakedType: try options.bakedType())
+    let start = try TrainStart(
+      resultsIn: from, baseModel: file.router.engine.model, isFull: options.model.full)
+    var session = try options.session(
+      "Stage 2: complemented DPO of a router", start: start, experts: file.experts.map(\.name),
+      objective: routing.objective, rate: 5e-5)
     session.objective.usesBias = true
     session.preparation.maximumBias = maxBias > 0 ? maxBias : nil
-    let encoder = try ExampleEncoder(
-      model: try TrainSupport.vocabulary(of: start.model), maximumLength: data.maxLength, isRaw: data.raw)
-    try preference.apply(to: &session, encoder: encoder, data: data)
+    try preference.apply(to: &session, options: options)
     return session
   }
 
@@ -134,44 +123,28 @@ struct TrainDPOCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Go on from the adapter (or the model) of this directory.", valueName: "dir"))
   var from: String?
 
-  @OptionGroup(title: "Data") var data: TrainDataOptions
   @OptionGroup(title: "Pairs") var preference: TrainPreferenceOptions
-  @OptionGroup(title: "Model") var options: TrainModelOptions
-  @OptionGroup(title: "Schedule") var schedule: TrainScheduleOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var options: TrainRunOptions
 
   func run() async throws {
-    _ = output.bootstrap(default: .warning)
-    let progress = Progress()
-    try await withInterruption { [self] in
-      let session = try await progress.step("reading the data") { try prepare() }
-      try await TrainSupport.run(session, progress: progress)
-    }
+    try await TrainSupport.run(options) { [self] in try prepare() }
   }
 
   private func prepare() throws -> TrainingSession {
-    let start = try from.map { try StageResult($0, baseModel: model, isFull: options.full) }
-    let path = start?.model ?? model
-    var session = TrainingSession(
-      title: "DPO of a model", model: path, adapter: start?.adapter,
-      mode: try options.mode(adapter: start?.adapter), engine: options.engine,
-      objective: TrainingObjective(), settings: try schedule.settings(defaultRate: 5e-5), folder: options.out,
-      bakedType: try options.bakedType())
-    let encoder = try ExampleEncoder(
-      model: try TrainSupport.vocabulary(of: path), maximumLength: data.maxLength, isRaw: data.raw)
-    try preference.apply(to: &session, encoder: encoder, data: data)
+    var start = try from.map { try TrainStart(resultsIn: $0, baseModel: model, isFull: options.model.full) }
+    // Without experts there is no routing.
+    start?.head = nil
+    var session = try options.session("DPO of a model", start: start ?? TrainStart(model: model), rate: 5e-5)
+    try preference.apply(to: &session, options: options)
     return session
   }
 }
 
-/// What an earlier stage left in its directory.
-struct StageResult {
-  var model: String
-  var adapter: String?
-  var head: String?
-
+extension TrainStart {
+  /// What an earlier stage left in its directory.
+  ///
   /// - Parameter isFull: every weight is trained on: from the whole model.
-  init(_ folder: String, baseModel: String, isFull: Bool) throws {
+  init(resultsIn folder: String, baseModel: String, isFull: Bool) throws {
     func existing(_ name: String) -> String? {
       let path = "\(folder)/\(name)"
       return FileManager.default.fileExists(atPath: path) ? path : nil

@@ -15,8 +15,7 @@ struct TrainSFTCommand: AsyncParsableCommand {
       exist yet. Loss: L_LM + λ·L_route, where L_route is over the tokens on which the experts disagree.
       """)
 
-  @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML): router and experts.", valueName: "file"))
-  var cluster: String
+  @OptionGroup var experts: TrainClusterOptions
 
   @Option(help: ArgumentHelp("Go on from this LoRA adapter of the router's model.", valueName: "file"))
   var adapter: String?
@@ -24,22 +23,16 @@ struct TrainSFTCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Go on from this routing head. Default: one of zeros.", valueName: "file"))
   var head: String?
 
-  @Flag(help: "Start no workers; wait for those that were started elsewhere.")
-  var attach = false
-
-  @OptionGroup(title: "Data") var data: TrainDataOptions
   @OptionGroup(title: "Routing") var routing: TrainRoutingOptions
-  @OptionGroup(title: "Model") var options: TrainModelOptions
-  @OptionGroup(title: "Schedule") var schedule: TrainScheduleOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var options: TrainRunOptions
 
   func run() async throws {
-    let log = output.bootstrap(default: .warning)
+    let log = options.output.bootstrap(default: .warning)
     let progress = Progress()
-    let file = try ClusterFile.load(path: cluster)
+    let file = try ClusterFile.load(path: experts.cluster)
     try await withInterruption { [self] in
       var session = try await progress.step("reading the data") { try prepare(file) }
-      let scoring = ExpertScoring(cluster: file, attach: attach, log: log, progress: progress)
+      let scoring = ExpertScoring(cluster: file, attach: experts.attach, log: log, progress: progress)
       let opinions = try await scoring.opinions(on: (session.samples + session.heldOut).map(\.sequence))
       for index in session.samples.indices { session.samples[index].opinions = opinions[index] }
       for index in session.heldOut.indices {
@@ -51,17 +44,10 @@ struct TrainSFTCommand: AsyncParsableCommand {
 
   private func prepare(_ file: ClusterFile) throws -> TrainingSession {
     let model = file.router.engine.model
-    var session = TrainingSession(
-      title: "Stage 1: supervised fine-tuning of a router", model: model, adapter: adapter, head: head,
-      experts: file.experts.map(\.name), mode: try options.mode(adapter: adapter),
-      engine: options.engine, objective: routing.objective, settings: try schedule.settings(defaultRate: 2e-4),
-      folder: options.out, bakedType: try options.bakedType())
-    try session.objective.validate()
-    let encoder = try ExampleEncoder(
-      model: try TrainSupport.vocabulary(of: model), maximumLength: data.maxLength, isRaw: data.raw)
-    session.samples = try TrainSupport.samples(data.data, encoder: encoder, what: "data", notes: &session.notes)
-    session.heldOut = try TrainSupport.samples(
-      data.heldOut, encoder: encoder, what: "held-out data", notes: &session.notes)
+    var session = try options.session(
+      "Stage 1: supervised fine-tuning of a router", start: TrainStart(model: model, adapter: adapter, head: head),
+      experts: file.experts.map(\.name), objective: routing.objective, rate: 2e-4)
+    try options.readSamples(into: &session, encoder: options.encoder(of: model))
     return session
   }
 }

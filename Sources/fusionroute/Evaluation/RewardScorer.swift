@@ -24,7 +24,7 @@ final class RewardScorer: Sendable {
   ///   - path: the model that the reward was trained on.
   ///   - folder: the directory of `train reward`.
   init(model path: String, folder: String, threads: Int) throws {
-    let stage = try StageResult(folder, baseModel: path, isFull: false)
+    let stage = try TrainStart(resultsIn: folder, baseModel: path, isFull: false)
     guard let headPath = stage.head else {
       throw FusionRouteError.badInput("\(folder) has no head.gguf: give the directory of a finished `train reward`")
     }

@@ -74,7 +74,7 @@ final class RewardGrader: Sendable {
   }
 
   init(model path: String, folder: String, threads: Int) throws {
-    let stage = try StageResult(folder, baseModel: path, isFull: false)
+    let stage = try TrainStart(resultsIn: folder, baseModel: path, isFull: false)
     guard let head = stage.head else {
       throw FusionRouteError.badInput("\(folder) has no head.gguf: give the directory of a finished `train reward`")
     }

@@ -4,6 +4,67 @@ internal import Foundation
 internal import ModelFiles
 internal import Training
 
+/// What every `train` command takes, apart from what makes it one.
+struct TrainRunOptions: ParsableArguments {
+  @OptionGroup(title: "Data") var data: TrainDataOptions
+  @OptionGroup(title: "Model") var model: TrainModelOptions
+  @OptionGroup(title: "Schedule") var schedule: TrainScheduleOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+
+  /// A run without data yet.
+  ///
+  /// - Parameters:
+  ///   - start: the model, and the adapter and the head that the run goes on from.
+  ///   - rate: the learning rate if none was asked for.
+  func session(
+    _ title: String, start: TrainStart, experts: [String] = [], objective: TrainingObjective = TrainingObjective(),
+    rate: Float
+  ) throws -> TrainingSession {
+    try objective.validate()
+    return TrainingSession(
+      title: title, model: start.model, adapter: start.adapter, head: start.head, experts: experts,
+      mode: try model.mode(adapter: start.adapter), engine: model.engine, objective: objective,
+      settings: try schedule.settings(defaultRate: rate), folder: model.out, bakedType: try model.bakedType())
+  }
+
+  func encoder(of path: String, isRaw: Bool = false) throws -> ExampleEncoder {
+    try ExampleEncoder(
+      model: try TrainSupport.vocabulary(of: path), maximumLength: data.maxLength, isRaw: data.raw || isRaw)
+  }
+
+  /// Fills in samples of --data and --held-out.
+  func readSamples(into session: inout TrainingSession, encoder: ExampleEncoder) throws {
+    session.samples = try TrainSupport.samples(data.data, encoder: encoder, what: "data", notes: &session.notes)
+    session.heldOut = try TrainSupport.samples(
+      data.heldOut, encoder: encoder, what: "held-out data", notes: &session.notes)
+  }
+
+  /// Fills in pairs of --data and --held-out.
+  func readPairs(into session: inout TrainingSession, encoder: ExampleEncoder) throws {
+    let isReward = session.objective.isReward
+    session.pairs = try TrainSupport.pairs(
+      data.data, encoder: encoder, what: "pairs", isReward: isReward, notes: &session.notes)
+    session.heldOutPairs = try TrainSupport.pairs(
+      data.heldOut, encoder: encoder, what: "held-out pairs", isReward: isReward, notes: &session.notes)
+  }
+}
+
+/// What a run begins with.
+struct TrainStart {
+  var model: String
+  var adapter: String?
+  var head: String?
+}
+
+/// Where the experts are that are asked.
+struct TrainClusterOptions: ParsableArguments {
+  @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML): router and experts.", valueName: "file"))
+  var cluster: String
+
+  @Flag(help: "Start no workers; wait for those that were started elsewhere.")
+  var attach = false
+}
+
 /// What is trained, and what comes out.
 struct TrainModelOptions: ParsableArguments {
   @Option(
@@ -40,7 +101,11 @@ struct TrainModelOptions: ParsableArguments {
     help: "What matrix products round their factors to: auto (bf16 where the CPU multiplies it natively), f32, bf16.")
   var precision: EngineOptions.Precision = .auto
 
-  @Option(help: "Who multiplies F32: auto (builtin; on macOS Accelerate), builtin, blas (OpenBLAS or Accelerate).")
+  @Option(
+    help: """
+      Who multiplies F32: auto (builtin on CPUs that it is made for, else OpenBLAS where present; on macOS Accelerate), \
+      builtin, blas.
+      """)
   var library: EngineOptions.Library = .auto
 
   /// - Parameter adapter: continued if given, with its own rank, alpha and targets.
@@ -92,6 +157,12 @@ struct TrainScheduleOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Highest learning rate of the routing head.", valueName: "f"))
   var headRate: Float = 1e-3
 
+  @Option(
+    help: ArgumentHelp(
+      "Steps of the routing head alone before training begins, on hidden states computed once; it ends earlier if samples "
+        + "held back no longer gain. 0: none.", valueName: "n"))
+  var headWarmup = 0
+
   @Option(help: ArgumentHelp("Steps of linear warm-up.", valueName: "n"))
   var warmup = 10
 
@@ -124,6 +195,7 @@ struct TrainScheduleOptions: ParsableArguments {
     settings.sequencesPerPass = sequencesPerPass
     settings.schedule = LearningRateSchedule(peak: learningRate ?? defaultRate, warmup: warmup, decay: decay)
     settings.headRate = headRate
+    settings.headWarmup = headWarmup
     settings.optimiser.weightDecay = weightDecay
     settings.optimiser.clipNorm = clip
     settings.seed = seed

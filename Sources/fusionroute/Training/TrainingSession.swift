@@ -56,6 +56,8 @@ struct TrainingSession: Sendable {
     let loop = try TrainingLoop(
       engine: engine, objective: objective, samples: samples, pairs: learnt, heldOut: (heldOut, judged),
       settings: settings, folder: folder, identity: identity())
+    let padding = String(format: "%.1f", 100 * loop.paddingShare)
+    facts.append(("padding", "\(padding) % of the tokens computed; examples of similar length go together"))
     let reportPath = "\(folder)/report.html"
     let names = experts
     let report = {
@@ -140,7 +142,7 @@ struct TrainingSession: Sendable {
       // A head that nothing was learnt about stays as it came, to the bit.
       let trained = engine.head
       let head =
-        try loop.headSteps == 0
+        try !loop.hasTaughtHead
         ? start ?? RoutingHead(experts: experts, weight: trained.weight, embeddingWidth: engine.shape.width)
         : RoutingHead(
           experts: experts, weight: trained.weight, bias: trained.bias, complementScale: start?.complementScale ?? 1,

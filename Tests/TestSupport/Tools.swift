@@ -1,15 +1,14 @@
-import Core
-import Foundation
-import Testing
+package import Core
+package import Foundation
 
-/// Programs that judge the module from outside: llama.cpp itself and the numpy oracle.
-enum Tools {
-  struct Failure: Error, CustomStringConvertible {
-    let description: String
+/// Programs that judge modules from outside: llama.cpp itself and the numpy oracle.
+package enum Tools {
+  package struct Failure: Error, CustomStringConvertible {
+    package let description: String
   }
 
   /// Runs a program to its end; its standard output.
-  static func run(_ executable: String, _ arguments: [String], input: String = "") throws -> Data {
+  package static func run(_ executable: String, _ arguments: [String], input: String = "") throws -> Data {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: executable)
     process.arguments = arguments
@@ -49,16 +48,27 @@ enum Tools {
   }()
 
   /// Runs `script` with the oracle's modules importable; what it prints.
-  static func python(_ script: String, _ arguments: [String], input: String = "") throws -> Data {
+  package static func python(_ script: String, _ arguments: [String], input: String = "") throws -> Data {
     try run(
       try interpreter.get(), ["-c", "import sys; sys.path.insert(0, '\(scripts)')\n" + script] + arguments, input: input
     )
   }
 
+  /// Runs the oracle program itself.
+  package static func oracle(_ arguments: [String], input: String = "") throws -> Data {
+    try run(try interpreter.get(), ["\(scripts)/oracle.py"] + arguments, input: input)
+  }
+
+  /// The oracle's logits after every token, [positions][vocabulary].
+  package static func oracleRows(_ model: String, _ tokens: [Token]) throws -> [[Float]] {
+    let text = tokens.map(String.init).joined(separator: ",")
+    return rows(try oracle(["--logits", model, "--tokens", text]), count: tokens.count)
+  }
+
   // MARK: llama.cpp
 
   /// Logits after every token, [positions][vocabulary], one llama.cpp call per token.
-  static func llamaRows(_ model: String, lora: String? = nil, _ tokens: [Token]) throws -> [[Float]] {
+  package static func llamaRows(_ model: String, lora: String? = nil, _ tokens: [Token]) throws -> [[Float]] {
     let text = tokens.map(String.init).joined(separator: " ")
     let adapter = lora.map { ["--lora", $0] } ?? []
     return rows(try run(try llamaOracle(), [model, "--kv", "f32"] + adapter, input: text), count: tokens.count)
@@ -89,7 +99,7 @@ enum Tools {
 }
 
 /// The error that `body` throws, which must be a `FusionRouteError`.
-func failure(_ body: () throws -> Void) throws -> FusionRouteError {
+package func failure(_ body: () throws -> Void) throws -> FusionRouteError {
   do {
     try body()
   } catch let error as FusionRouteError { return error }

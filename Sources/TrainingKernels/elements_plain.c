@@ -1,0 +1,2 @@
+#define FR_ELEMENTS fr_elements_plain
+#include "elements_body.h"

@@ -1,0 +1,92 @@
+#if os(Linux)
+  import Core
+  import Foundation
+  import Glibc
+  import ModelFiles
+  import Testing
+
+  @testable import fusionroute
+
+  /// A disk of some bytes of its own, gone at the end.
+  private final class SmallDisk: Sendable {
+    let path: String
+
+    init?(bytes: Int) {
+      path = FileManager.default.temporaryDirectory.appendingPathComponent("disk-\(UInt32.random(in: 0...(.max)))").path
+      guard mkdir(path, 0o700) == 0 else { return nil }
+      guard mount("tmpfs", path, "tmpfs", 0, "size=\(bytes)") == 0 else {
+        rmdir(path)
+        return nil
+      }
+    }
+
+    deinit {
+      umount2(path, CInt(MNT_DETACH))
+      rmdir(path)
+    }
+
+    func grow(to bytes: Int) -> Bool { mount("tmpfs", path, "tmpfs", UInt(MS_REMOUNT), "size=\(bytes)") == 0 }
+
+    func names(_ folder: String) -> [String] {
+      ((try? FileManager.default.contentsOfDirectory(atPath: "\(path)/\(folder)")) ?? []).sorted()
+    }
+
+    static var isPossible: Bool { SmallDisk(bytes: 1 << 16) != nil }
+  }
+
+  /// A disk that fills up while a model or a checkpoint is written.
+  @Suite(.serialized, .enabled(if: SmallDisk.isPossible, "needs the right to mount a tmpfs"))
+  struct FullDiskTests {
+    let models: ToyModels
+
+    init() throws { models = try ToyModels.shared.get() }
+
+    private func command(_ out: String, _ more: [String]) throws -> [String] {
+      let data = models.path("disk.jsonl")
+      let lines = (1...8).map { "{\"text\": \"the first of \($0) words\"}\n" }.joined()
+      try Data(lines.utf8).write(to: URL(fileURLWithPath: data))
+      return [
+        "train", "lm", models.path("router.gguf"), "--data", data, "--out", out, "--full", "--steps", "3", "--batch",
+        "2", "--evaluate-every", "0", "--threads", "1", "--precision", "f32", "--library", "builtin",
+      ] + more
+    }
+
+    /// Bytes of the trained model.
+    private func size() throws -> Int {
+      try Data(contentsOf: URL(fileURLWithPath: models.path("router.gguf"))).count
+    }
+
+    @Test func noHalfModel() async throws {
+      let disk = try #require(SmallDisk(bytes: try size() / 2))
+      let result = try await Product.run(try command("\(disk.path)/run", ["--checkpoint-every", "0"]))
+      #expect(result.code == 69, "\(result.errors)")
+      #expect(result.errors.contains("\(disk.path)/run/model.gguf"), "\(result.errors)")
+      // Neither the model nor what was written of it.
+      #expect(disk.names("run") == ["log.jsonl", "report.html"])
+    }
+
+    @Test func onlyWholeCheckpoints() async throws {
+      // Parameters and two moments: three times the model; there is room for one checkpoint and a half.
+      let model = try size()
+      let disk = try #require(SmallDisk(bytes: 9 * model / 2))
+      let arguments = try command("\(disk.path)/run", ["--checkpoint-every", "1"])
+      let result = try await Product.run(arguments)
+      #expect(result.code == 69 && result.errors.contains("checkpoint-"), "\(result.errors)")
+      let left = disk.names("run/checkpoints")
+      #expect(left.count == 1)
+      let kept = try GGUFFile.read("\(disk.path)/run/checkpoints/\(try #require(left.first))")
+      for tensor in kept.tensors { #expect(try kept.floats(of: tensor).count == tensor.elementCount) }
+      #expect(!disk.names("run").contains("model.gguf"))
+
+      // With room again, the same command goes on and ends with what it would have been.
+      try #require(disk.grow(to: 16 * model))
+      let second = try await Product.run(arguments)
+      #expect(second.code == 0, "\(second.errors)")
+      let whole = models.path("disk-whole")
+      #expect(try await Product.run(try command(whole, [])).code == 0)
+      #expect(
+        try Data(contentsOf: URL(fileURLWithPath: "\(disk.path)/run/model.gguf"))
+          == Data(contentsOf: URL(fileURLWithPath: "\(whole)/model.gguf")))
+    }
+  }
+#endif
