@@ -17,7 +17,9 @@ public enum Keys {
   /// - Parameter experts: which experts each of the workers may serve; nil: any.
   /// - Throws: `.badInput` if a key exists and `force` is false (nothing is written then), or for a name that is not
   ///   letters, digits, `.`, `_` and `-`; `.unavailable` if a file cannot be written.
-  public static func generate(directory: String, workers: [String], experts: Set<String>? = nil, force: Bool = false) throws {
+  public static func generate(directory: String, workers: [String], experts: Set<String>? = nil, force: Bool = false)
+    throws
+  {
     try requireCurve()
     for name in workers { try check(name: name, experts: experts) }
     let layout = KeyLayout(directory: directory)

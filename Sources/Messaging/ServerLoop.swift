@@ -47,7 +47,9 @@ final class ServerLoop {
     do {
       context = scope.context
       // Before any server socket: a CURVE socket without it would let every key in.
-      zap = try security.map { try ZAPHandler(scope: scope, allowList: $0.allowList, counters: counters, logger: options.logger) }
+      zap = try security.map {
+        try ZAPHandler(scope: scope, allowList: $0.allowList, counters: counters, logger: options.logger)
+      }
       router = try scope.socket(ZMQ_ROUTER)
       try router.configure(options, secured: security != nil)
       try router.set(ZMQ_ROUTER_MANDATORY, Int32(1))

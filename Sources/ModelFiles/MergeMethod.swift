@@ -17,7 +17,9 @@ public struct MergeMethod: Sendable, Hashable, CustomStringConvertible {
   /// multiplied by 1 / (1 − drop). Yu et al., *Language Models are Super Mario*, arXiv 2311.03099.
   ///
   /// - Parameter seed: with the expert's place in the list and the tensor's name it decides which are dropped.
-  public static func dare(drop: Double, seed: UInt64) -> MergeMethod { MergeMethod(kind: .dare(drop: drop, seed: seed)) }
+  public static func dare(drop: Double, seed: UInt64) -> MergeMethod {
+    MergeMethod(kind: .dare(drop: drop, seed: seed))
+  }
 
   /// Of each difference the share `density` of each tensor's elements that are largest in magnitude is kept; for each
   /// element the sign of their sum is elected (plus if it is zero), and those of that sign are averaged. Yadav et al.,

@@ -145,7 +145,8 @@ struct TaskVector: Sendable {
     }
     guard file.architecture == base.architecture else {
       throw FusionRouteError.badInput(
-        "\(file.path) is for the architecture \"\(file.architecture ?? "")\", not the base's \"\(base.architecture ?? "")\"")
+        "\(file.path) is for the architecture \"\(file.architecture ?? "")\", not the base's \"\(base.architecture ?? "")\""
+      )
     }
     let (first, second) = (".lora_a", ".lora_b")
     var result: [String: Factors] = [:]
@@ -155,7 +156,8 @@ struct TaskVector: Sendable {
         throw FusionRouteError.badInput("\(file.path) has '\(a.name)' without '\(name + second)'")
       }
       guard let target = base.tensor(named: name) else {
-        throw FusionRouteError.badInput("\(file.path) changes '\(name)', which the base has not: it is for another model")
+        throw FusionRouteError.badInput(
+          "\(file.path) changes '\(name)', which the base has not: it is for another model")
       }
       result[name] = try factors(a, b, target: target, of: file)
     }

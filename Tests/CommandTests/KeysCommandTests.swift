@@ -19,7 +19,8 @@ import Testing
   }
 
   private func publicKey(_ folder: String, _ name: String) throws -> String {
-    try String(contentsOfFile: "\(folder)/workers/\(name).pub", encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
+    try String(contentsOfFile: "\(folder)/workers/\(name).pub", encoding: .utf8).trimmingCharacters(
+      in: .whitespacesAndNewlines)
   }
 
   /// One line for each key that may connect: name, role, experts, key.
@@ -57,7 +58,8 @@ import Testing
         try await rows(folder)
           == (try ["a", "b"].map { [$0, "worker", "code,math", try publicKey(folder, $0)] }))
       let allowed = try String(contentsOfFile: "\(folder)/allowed/a.pub", encoding: .utf8)
-      #expect(allowed.hasPrefix(try publicKey(folder, "a") + "\n") && allowed.contains("experts: code, math\n"), "\(allowed)")
+      #expect(
+        allowed.hasPrefix(try publicKey(folder, "a") + "\n") && allowed.contains("experts: code, math\n"), "\(allowed)")
       let wrong = try await Product.run(["keys", folder + "-2", "--expert", "a,b"])
       #expect(wrong.code == 65 && wrong.errors.contains("\"a,b\" cannot name an expert"), "\(wrong.errors)")
     }

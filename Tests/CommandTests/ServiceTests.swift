@@ -205,7 +205,10 @@ import Testing
     #expect(before.contains(#"fusionroute_host_replicas{host="\#(host)",state="serving"} 3"#), "\(before)")
     #expect(before.contains("fusionroute_workers_refused_total 0\n") && !before.contains("fusionroute_batch"))
     let worker = try Product.Running(
-      ["worker", "--expert", "ant", "--model", models.path("bee.gguf"), "--coordinator", "ipc://\(models.path("door.sock"))"])
+      [
+        "worker", "--expert", "ant", "--model", models.path("bee.gguf"), "--coordinator",
+        "ipc://\(models.path("door.sock"))",
+      ])
     var told = ""
     for _ in 0..<1_500 where !told.contains(/fusionroute_workers_refused_total [1-9]/) {
       try await Task.sleep(for: .milliseconds(20))

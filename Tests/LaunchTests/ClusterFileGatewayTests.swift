@@ -21,25 +21,49 @@ import Testing
       ["cluster.yaml:8:", "0.0.0.0:8080", "\"gateway.api_keys\" is missing", "fusionroute keys api add"]
     ),
     ("every interface", ClusterFileTests.least + "listen: { http: \"*:8080\" }\n", ["gateway.api_keys"]),
-    ("another machine's address", ClusterFileTests.least + "listen: { http: \"[2001:db8::1]:80\" }\n", ["gateway.api_keys"]),
-    ("a loopback look-alike", ClusterFileTests.least + "listen: { http: \"127.evil.example:80\" }\n", ["gateway.api_keys"]),
-    ("misspelt", ClusterFileTests.least + "gateway: { api_key: k }\n", ["cluster.yaml:7:", "did you mean \"api_keys\"?"]),
+    (
+      "another machine's address", ClusterFileTests.least + "listen: { http: \"[2001:db8::1]:80\" }\n",
+      ["gateway.api_keys"]
+    ),
+    (
+      "a loopback look-alike", ClusterFileTests.least + "listen: { http: \"127.evil.example:80\" }\n",
+      ["gateway.api_keys"]
+    ),
+    (
+      "misspelt", ClusterFileTests.least + "gateway: { api_key: k }\n",
+      ["cluster.yaml:7:", "did you mean \"api_keys\"?"]
+    ),
     ("outside its section", ClusterFileTests.least + "max_body: 8MiB\n", ["it belongs in \"gateway\""]),
     ("no room for a body", ClusterFileTests.least + "gateway: { max_body: 0 }\n", ["\"max_body\" is \"0\""]),
     ("size without meaning", ClusterFileTests.least + "gateway: { max_body: 8 apples }\n", ["8 apples", "size"]),
-    ("no connection", ClusterFileTests.least + "gateway: { max_connections: 0 }\n", ["\"max_connections\"", "1 to 1000000"]),
+    (
+      "no connection", ClusterFileTests.least + "gateway: { max_connections: 0 }\n",
+      ["\"max_connections\"", "1 to 1000000"]
+    ),
     ("negative queue", ClusterFileTests.least + "gateway: { queue_limit: -1 }\n", ["\"queue_limit\" is \"-1\""]),
-    ("a deadline that has passed", ClusterFileTests.least + "gateway: { request_deadline: 0s }\n", ["\"request_deadline\" is \"0s\""]),
+    (
+      "a deadline that has passed", ClusterFileTests.least + "gateway: { request_deadline: 0s }\n",
+      ["\"request_deadline\" is \"0s\""]
+    ),
     ("a deadline without unit", ClusterFileTests.least + "gateway: { request_deadline: 30 }\n", ["\"30\"", "`30s`"]),
     ("no tokens", ClusterFileTests.least + "gateway: { default_max_tokens: 0 }\n", ["\"default_max_tokens\""]),
     ("endless grace", ClusterFileTests.least + "gateway: { shutdown_grace: forever }\n", ["\"forever\""]),
-    ("origin without scheme", ClusterFileTests.least + "gateway: { allowed_origins: app.example }\n", ["app.example", "https://HOST"]),
-    ("origin with path", ClusterFileTests.least + "gateway: { allowed_origins: [\"https://a.example/x\"] }\n", ["https://a.example/x"]),
+    (
+      "origin without scheme", ClusterFileTests.least + "gateway: { allowed_origins: app.example }\n",
+      ["app.example", "https://HOST"]
+    ),
+    (
+      "origin with path", ClusterFileTests.least + "gateway: { allowed_origins: [\"https://a.example/x\"] }\n",
+      ["https://a.example/x"]
+    ),
     (
       "a pattern of origins", ClusterFileTests.least + "gateway: { allowed_origins: \"https://*.example\" }\n",
       ["\"allowed_origins\" is \"https://*.example\""]
     ),
-    ("log and journal in one file", ClusterFileTests.least + "gateway: { request_log: a, journal: ./a }\n", ["a file of its own"]),
+    (
+      "log and journal in one file", ClusterFileTests.least + "gateway: { request_log: a, journal: ./a }\n",
+      ["a file of its own"]
+    ),
     (
       "admins without API keys", ClusterFileTests.least + "gateway:\n  admin_keys: [ada]\n",
       ["cluster.yaml:8:", "\"gateway.admin_keys\" needs \"gateway.api_keys\""]
@@ -49,11 +73,18 @@ import Testing
       ["cluster.yaml:9:", "\"faults.silence\" (5s)", "three times \"faults.heartbeat\" (2s)"]
     ),
     (
-      "heartbeats longer than silence", ClusterFileTests.least + "faults:\n  heartbeat: 2s\n", ["cluster.yaml:8:", "(3s)", "(2s)"]
+      "heartbeats longer than silence", ClusterFileTests.least + "faults:\n  heartbeat: 2s\n",
+      ["cluster.yaml:8:", "(3s)", "(2s)"]
     ),
     ("no heartbeat", ClusterFileTests.least + "faults: { heartbeat: 0s }\n", ["cluster.yaml:7:", "\"heartbeat\""]),
-    ("more hedges than steps", ClusterFileTests.least + "faults: { hedge_share: 1.5 }\n", ["\"hedge_share\"", "0 to 1"]),
-    ("two logs in one file", ClusterFileTests.least + "gateway: { request_log: a.log, trace: ./a.log }\n", ["the same file"]),
+    (
+      "more hedges than steps", ClusterFileTests.least + "faults: { hedge_share: 1.5 }\n",
+      ["\"hedge_share\"", "0 to 1"]
+    ),
+    (
+      "two logs in one file", ClusterFileTests.least + "gateway: { request_log: a.log, trace: ./a.log }\n",
+      ["the same file"]
+    ),
     ("a list for the section", ClusterFileTests.least + "gateway: [api_keys]\n", ["cluster.yaml:7:", "mapping"]),
   ]
 

@@ -46,7 +46,8 @@ private final class StandInSlurm: Sendable {
     case "sbatch":
       let lines = command.input.split(separator: "\n").map(String.init)
       func option(_ name: String) -> String {
-        lines.first { $0.hasPrefix("#SBATCH --\(name)=") }?.split(separator: "=", maxSplits: 1).last.map(String.init) ?? ""
+        lines.first { $0.hasPrefix("#SBATCH --\(name)=") }?.split(separator: "=", maxSplits: 1).last.map(String.init)
+          ?? ""
       }
       let last = Int(option("array").split(separator: "-").last ?? "") ?? 0
       var tasks: [Int: String] = [:]

@@ -289,7 +289,10 @@ import Testing
     #expect(try refusal(one) { try $0.set("adapter.lora.alpha", .float32(.nan)) }.message.contains("alpha"))
     #expect(try refusal([]) { _ in }.message.contains("changes nothing"))
     func extra(_ name: String, _ shape: [Int], _ value: Float = 0) -> (inout GGUFWriter) throws -> Void {
-      { try $0.add(tensor: name, dimensions: shape, content: .floats(.init(repeating: value, count: shape.reduce(1, *)))) }
+      {
+        try $0.add(
+          tensor: name, dimensions: shape, content: .floats(.init(repeating: value, count: shape.reduce(1, *))))
+      }
     }
     #expect(try refusal(one, extra("blk.1.attn_k.weight.lora_a", [64, 2])).message.contains("without"))
     #expect(try refusal(one, extra("something", [4])).message.contains("'something' is no part"))

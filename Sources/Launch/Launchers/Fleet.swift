@@ -108,7 +108,9 @@ public actor Fleet {
 
   /// Replicas of an expert that were started on a host; none where the start failed.
   public func count(of expert: String, on host: String) -> Int {
-    guard let record = state.records.first(where: { $0.hosts.contains(host) }), record.phase == .running else { return 0 }
+    guard let record = state.records.first(where: { $0.hosts.contains(host) }), record.phase == .running else {
+      return 0
+    }
     return record.count(of: expert, on: host)
   }
 

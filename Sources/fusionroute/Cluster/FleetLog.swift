@@ -19,7 +19,8 @@ struct FleetLog: Sendable {
       logger.info("stopping host", metadata: metadata(hosts, ["launcher": "\(launcher.rawValue)"]))
     case .stopped(let hosts): logger.notice("host stopped", metadata: metadata(hosts, [:]))
     case .scaled(let host, _, let expert, let from, let to):
-      logger.notice("host scaled", metadata: metadata([host], ["expert": "\(expert)", "from": "\(from)", "to": "\(to)"]))
+      logger.notice(
+        "host scaled", metadata: metadata([host], ["expert": "\(expert)", "from": "\(from)", "to": "\(to)"]))
     case .failed(let hosts, let error):
       logger.error("host failed", metadata: metadata(hosts, ["error": "\(error)"]))
     }
