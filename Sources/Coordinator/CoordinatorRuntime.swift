@@ -154,6 +154,7 @@ public final class CoordinatorRuntime: Sendable {
 
   /// Ends every request, says goodbye to the workers and closes the socket.
   public func shutdown() async {
+    admission.close()
     await tasks.close()
     pool.close()
     // Long enough for the goodbyes to leave.

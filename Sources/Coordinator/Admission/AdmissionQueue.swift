@@ -12,6 +12,7 @@ final class AdmissionQueue: Sendable {
   private struct State {
     var gate: AdmissionGate
     var waiting: [UInt64: CheckedContinuation<Outcome, Never>] = [:]
+    var closed = false
   }
 
   private let state: Mutex<State>
@@ -68,6 +69,10 @@ final class AdmissionQueue: Sendable {
   /// Replicas came or went.
   func setLimit(_ limit: Int) { resume { $0.setLimit(limit) } }
 
+  /// Nobody who waits gets a slot any more: a shutdown is about to cancel all requests, and those that it reaches last must
+  /// not begin in the place of those that it reached first.
+  func close() { state.withLock { $0.closed = true } }
+
   private func giveUp(_ request: UInt64) {
     let continuation = state.withLock { state in
       let continuation = state.waiting.removeValue(forKey: request)
@@ -80,7 +85,8 @@ final class AdmissionQueue: Sendable {
 
   private func resume(_ change: (inout AdmissionGate) -> [UInt64]) {
     let started = state.withLock { state in
-      change(&state.gate).compactMap { state.waiting.removeValue(forKey: $0) }
+      let started = change(&state.gate)
+      return state.closed ? [] : started.compactMap { state.waiting.removeValue(forKey: $0) }
     }
     for continuation in started { continuation.resume(returning: .admitted) }
   }

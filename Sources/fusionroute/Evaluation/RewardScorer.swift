@@ -53,7 +53,7 @@ final class RewardScorer: Sendable {
   /// The reward of an answer, and the tokens that went through the model for it.
   func score(_ messages: [EvaluationTask.Message], answer: String) async throws -> (reward: Double, evaluated: Int) {
     let chat = messages.map { ChatMessage(role: $0.role, content: $0.content) }
-    let tokens = try encoder.tokens(chat + [ChatMessage(role: "assistant", content: answer)])
+    let tokens = try encoder.tokens(chat + [.answer(toRate: answer)])
     let id = serial.wrappingAdd(1, ordering: .relaxed).newValue
     let hidden = Mutex<[Float]?>(nil)
     let summary = try await withCheckedThrowingContinuation {

@@ -89,7 +89,16 @@ final class RewardGrader: Sendable {
   static let maximumLength = 4_096
 
   func score(prompt: [ChatMessage], answer: String) throws -> Double {
-    let tokens = try encoder.tokens(prompt + [ChatMessage(role: "assistant", content: answer)])
+    let tokens = try encoder.tokens(prompt + [.answer(toRate: answer)])
     return try reward.withLock { Double(try $0.model.scores([tokens]).first ?? 0) }
+  }
+}
+
+extension ChatMessage {
+  /// An answer for a reward model. Models may write a NUL character, which no chat template carries.
+  static func answer(toRate text: String) -> ChatMessage {
+    ChatMessage(
+      role: "assistant",
+      content: String(String.UnicodeScalarView(text.unicodeScalars.map { $0 == "\0" ? "\u{FFFD}" : $0 })))
   }
 }
