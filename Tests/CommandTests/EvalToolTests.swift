@@ -98,18 +98,17 @@ import Testing
     let script = try write(
       "judge.py",
       """
-      import http.server, json, re, sys
-      seen = {}
+      import http.server, json, re, sys, threading
+      first = threading.Lock()
       class Judge(http.server.BaseHTTPRequestHandler):
           def do_POST(self):
               body = json.loads(self.rfile.read(int(self.headers["content-length"])))
               text = body["messages"][0]["content"]
               assert self.path == "/v1/chat/completions" and body["model"] == "longest"
               answers = re.findall(r"answer\\]\\n(.*?)\\n\\[The end", text, re.S)
-              seen[text] = seen.get(text, 0) + 1
               open(sys.argv[1], "a").write("asked\\n")
               scores = [min(10, 1 + len(a)) for a in answers]
-              reply = "Let me think." if seen[text] == 1 and len(seen) == 1 else "%d %d\\nbecause" % tuple(scores)
+              reply = "Let me think." if first.acquire(blocking=False) else "%d %d\\nbecause" % tuple(scores)
               data = json.dumps({"choices": [{"message": {"role": "assistant", "content": reply}}]}).encode()
               self.send_response(200)
               self.send_header("content-type", "application/json")
