@@ -52,6 +52,14 @@ def log_of(folder, run):
     return [line for line in found if "held_out" not in line and "head_warmup" not in line]
 
 
+def watched(folder, run):
+    """What a training run said of held-out data before its first step and after its last."""
+    found = [json.loads(line) for line in lines_of(folder / run / "log.jsonl")]
+    found = [line for line in found if "held_out" in line]
+    check(len(found) >= 2 and found[0]["step"] == 0, f"{run} did not evaluate held-out data before and after")
+    return found[0], found[-1]
+
+
 def at_work(folder):
     """Command lines of the processes that work in the folder."""
     found = []
@@ -164,18 +172,23 @@ def it_learnt(folder):
         check(after < before, f"{name}: the loss went from {before} to {after}")
         say(f"{name}: loss {before:.2f} → {after:.2f} in {len(log)} steps")
 
-    log = log_of(folder, "sft")
-    entropy = log[0]["routing_entropy"]
+    for name in ("sft", "fine-tuned-sft"):
+        before, after = watched(folder, name)
+        check(after["lm"] < before["lm"], f"{name}: the held-out loss went from {before['lm']} to {after['lm']}")
+    before, after = watched(folder, "sft")
+    entropy = before["routing_entropy"]
     check(abs(entropy - math.log(len(EXPERTS))) < 1e-4, f"a head of zeros has the routing entropy {entropy}")
-    tenth = max(1, len(log) // 10)
-    for key, sign in (("route", -1), ("routing_accuracy", 1)):
-        before, after = (mean(line[key] for line in part) for part in (log[:tenth], log[-tenth:]))
-        check(sign * (after - before) > 0.1, f"stage 1: {key} went from {before} to {after}")
-        say(f"sft: {key} {before:.2f} → {after:.2f}")
-    # More than what the most frequent expert would give everywhere.
-    share = [sum(line["confusion"][at] for line in log for at in (e, e + 3, e + 6)) for e in range(3)]
-    late = mean(line["routing_accuracy"] for line in log[-tenth:])
-    check(late > max(share) / sum(share), f"stage 1 ends with a routing accuracy of {late}, and one expert is best in {share}")
+    gap = before["route"] - before["route_floor"]
+    check(before["route"] - after["route"] > gap / 4, f"stage 1: the routing loss went from {before['route']} to {after['route']}")
+    # Which expert is best where, whichever was selected: the rows are the selected ones.
+    best = [sum(after["confusion"][at :: len(EXPERTS)]) for at in range(len(EXPERTS))]
+    accuracies = before["routing_accuracy"], after["routing_accuracy"], max(best) / sum(best)
+    check(
+        accuracies[1] > max(accuracies[0], accuracies[2]) + 0.05,
+        f"stage 1: routing accuracy went from {accuracies[0]} to {accuracies[1]}; one expert everywhere would have {accuracies[2]}",
+    )
+    say("sft: routing loss {:.2f} → {:.2f} of at least {:.2f}".format(before["route"], after["route"], before["route_floor"]))
+    say("sft: routing accuracy {:.2f} → {:.2f}; one expert everywhere: {:.2f}".format(*accuracies))
 
     first = next(line for line in log_of(folder, "cdpo") if line.get("pairs"))
     check(first["largest_margin"] <= 1e-5, f"stage 2 begins with a margin of {first['largest_margin']}")

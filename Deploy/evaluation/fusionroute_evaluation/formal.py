@@ -11,13 +11,14 @@ from .tasks import formal
 from .tasks.common import SPLITS, stream
 
 TASKS = (*formal.DOMAINS, "mixed")
-# Numbers of lines: the base's and each expert's data, the router's mix, the part of it for stage 2; of each task in the
-# task files, and training prompts to sample for.
+# Numbers of lines: the base's and each expert's data, the router's mix, the part of it for stage 2; and of each task, what
+# training is watched by, the task files, and training prompts to sample for.
 FULL = {
     "base": 60_000,
     "expert": 12_000,
     "router": 3_200,
     "stage2": 800,
+    "held_out": 25,
     "validation": 100,
     "test": 300,
     "pairs": 200,
@@ -28,6 +29,7 @@ SHORT = {
     "expert": 800,
     "router": 160,
     "stage2": 32,
+    "held_out": 15,
     "validation": 4,
     "test": 4,
     "pairs": 12,
@@ -56,7 +58,7 @@ def write_all(folder, seed, sizes, least):
     each = round(sizes["router"] * (1 - MIXED_SHARE) / len(formal.DOMAINS))
     counts = {task: each for task in formal.DOMAINS}
     counts["mixed"] = sizes["router"] - sum(counts.values())
-    mix, prompts = [], {"pairs": [], "reward": []}
+    mix, held_out, prompts = [], [], {"pairs": [], "reward": []}
     for task in TASKS:
         # One stream, so that none of it is asked that the router has learnt by heart.
         whole = formal.examples(task, "train", counts[task] + sizes["pairs"] + sizes["reward"], seed)
@@ -64,11 +66,13 @@ def write_all(folder, seed, sizes, least):
         asked = [as_prompt(line, least) for line in whole[counts[task] :]]
         prompts["pairs"] += asked[: sizes["pairs"]]
         prompts["reward"] += asked[sizes["pairs"] :]
+        held_out += formal.examples(task, "validation", sizes["held_out"], seed, with_answers=True)
         for split in ("validation", "test"):
             files.write(f"{folder}/tasks/{task}.{split}.jsonl", formal.examples(task, split, sizes[split], seed))
     stream(seed, "router").shuffle(mix)
     files.write(f"{folder}/data/router.jsonl", mix)
     files.write(f"{folder}/data/stage2.jsonl", mix[: sizes["stage2"]])
+    files.write(f"{folder}/data/held-out.jsonl", held_out)
     for name, lines in prompts.items():
         stream(seed, "prompts", name).shuffle(lines)
         files.write(f"{folder}/prompts/{name}.jsonl", lines)
@@ -93,6 +97,7 @@ def report(folder):
     lines = {"train": [line for name in names for line in files.read(f"{folder}/{name}")]}
     for split in ("validation", "test"):
         lines[split] = [line for task in TASKS for line in files.read(f"{folder}/tasks/{task}.{split}.jsonl")]
+    lines["validation"] += files.read(f"{folder}/data/held-out.jsonl")
     prompts = {split: {contamination.prompt_of(line) for line in lines[split]} for split in SPLITS}
     keys = {split: set().union(*map(keys_of, lines[split])) for split in SPLITS}
     shared = 0

@@ -176,6 +176,9 @@ class FormalCommandTests(unittest.TestCase):
                 self.assertEqual(learnt & {contamination.prompt_of(line) for line in asked}, set(), f"seed {seed}")
             identifiers = [line["id"] for task in TASKS for line in files.read(f"{folder}/tasks/{task}.test.jsonl")]
             self.assertEqual(len(set(identifiers)), 4 * formal.SHORT["test"])
+            held_out = files.read(f"{folder}/data/held-out.jsonl")
+            self.assertEqual(len(held_out), 4 * formal.SHORT["held_out"])
+            self.assertTrue(all(line["completion"] == line["grader"]["answer"] for line in held_out))
             self.assertTrue(all("least" not in line["grader"] for line in files.read(f"{folder}/tasks/mixed.test.jsonl")))
 
     def test_a_shared_list_is_reported(self):

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# How a family's YAML files come into the folder where it is trained: shared by train and evaluate of both families.
+# How a family's YAML files come into the folder where it is trained.
 
 # Copies cluster files into FOLDER/clusters; what has not changed keeps its date.
 copy_clusters() { # FAMILY FOLDER

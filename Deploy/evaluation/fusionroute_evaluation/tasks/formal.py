@@ -79,9 +79,11 @@ def prompt_and_answer(lines):
     return prompt, "\n".join(text_of("=", result(verb, symbols)) for verb, symbols in lines)
 
 
-def examples(task, split, count, seed, part=""):
-    """Lines of training data for `train`, and of a task file for the other splits. `task` is a domain or `mixed`."""
-    rng = stream(seed, "formal", task, split, part)
+def examples(task, split, count, seed, with_answers=False):
+    """Lines of training data for `train` and, with their answers, of data that is not learnt; else of a task file. `task` is
+    a domain or `mixed`."""
+    is_data = with_answers or split == "train"
+    rng = stream(seed, "formal", task, split, is_data)
 
     def problem():
         verbs = rng.sample(DOMAINS, 2) if task == "mixed" else [task]
@@ -91,12 +93,12 @@ def examples(task, split, count, seed, part=""):
     return [
         line(
             task,
-            split + part,
+            f"{split}-data" if is_data and split != "train" else split,
             index,
             prompt,
             {"name": "formal", "answer": answer},
             {"verbs": "+".join(verbs), "symbols": len(answer.replace("=", "").replace(" ", "").replace("\n", ""))},
-            answer if split == "train" else None,
+            answer if is_data else None,
         )
         for index, ((prompt, answer), verbs) in enumerate(found)
     ]
