@@ -138,7 +138,7 @@ import Testing
       [
         "train", "dpo", models.path("router.gguf"), "--data", pairs, "--out", models.path("dpo"), "--steps", "6",
         "--batch", "5", "--rank", "4", "--learning-rate", "2e-3", "--warmup", "1", "--length-ratio", "0", "--bake",
-        "bf16",
+        "bf16", "--adapter-type", "f16",
       ] + Self.fast)
     #expect(result.code == 0, "\(result.errors)")
     let losses = try entries("dpo").compactMap { $0["preference"] as? Double }
@@ -146,6 +146,22 @@ import Testing
     #expect(abs(try #require(losses.first) - 0.6931471805599453) <= 1e-5)
     #expect(try #require(losses.last) < 0.69)
     #expect(try GGUFFile.read(models.path("dpo/model.gguf")).tensor(named: "blk.0.ffn_up.weight")?.type == .bf16)
+    let adapter = try GGUFFile.read(models.path("dpo/adapter.gguf"))
+    #expect(!adapter.tensors.isEmpty && adapter.tensors.allSatisfy { $0.type == .f16 })
+    // The model is the base with what was written of the adapter, and what `merge` makes of the two by other code.
+    let merged = try await Product.run([
+      "merge", models.path("router.gguf"), models.path("dpo/adapter.gguf"), "--out", models.path("dpo-merged.gguf"),
+      "--type", "f32",
+    ])
+    #expect(merged.code == 0, "\(merged.errors)")
+    let (whole, baked) = try (
+      GGUFFile.read(models.path("dpo-merged.gguf")), GGUFFile.read(models.path("dpo/model.gguf"))
+    )
+    for tensor in baked.tensors where tensor.type == .bf16 {
+      let expected = try whole.floats(of: try #require(whole.tensor(named: tensor.name)))
+      let isClose = try zip(baked.floats(of: tensor), expected).allSatisfy { abs($0 - $1) <= abs($1) / 256 + 1e-7 }
+      #expect(isClose, "\(tensor.name)")
+    }
   }
 
   /// Pairs from a cluster's own answers, judged by a command; a reward model from them; answers judged by that.

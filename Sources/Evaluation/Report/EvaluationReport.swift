@@ -1,3 +1,5 @@
+internal import Core
+
 /// The results for people: one HTML file that needs nothing beside it.
 public enum EvaluationReport {
   /// Prompts of each task whose answers can be browsed, at most.

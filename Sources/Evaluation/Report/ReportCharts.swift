@@ -1,3 +1,5 @@
+internal import Core
+
 /// Plots as inline SVG, whose colours are the style sheet's.
 enum ReportCharts {
   private static let width = 460.0

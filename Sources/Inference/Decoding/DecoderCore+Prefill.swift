@@ -3,7 +3,10 @@ internal import Synchronization
 
 extension DecoderCore {
   private static let firstChunk = 32
-  private static let smallestChunk = 16
+  /// llama.cpp's kernels take tokens in blocks: a chunk a little wider than a whole number of them costs one more.
+  private static let block = 16
+  /// Where a block takes too long. Blocks of so many cost some types a little more per token, and others nothing.
+  private static let smallestChunk = 8
   private static let smoothing = 0.3
   /// Where no other sequence is alive, whose next step would have to wait for it, a chunk may take so many times as long:
   /// wide chunks cost less per token.
@@ -40,9 +43,8 @@ extension DecoderCore {
     let isAlone = active.count == 1 && waiting.isEmpty && table.owners == 1
     let milliseconds = configuration.prefillMilliseconds * (isAlone ? Self.aloneFactor : 1)
     let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk
-    // llama.cpp's kernels take tokens in blocks: a chunk a little wider than a whole number of them costs one more.
-    let whole = timed / Self.smallestChunk * Self.smallestChunk
-    return min(max(whole, Self.smallestChunk), context.batchLimit)
+    let whole = timed < Self.block ? Self.smallestChunk : timed / Self.block * Self.block
+    return min(whole, context.batchLimit)
   }
 
   private func chunkWidth(_ entry: Active, hiddenNow: Bool) -> Int {

@@ -1,3 +1,4 @@
+internal import Core
 internal import Foundation
 
 /// A line chart as SVG.
@@ -48,11 +49,11 @@ struct Chart {
       }
     }
     let legend = series.enumerated().map { index, line in
-      "<span><i style='background:\(Self.colours[index % Self.colours.count])'></i>\(TrainingReport.escaped(line.name))</span>"
+      "<span><i style='background:\(Self.colours[index % Self.colours.count])'></i>\(HTML.escaped(line.name))</span>"
     }.joined()
-    let label = TrainingReport.escaped("\(title) over steps")
+    let label = HTML.escaped("\(title) over steps")
     return """
-      <figure><figcaption>\(TrainingReport.escaped(title)) \(legend)</figcaption>
+      <figure><figcaption>\(HTML.escaped(title)) \(legend)</figcaption>
       <svg viewBox='0 0 \(Int(Self.size.width)) \(Int(Self.size.height))' role='img' aria-label='\(label)'>\(body)</svg>
       </figure>
 

@@ -17,23 +17,17 @@ public enum TrainingReport {
     try file.commit()
   }
 
-  static func escaped(_ text: String) -> String {
-    text.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;")
-      .replacingOccurrences(of: ">", with: "&gt;").replacingOccurrences(of: "'", with: "&#39;")
-      .replacingOccurrences(of: "\"", with: "&quot;")
-  }
-
   static func page(
     _ entries: [JSONObject], title: String, facts: [(String, String)], experts: [String]
   ) -> String {
     let steps = entries.filter { $0["held_out"] == nil && $0["head_warmup"] == nil }
     let heldOut = entries.filter { $0["held_out"] != nil }
-    let rows = facts.map { "<tr><th>\(escaped($0.0))</th><td>\(escaped($0.1))</td></tr>" }.joined()
+    let rows = facts.map { "<tr><th>\(HTML.escaped($0.0))</th><td>\(HTML.escaped($0.1))</td></tr>" }.joined()
     return """
       <!doctype html>
-      <html lang='en'><head><meta charset='utf-8'><title>\(escaped(title))</title>
+      <html lang='en'><head><meta charset='utf-8'><title>\(HTML.escaped(title))</title>
       <meta name='viewport' content='width=device-width'><style>\(style)</style></head><body>
-      <h1>\(escaped(title))</h1><table>\(rows)</table>
+      <h1>\(HTML.escaped(title))</h1><table>\(rows)</table>
       \(charts(steps, heldOut).map(\.svg).joined())
       \(tables(heldOut.last ?? steps.last, isHeldOut: !heldOut.isEmpty, experts: experts))
       </body></html>
@@ -109,13 +103,13 @@ public enum TrainingReport {
     var html = "<h2>Tokens per expert, \(place)</h2><table>"
     for (name, count) in zip(experts, selected) {
       let share = 100 * Double(count) / Double(total)
-      html += "<tr><th>\(escaped(name))</th><td class='n'>\(count)</td>"
+      html += "<tr><th>\(HTML.escaped(name))</th><td class='n'>\(count)</td>"
       html += "<td class='n'>\(String(format: "%.1f", share)) %</td></tr>"
     }
     html += "</table><h2>Routed expert (rows) against best expert (columns) on S, \(place)</h2><table><tr><th></th>"
-    html += experts.map { "<th>\(escaped($0))</th>" }.joined() + "</tr>"
+    html += experts.map { "<th>\(HTML.escaped($0))</th>" }.joined() + "</tr>"
     for (row, name) in experts.enumerated() {
-      html += "<tr><th>\(escaped(name))</th>"
+      html += "<tr><th>\(HTML.escaped(name))</th>"
       html += experts.indices.map { "<td class='n'>\(confusion[row * experts.count + $0])</td>" }.joined() + "</tr>"
     }
     return html + "</table>"

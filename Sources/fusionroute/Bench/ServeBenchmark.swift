@@ -75,6 +75,8 @@ final class ServeBenchmark: Sendable {
     var longestGap: Double
     /// The longest gap of the same streams without the long prompt.
     var usualGap: Double
+    /// The time that one chunk of a prompt may take beside streams.
+    var chunk: Double
   }
 
   private let plan: Plan
@@ -128,7 +130,8 @@ final class ServeBenchmark: Sendable {
       streams: streams, sequencesPerStep: Double(plan.streams * plan.tokens) / calls,
       refilledPerStep: Double(after.refilledTokens - before.refilledTokens) / calls, routerStep: steps.router,
       expertStep: steps.expert, sideBySideStep: steps.together,
-      firstToken: first, plainPrefill: prefill, longestGap: longest, usualGap: usual)
+      firstToken: first, plainPrefill: prefill, longestGap: longest, usualGap: usual,
+      chunk: plan.single.router.engine.decoder(slots: 1).prefillMilliseconds)
   }
 
   // MARK: The cluster

@@ -45,6 +45,7 @@ struct ServeReport: CustomStringConvertible {
       ("first token later by, ms", "first_token_extra_ms", 1, figure { $0.firstToken - $0.plainPrefill }),
       ("longest gap, undisturbed, ms", "usual_gap_ms", 1, figure(\.usualGap)),
       ("longest gap, long prompt, ms", "longest_gap_ms", 1, figure(\.longestGap)),
+      ("two chunks and two steps, ms", "two_chunks_two_steps_ms", 1, figure { 2 * ($0.chunk + $0.sideBySideStep) }),
     ]
     if !alternating.isEmpty {
       lines.append(("every expert, tokens/s", "alternating_tokens_per_second", 1, Figure(alternating)))

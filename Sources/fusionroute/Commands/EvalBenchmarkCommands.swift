@@ -5,18 +5,20 @@ internal import Evaluation
 /// A published benchmark as a command.
 protocol BenchmarkCommand: AsyncParsableCommand {
   static var benchmark: Benchmark { get }
-  var file: String { get }
-  var options: BenchmarkOptions { get }
-  var evaluation: EvalOptions { get }
-  var output: OutputOptions { get }
+  var arguments: BenchmarkArguments { get }
 }
 
-struct BenchmarkOptions: ParsableArguments {
+struct BenchmarkArguments: ParsableArguments {
+  @Argument(help: ArgumentHelp("The published file (JSONL).", valueName: "file")) var file: String
+
   @Option(
     help: ArgumentHelp(
       "What stands around a question: paper (the paper's text, without a chat template) or chat (the question as a "
         + "message, through the model's chat template).", valueName: "frame"))
   var frame: Benchmark.Frame = .paper
+
+  @OptionGroup var evaluation: EvalOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
 }
 
 extension BenchmarkCommand {
@@ -33,12 +35,13 @@ extension BenchmarkCommand {
   }
 
   func run() async throws {
-    let log = output.bootstrap(default: .warning)
+    let log = arguments.output.bootstrap(default: .warning)
+    let (file, evaluation) = (arguments.file, arguments.evaluation)
     var settings = try evaluation.settings()
     if evaluation.maxTokens == nil, evaluation.evaluation == nil {
       settings.maximumTokens = Self.defaultMaximumTokens
     }
-    let tasks = try Self.benchmark.read(try EvalSupport.text(file), source: file, frame: options.frame)
+    let tasks = try Self.benchmark.read(try EvalSupport.text(file), source: file, frame: arguments.frame)
     let session = EvaluationSession(settings: settings, tasks: tasks, options: evaluation, log: log)
     try await withInterruption { try await session.run() }
   }
@@ -47,44 +50,29 @@ extension BenchmarkCommand {
 struct EvalGSM8KCommand: BenchmarkCommand {
   static let benchmark = Benchmark.gsm8k
   static let configuration = configured("GSM8K", "question and answer")
-  @Argument(help: ArgumentHelp("The published file (JSONL).", valueName: "file")) var file: String
-  @OptionGroup var options: BenchmarkOptions
-  @OptionGroup var evaluation: EvalOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var arguments: BenchmarkArguments
 }
 
 struct EvalMATH500Command: BenchmarkCommand {
   static let benchmark = Benchmark.math500
   static let configuration = configured("MATH500", "problem, answer, and if they are there subject and level")
-  @Argument(help: ArgumentHelp("The published file (JSONL).", valueName: "file")) var file: String
-  @OptionGroup var options: BenchmarkOptions
-  @OptionGroup var evaluation: EvalOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var arguments: BenchmarkArguments
 }
 
 struct EvalMBPPCommand: BenchmarkCommand {
   static let benchmark = Benchmark.mbpp
   static let configuration = configured("MBPP", "task_id, text (or prompt) and test_list")
-  @Argument(help: ArgumentHelp("The published file (JSONL).", valueName: "file")) var file: String
-  @OptionGroup var options: BenchmarkOptions
-  @OptionGroup var evaluation: EvalOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var arguments: BenchmarkArguments
 }
 
 struct EvalHumanEvalCommand: BenchmarkCommand {
   static let benchmark = Benchmark.humaneval
   static let configuration = configured("HumanEval", "task_id, prompt, entry_point and test")
-  @Argument(help: ArgumentHelp("The published file (JSONL).", valueName: "file")) var file: String
-  @OptionGroup var options: BenchmarkOptions
-  @OptionGroup var evaluation: EvalOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var arguments: BenchmarkArguments
 }
 
 struct EvalIFEvalCommand: BenchmarkCommand {
   static let benchmark = Benchmark.ifeval
   static let configuration = configured("IFEval", "key, prompt, instruction_id_list and kwargs")
-  @Argument(help: ArgumentHelp("The published file (JSONL).", valueName: "file")) var file: String
-  @OptionGroup var options: BenchmarkOptions
-  @OptionGroup var evaluation: EvalOptions
-  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var arguments: BenchmarkArguments
 }

@@ -84,7 +84,7 @@ struct FamilyDemo: Sendable {
       let columns = AnswerColumns(
         columns: alone.enumerated().map { index, item in
           .init(
-            title: "\(item.name) alone", role: .expert(index), mark: item.grade.map { mark($0) } ?? "",
+            title: "\(item.name) alone", role: .expert(index), mark: item.grade.map { sign($0.passed) } ?? "",
             text: item.answer.text)
         })
       try write("\n" + columns.lines(Style(.standardOutput)).joined(separator: "\n") + "\n")
@@ -164,9 +164,11 @@ struct FamilyDemo: Sendable {
 
   // MARK: What is shown
 
+  private func sign(_ passed: Bool) -> String {
+    Style(.standardOutput).unicode ? (passed ? "✓" : "✗") : passed ? "right" : "wrong"
+  }
+
   private func mark(_ grade: Grade) -> String {
-    let style = Style(.standardOutput)
-    func sign(_ passed: Bool) -> String { style.unicode ? (passed ? "✓" : "✗") : passed ? "right" : "wrong" }
     guard !grade.parts.isEmpty else { return sign(grade.passed) }
     return sign(grade.passed) + " (" + grade.parts.map { "\($0.name) \(sign($0.passed))" }.joined(separator: ", ") + ")"
   }

@@ -28,6 +28,8 @@ enum EvaluationCluster {
       engine.model = model
       engine.lora = decoding.lora
       engine.loraScale = 1
+      // Alone on the machine: no expert has a share of the cores.
+      engine.threads = ProcessInfo.processInfo.activeProcessorCount
       return ClusterFile(
         source: model, router: .init(engine: engine, head: ""), experts: [.init(name: plainExpert, engine: engine)])
     }

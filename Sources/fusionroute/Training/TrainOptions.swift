@@ -26,7 +26,8 @@ struct TrainRunOptions: ParsableArguments {
     return TrainingSession(
       title: title, model: start.model, adapter: start.adapter, head: start.head, experts: experts,
       mode: try model.mode(adapter: start.adapter), engine: model.engine, objective: objective,
-      settings: try schedule.settings(defaultRate: rate), folder: model.out, bakedType: try model.bakedType())
+      settings: try schedule.settings(defaultRate: rate), folder: model.out, adapterType: model.adapterType.tensorType,
+      bakedType: try model.bakedType())
   }
 
   func encoder(of path: String, isRaw: Bool = false) throws -> ExampleEncoder {
@@ -104,6 +105,10 @@ struct TrainModelOptions: ParsableArguments {
         + "result, f32 if not given.", valueName: "type"))
   var bake: String?
 
+  @Option(
+    help: "What numbers of the adapter are written as: f32, or f16 in half the space. --bake adds the written ones.")
+  var adapterType: AdapterType = .f32
+
   @Option(help: ArgumentHelp("Threads. Default: one per core.", valueName: "n"))
   var threads: Int?
 
@@ -142,6 +147,17 @@ struct TrainModelOptions: ParsableArguments {
   var engine: EngineOptions {
     EngineOptions(
       threads: threads ?? ProcessInfo.processInfo.activeProcessorCount, precision: precision, library: library)
+  }
+}
+
+enum AdapterType: String, CaseIterable, ExpressibleByArgument {
+  case f32, f16
+
+  var tensorType: TensorType {
+    switch self {
+    case .f32: .f32
+    case .f16: .f16
+    }
   }
 }
 

@@ -21,6 +21,7 @@ struct TrainingSession: Sendable {
   var objective: TrainingObjective
   var settings: TrainingSettings
   var folder: String
+  var adapterType: TensorType
   var bakedType: TensorType?
 
   var samples: [Sample] = []
@@ -131,8 +132,11 @@ struct TrainingSession: Sendable {
   ) throws -> [String] {
     var lines: [String] = []
     if case .lora = mode {
-      try engine.writeAdapter(to: "\(folder)/adapter.gguf")
-      lines.append("adapter  \(folder)/adapter.gguf")
+      let path = "\(folder)/adapter.gguf"
+      try engine.writeAdapter(to: path, type: adapterType)
+      // What was rounded is what the model below gets.
+      if adapterType != .f32 { try engine.loadAdapter(GGUFFile.read(path)) }
+      lines.append("adapter  \(path)")
     }
     if mode == .full || bakedType != nil {
       try engine.writeModel(from: file, to: "\(folder)/model.gguf", type: bakedType ?? .f32)

@@ -1,25 +1,6 @@
-/// Text for HTML.
-enum HTML {
-  static func escaped(_ text: String) -> String {
-    var result = ""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "&": result += "&amp;"
-      case "<": result += "&lt;"
-      case ">": result += "&gt;"
-      case "\"": result += "&quot;"
-      case "'": result += "&#39;"
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result
-  }
+internal import Core
 
-  /// JSON that may stand inside a script element: nothing in it ends the element.
-  static func script(_ json: String) -> String {
-    json.replacing("<", with: "\\u003c").replacing("\u{2028}", with: "\\u2028").replacing("\u{2029}", with: "\\u2029")
-  }
-
+extension HTML {
   /// A share as a percentage: `43.2`.
   static func percent(_ share: Double) -> String { decimal(100 * share, 1) }
 
