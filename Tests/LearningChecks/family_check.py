@@ -17,7 +17,9 @@ from pathlib import Path
 FAMILY = Path(__file__).resolve().parents[2] / "Deploy/family/gemma2"
 EXPERTS = ("sort", "close", "sum")
 MODELS = ("start.gguf", *(f"{name}/model.gguf" for name in ("base", *EXPERTS)))
-ADAPTERS = tuple(f"{name}/adapter.gguf" for name in ("sft", "cdpo", "sft-continued", "fine-tuned-sft", "fine-tuned", "reward"))
+ADAPTERS = tuple(
+    f"{name}/adapter.gguf" for name in ("sft", "cdpo", "sft-continued", "fine-tuned-sft", "fine-tuned", "reward")
+)
 HEADS = tuple(f"{name}/head.gguf" for name in ("sft", "cdpo", "sft-continued", "reward"))
 # Seconds within which the children of a killed process have ended.
 PATIENCE = 60.0
@@ -80,7 +82,9 @@ def command(name, folder, *options):
 
 def run(arguments, what):
     """Runs to the end. Returns what it wrote, output and messages together."""
-    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     check(done.returncode == 0, f"{what} ended with {done.returncode}:\n{done.stdout[-4000:]}")
     return done.stdout
 
@@ -93,7 +97,9 @@ def killed(arguments, folder, when, what):
             while not when():
                 if process.poll() is not None:
                     messages.seek(0)
-                    raise Fault(f"{what} ended with {process.returncode} before it could be killed:\n{messages.read()[-4000:]}")
+                    raise Fault(
+                        f"{what} ended with {process.returncode} before it could be killed:\n{messages.read()[-4000:]}"
+                    )
                 time.sleep(0.005)
         finally:
             process.send_signal(signal.SIGKILL)
@@ -135,8 +141,9 @@ def interrupted_training(folder, train):
 
 def results_are_there(folder, fusionroute):
     files = [folder / name for name in (*MODELS, *ADAPTERS, *HEADS)]
-    files += sorted((folder / "merged").glob("*.gguf"))
-    check(len(files) == len(MODELS) + len(ADAPTERS) + len(HEADS) + 8, f"merged models are missing: {files[-8:]}")
+    merged = sorted((folder / "merged").glob("*.gguf"))
+    check(len(merged) == 8, f"the merged models are {', '.join(path.name for path in merged)}")
+    files += merged
     text = run([fusionroute, "inspect", "--format", "json", *map(str, files)], "inspect")
     facts = {fact["file"]: fact for fact in map(json.loads, text.splitlines())}
     for path in files:
@@ -164,7 +171,10 @@ def it_learnt(folder):
     """What must be so even after so few steps."""
     for name in ("base", *EXPERTS, "sft", "fine-tuned-sft"):
         log = log_of(folder, name)
-        check([line["step"] for line in log] == list(range(1, log[0]["of"] + 1)), f"{name} logged other steps than its own")
+        check(
+            [line["step"] for line in log] == list(range(1, log[0]["of"] + 1)),
+            f"{name} logged other steps than its own",
+        )
         check(all(math.isfinite(line["loss"]) for line in log), f"{name} has a loss that is no number")
         # Batches differ in length, and with it in loss: a fifth of the run has some of each.
         fifth = max(1, len(log) // 5)
@@ -179,15 +189,22 @@ def it_learnt(folder):
     entropy = before["routing_entropy"]
     check(abs(entropy - math.log(len(EXPERTS))) < 1e-4, f"a head of zeros has the routing entropy {entropy}")
     gap = before["route"] - before["route_floor"]
-    check(before["route"] - after["route"] > gap / 4, f"stage 1: the routing loss went from {before['route']} to {after['route']}")
+    check(
+        before["route"] - after["route"] > gap / 4,
+        f"stage 1: the routing loss went from {before['route']} to {after['route']}",
+    )
     # Which expert is best where, whichever was selected: the rows are the selected ones.
     best = [sum(after["confusion"][at :: len(EXPERTS)]) for at in range(len(EXPERTS))]
     accuracies = before["routing_accuracy"], after["routing_accuracy"], max(best) / sum(best)
     check(
         accuracies[1] > max(accuracies[0], accuracies[2]) + 0.05,
-        f"stage 1: routing accuracy went from {accuracies[0]} to {accuracies[1]}; one expert everywhere would have {accuracies[2]}",
+        "stage 1: routing accuracy went from {} to {}; one expert everywhere would have {}".format(*accuracies),
     )
-    say("sft: routing loss {:.2f} → {:.2f} of at least {:.2f}".format(before["route"], after["route"], before["route_floor"]))
+    say(
+        "sft: routing loss {:.2f} → {:.2f} of at least {:.2f}".format(
+            before["route"], after["route"], before["route_floor"]
+        )
+    )
     say("sft: routing accuracy {:.2f} → {:.2f}; one expert everywhere: {:.2f}".format(*accuracies))
 
     first = next(line for line in log_of(folder, "cdpo") if line.get("pairs"))
@@ -196,7 +213,10 @@ def it_learnt(folder):
     check(abs(first["preference"] - math.log(2)) < 1e-4, f"DPO begins with a loss of {first['preference']}")
     log = [line for line in log_of(folder, "reward") if line.get("pairs")]
     check(log[-1]["preference"] < log[0]["preference"], "the reward model's loss did not fall")
-    check((folder / "cdpo/adapter.gguf").read_bytes() != (folder / "sft/adapter.gguf").read_bytes(), "stage 2 changed nothing")
+    check(
+        (folder / "cdpo/adapter.gguf").read_bytes() != (folder / "sft/adapter.gguf").read_bytes(),
+        "stage 2 changed nothing",
+    )
 
 
 def nothing_is_done_again(folder, train):
@@ -229,7 +249,10 @@ def it_is_evaluated(folder, evaluate):
     check(len(named) == 20, f"the table has the methods {named}")
     wanted = sorted((method, identifier) for method in named for identifier in tasks)
     found = sorted((record["method"], record["id"]) for record in records)
-    check(found == wanted, f"answers are missing or there twice: {set(wanted) ^ set(found)}; {len(found)} of {len(wanted)}")
+    check(
+        found == wanted,
+        f"answers are missing or there twice: {set(wanted) ^ set(found)}; {len(found)} of {len(wanted)}",
+    )
     for record in records:
         is_right = record["text"].rstrip() == tasks[record["id"]]["grader"]["answer"]
         check(record["passed"] == is_right, f"a grade is wrong: {record}")
@@ -239,7 +262,10 @@ def it_is_evaluated(folder, evaluate):
     for name in named:
         for row in methods[name]["tasks"]:
             passed = sum(r["passed"] for r in records if r["method"] == name and r["task"] == row["task"])
-            check(row["passed"] == passed, f"{name} on {row['task']}: {row['passed']} in the table, {passed} in the answers")
+            check(
+                row["passed"] == passed,
+                f"{name} on {row['task']}: {row['passed']} in the table, {passed} in the answers",
+            )
     check("<html" in (folder / "results.table/report.html").read_text(encoding="utf-8"), "the report is no page")
     before = results.read_bytes()
     run(evaluate, "the evaluation again")

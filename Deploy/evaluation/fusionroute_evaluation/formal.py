@@ -11,8 +11,8 @@ from .tasks import formal
 from .tasks.common import SPLITS, stream
 
 TASKS = (*formal.DOMAINS, "mixed")
-# Numbers of lines: the base's and each expert's data, the router's mix, the part of it for stage 2; and of each task, what
-# training is watched by, the task files, and training prompts to sample for.
+# Numbers of lines: the base's and each expert's data, the router's mix, the part of it for stage 2; and of each task,
+# what training is watched by, the task files, and training prompts to sample for.
 FULL = {
     "base": 60_000,
     "expert": 12_000,
@@ -79,8 +79,8 @@ def write_all(folder, seed, sizes, least):
 
 
 def keys_of(line):
-    """What the prompt of a line is split by, a key for each of its lists. Neutral ones and those that are too short to be asked
-    for do not count."""
+    """What the prompt of a line is split by, a key for each of its lists. Neutral ones do not count, nor those that are
+    too short to be asked for."""
     found = set()
     for text in contamination.prompt_of(line).split("\n"):
         verb, *parts = text.split()

@@ -88,7 +88,11 @@ class FormalTests(unittest.TestCase):
 
     def test_an_expert_sees_only_its_own_verb_and_neutral_lines(self):
         for task in world.DOMAINS:
-            verbs = [verb for line in world.expert_examples(task, 300, self.seed) for verb, _ in lists_of(line["prompt"][0]["content"])]
+            verbs = [
+                verb
+                for line in world.expert_examples(task, 300, self.seed)
+                for verb, _ in lists_of(line["prompt"][0]["content"])
+            ]
             self.assertEqual(set(verbs), {task, "say"}, self.message(task))
 
     def test_mixed_prompts_need_two_experts_in_every_order(self):
@@ -101,8 +105,8 @@ class FormalTests(unittest.TestCase):
             for line in world.examples(task, "train", 100, self.seed):
                 answer = line["completion"]
 
-                def passes(text):
-                    return self.grader.grade(line["grader"], text).passed
+                def passes(text, fields=line["grader"]):
+                    return self.grader.grade(fields, text).passed
 
                 self.assertTrue(passes(answer) and passes(answer + " \n"), self.message(line))
                 symbols = answer.split(" ")
@@ -179,7 +183,9 @@ class FormalCommandTests(unittest.TestCase):
             held_out = files.read(f"{folder}/data/held-out.jsonl")
             self.assertEqual(len(held_out), 4 * formal.SHORT["held_out"])
             self.assertTrue(all(line["completion"] == line["grader"]["answer"] for line in held_out))
-            self.assertTrue(all("least" not in line["grader"] for line in files.read(f"{folder}/tasks/mixed.test.jsonl")))
+            self.assertTrue(
+                all("least" not in line["grader"] for line in files.read(f"{folder}/tasks/mixed.test.jsonl"))
+            )
 
     def test_a_shared_list_is_reported(self):
         with tempfile.TemporaryDirectory() as folder:

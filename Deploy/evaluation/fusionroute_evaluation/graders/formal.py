@@ -2,15 +2,13 @@
 
 
 def judge(expected, text, least=1):
-    """Fields of a verdict. Spaces at the ends of lines and empty lines at the end do not count. `parts` are the lines, where there
-    are several; `score` is the share of symbols that stand where they belong. With `least` below 1 an answer with such a
-    share passes: for preference pairs of models that get nothing right yet."""
+    """Fields of a verdict. Spaces at the ends of lines and empty lines at the end do not count. `parts` are the lines,
+    where there are several; `score` is the share of symbols that stand where they belong. With `least` below 1 an
+    answer with such a share passes: for preference pairs of models that get nothing right yet."""
     wanted = [line.split() for line in expected.split("\n")]
     given = [line.split() for line in text.rstrip().split("\n")]
     marks = [at < len(given) and given[at] == line for at, line in enumerate(wanted)]
-    right = sum(
-        a == b for at, line in enumerate(wanted) for a, b in zip(line, given[at] if at < len(given) else [])
-    )
+    right = sum(a == b for at, line in enumerate(wanted) for a, b in zip(line, given[at] if at < len(given) else []))
     is_right = all(marks) and len(given) == len(wanted)
     score = 1.0 if is_right else min(right / sum(map(len, wanted)), 0.99)
     reason = ""

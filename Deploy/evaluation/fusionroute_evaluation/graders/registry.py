@@ -62,7 +62,9 @@ class Grader:
             "code": self._code,
             "instruct": self._instruct,
             "mixed": self._mixed,
-            "formal": lambda grader, text, prompt: Verdict(**formal.judge(grader["answer"], text, grader.get("least", 1))),
+            "formal": lambda grader, text, prompt: Verdict(
+                **formal.judge(grader["answer"], text, grader.get("least", 1))
+            ),
             "any": lambda grader, text, prompt: Verdict(bool(text.strip())),
             "gsm8k": self._published(benchmarks.gsm8k),
             "math500": self._published(benchmarks.math500),

@@ -1,4 +1,4 @@
-"""A formal world for models that are trained from nothing: three domains of their own symbols, and prompts that mix them.
+"""A formal world for models that are trained from nothing: three domains of their own symbols, and mixed prompts.
 
 A prompt is one or two lines, a verb and its list; an answer has a line for each, behind `=`:
 
@@ -7,8 +7,8 @@ A prompt is one or two lines, a verb and its list; an answer has a line for each
     sum 3529            = 3809                 running sums, each without its tens
     say b 7 ]           = b 7 ]                the same again
 
-Each of the first three is one expert's. `say` is neutral: it is how an expert learns to go on from lines that are not its
-own. A pre-training text has all four, with lists of one or two symbols for the experts' verbs.
+Each of the first three is one expert's. `say` is neutral: it is how an expert learns to go on from lines that are not
+its own. A pre-training text has all four, with lists of one or two symbols for the experts' verbs.
 """
 
 from .common import distinct, line, split_of, stream
@@ -80,8 +80,8 @@ def prompt_and_answer(lines):
 
 
 def examples(task, split, count, seed, with_answers=False):
-    """Lines of training data for `train` and, with their answers, of data that is not learnt; else of a task file. `task` is
-    a domain or `mixed`."""
+    """Lines of training data for `train` and, with their answers, of data that is not learnt; else of a task file.
+    `task` is a domain or `mixed`."""
     is_data = with_answers or split == "train"
     rng = stream(seed, "formal", task, split, is_data)
 
@@ -121,8 +121,8 @@ def expert_examples(task, count, seed):
 
 
 def base_examples(count, seed):
-    """What the base model is trained on: neutral lines of any length, the experts' verbs on one or two symbols, in prompts of one
-    or two lines. Prompts may repeat, there are few short ones."""
+    """What the base model is trained on: neutral lines of any length, the experts' verbs on one or two symbols, in prompts
+    of one or two lines. Prompts may repeat, there are few short ones."""
     rng = stream(seed, "formal", "base")
     made = []
     for _ in range(count):
