@@ -121,8 +121,8 @@ def expert_examples(task, count, seed):
 
 
 def base_examples(count, seed):
-    """What the base model is trained on: neutral lines of any length, the experts' verbs on one or two symbols, in prompts
-    of one or two lines. Prompts may repeat, there are few short ones."""
+    """What the base model is trained on: neutral lines of any length, the experts' verbs on one or two symbols, in
+    prompts of one or two lines. Prompts may repeat, there are few short ones."""
     rng = stream(seed, "formal", "base")
     made = []
     for _ in range(count):
