@@ -94,11 +94,15 @@ enum Product {
   /// Process ids of workers that dial `socket` in this run's folder, whoever started them.
   static func workers(dialling socket: String) -> [Int32] {
     let socket = "\(ToyModels.folderName)/\(socket)"
+    return processes { $0.contains("worker") && $0.contains { $0.contains(socket) } }
+  }
+
+  /// Process ids of those whose arguments are as wanted.
+  static func processes(where isWanted: ([String]) -> Bool) -> [Int32] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return names.compactMap { Int32($0) }.filter { pid in
       guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { return false }
-      let arguments = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-      return arguments.contains("worker") && arguments.contains { $0.contains(socket) }
+      return isWanted(line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })
     }
   }
 }

@@ -302,6 +302,27 @@ import Testing
     }
   }
 
+  /// No step goes on alone when its plan was killed: begun again, it would meet itself in its directory.
+  @Test func stepsEndWithTheirPlan() async throws {
+    _ = try write("orphan.jsonl", Self.questions)
+    let (plan, log) = (models.path("orphan-plan.yaml"), models.path("orphan/log.jsonl"))
+    try Data(
+      """
+      steps:
+        - { train: lm, model: router.gguf, data: orphan.jsonl, out: orphan, steps: 1000000, threads: 1, evaluate_every: 0 }
+      """.utf8
+    ).write(to: URL(fileURLWithPath: plan))
+    func steps() -> [Int32] { Product.processes { $0.contains("--out=\(models.path("orphan"))") } }
+    let running = try Product.Running(["train", plan])
+    try await running.wait("the first step") { FileManager.default.fileExists(atPath: log) }
+    #expect(steps().count == 1)
+    running.send(SIGKILL)
+    _ = try await running.result()
+    for _ in 0..<3_000 where !steps().isEmpty { try await Task.sleep(for: .milliseconds(10)) }
+    #expect(steps().isEmpty)
+    for pid in steps() { kill(pid, SIGKILL) }
+  }
+
   /// From nothing: a vocabulary from the data, a model of a given size, and training that lowers its loss.
   @Test func fromNothing() async throws {
     let data = try write(

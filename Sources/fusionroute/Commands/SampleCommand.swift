@@ -75,6 +75,7 @@ struct SampleCommand: AsyncParsableCommand {
   @OptionGroup(title: "Service") var service: ServiceOptions
   @OptionGroup(title: "Generation") var generation: GenerationOptions
   @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var parent: StepParentOptions
 
   func validate() throws {
     guard [grader, graderService, reward].count(where: { $0 != nil }) == 1, graders > 0 else {
@@ -88,6 +89,7 @@ struct SampleCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
+    parent.watch()
     let log = output.bootstrap(default: .warning)
     let progress = Progress()
     let list = try SamplePrompt.read(prompts)

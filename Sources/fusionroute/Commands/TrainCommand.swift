@@ -67,6 +67,7 @@ enum TrainSupport {
 
   /// A run that needs no experts: reads its data and trains.
   static func run(_ options: TrainRunOptions, prepare: @escaping @Sendable () throws -> TrainingSession) async throws {
+    options.parent.watch()
     _ = options.output.bootstrap(default: .warning)
     let progress = Progress()
     try await withInterruption {

@@ -77,16 +77,18 @@ struct TrainPlanCommand: AsyncParsableCommand {
   private static func run(_ step: TrainingPlan.Step, _ executable: String, folder: String) async throws -> Int32 {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: executable)
+    // Open for as long as this process lives: a step of ours ends with it, however it ends.
+    process.standardInput = Pipe()
     switch step.action {
-    case .train(let command): process.arguments = ["train", command] + step.arguments
-    case .sample: process.arguments = ["sample"] + step.arguments
+    case .train(let command): process.arguments = ["train", command, "--exit-with-stdin"] + step.arguments
+    case .sample: process.arguments = ["sample", "--exit-with-stdin"] + step.arguments
     case .run(let command):
       process.executableURL = URL(fileURLWithPath: "/bin/sh")
       process.arguments = ["-c", command]
       process.currentDirectoryURL = URL(fileURLWithPath: folder)
       process.environment = ProcessInfo.processInfo.environment.merging(["FUSIONROUTE": executable]) { $1 }
+      process.standardInput = FileHandle.nullDevice
     }
-    process.standardInput = FileHandle.nullDevice
     let box = ProcessBox(process)
     return try await withTaskCancellationHandler {
       try await onThread {

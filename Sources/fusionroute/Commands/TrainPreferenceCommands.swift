@@ -66,6 +66,7 @@ struct TrainCDPOCommand: AsyncParsableCommand {
   @OptionGroup var options: TrainRunOptions
 
   func run() async throws {
+    options.parent.watch()
     let log = options.output.bootstrap(default: .warning)
     let progress = Progress()
     let file = try ClusterFile.load(path: experts.cluster)

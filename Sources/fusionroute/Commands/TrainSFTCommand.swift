@@ -27,6 +27,7 @@ struct TrainSFTCommand: AsyncParsableCommand {
   @OptionGroup var options: TrainRunOptions
 
   func run() async throws {
+    options.parent.watch()
     let log = options.output.bootstrap(default: .warning)
     let progress = Progress()
     let file = try ClusterFile.load(path: experts.cluster)

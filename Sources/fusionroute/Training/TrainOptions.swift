@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Core
 internal import Foundation
+internal import Launch
 internal import ModelFiles
 internal import Training
 
@@ -10,6 +11,7 @@ struct TrainRunOptions: ParsableArguments {
   @OptionGroup(title: "Model") var model: TrainModelOptions
   @OptionGroup(title: "Schedule") var schedule: TrainScheduleOptions
   @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup var parent: StepParentOptions
 
   /// A run without data yet.
   ///
@@ -48,6 +50,14 @@ struct TrainRunOptions: ParsableArguments {
     session.heldOutPairs = try TrainSupport.pairs(
       data.heldOut, encoder: encoder, what: "held-out pairs", isReward: isReward, notes: &session.notes)
   }
+}
+
+/// How a plan starts its steps, so that none goes on alone when the plan was killed: begun again, it would meet itself.
+struct StepParentOptions: ParsableArguments {
+  @Flag(help: ArgumentHelp("End at once when stdin does; for `train plan`.", visibility: .hidden))
+  var exitWithStdin = false
+
+  func watch() { if exitWithStdin { ParentWatch.exitWhenStdinEnds() } }
 }
 
 /// What a run begins with.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from ..references import ReferenceMissing
 from ..sandbox import Sandbox
 from ..tasks.formats import described, follows
-from . import benchmarks, code
+from . import benchmarks, code, formal
 from .answers import final_number
 
 # Of an answer to an instruction.
@@ -62,6 +62,9 @@ class Grader:
             "code": self._code,
             "instruct": self._instruct,
             "mixed": self._mixed,
+            "formal": lambda grader, text, prompt: Verdict(
+                **formal.judge(grader["answer"], text, grader.get("least", 1))
+            ),
             "any": lambda grader, text, prompt: Verdict(bool(text.strip())),
             "gsm8k": self._published(benchmarks.gsm8k),
             "math500": self._published(benchmarks.math500),

@@ -1,0 +1,18 @@
+# shellcheck shell=bash
+# How a family's YAML files come into the folder where it is trained.
+
+# Copies cluster files into FOLDER/clusters; what has not changed keeps its date.
+copy_clusters() { # FAMILY FOLDER
+  local file
+  mkdir -p "$2/clusters"
+  for file in "$1"/clusters/*.yaml; do
+    cmp -s "$file" "$2/clusters/${file##*/}" || cp "$file" "$2/clusters/"
+  done
+}
+
+# Writes a family's file with what stands between @ filled in, and other edits of sed.
+fill_in() { # FILE RESULT [option of sed...]
+  local file=$1 result=$2
+  shift 2
+  sed -e "s|@EVALUATION@|${root:?}/Deploy/evaluation|g" "$@" "$file" >"$result"
+}
