@@ -1,6 +1,5 @@
 internal import ArgumentParser
 internal import Core
-internal import Inference
 internal import Launch
 
 /// The command line. Each subcommand is a file under Commands.
@@ -26,24 +25,11 @@ struct FusionRoute: AsyncParsableCommand {
 }
 
 @main enum Main {
-  /// Commands whose process passes tokens on while models compute on the same machine.
-  private static var carryTokens: [any ParsableCommand.Type] {
-    [
-      DemoCommand.self, RunCommand.self, UpCommand.self, CoordinatorCommand.self, WorkerCommand.self,
-      SampleCommand.self, BenchDecodeCommand.self, BenchServeCommand.self, EvalTasksCommand.self,
-      EvalGSM8KCommand.self, EvalMATH500Command.self, EvalMBPPCommand.self, EvalHumanEvalCommand.self,
-      EvalIFEvalCommand.self,
-    ]
-  }
-
   static func main() async {
     SignalTrap.ignoreBrokenPipes()
     do {
       try RawArguments.checkUTF8()
       var command = try FusionRoute.parseAsRoot()
-      // Before there is another thread: those that are started later inherit it.
-      let kind = type(of: command)
-      if carryTokens.contains(where: { $0 == kind }) { ThreadSlice.preferShort() }
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()
       } else {

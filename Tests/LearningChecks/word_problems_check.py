@@ -57,7 +57,19 @@ def answers(options, folder, adapter, problems):
     return [json.loads(line)["text"] for line in result.stdout.splitlines()]
 
 
+def known_answers(path, adapter, problems):
+    """The answers in `path`, if they are this adapter's to these problems."""
+    if not os.path.exists(path) or (adapter and os.path.getmtime(adapter) > os.path.getmtime(path)):
+        return None
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    return [line["text"] for line in lines] if [line["prompt"] for line in lines] == [p for p, _, _ in problems] else None
+
+
 def score(options, folder, adapter, problems):
+    known = known_answers(f"{folder}/answers.jsonl", adapter, problems)
+    if known is not None:
+        return sum(word_problems.is_right(text, answer) for text, (_, _, answer) in zip(known, problems)) / len(problems)
     texts = answers(options, folder, adapter, problems)
     if len(texts) != len(problems):
         sys.exit(f"{len(problems)} problems got {len(texts)} answers")
@@ -82,13 +94,15 @@ def main():
     parser.add_argument("--port", type=int, default=22000)
     parser.add_argument("--out", required=True)
     parser.add_argument("--least", type=float, help="fail below this mean share after the first number of steps")
+    parser.add_argument("--no-before", action="store_true", help="leave out the answers of the model as it is")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
     problems = word_problems.problems(options.problems, 1, test=True)
     print(f"{len(problems)} unseen problems, greedy answers of at most {MAXIMUM_TOKENS} tokens, mode router")
-    before = score(options, options.out, None, problems)
-    print(f"{'steps':>6} {'seed':>4} {'right':>7}   minutes  held-out loss\n{0:>6} {'':>4} {before:7.1%}", flush=True)
+    print(f"{'steps':>6} {'seed':>4} {'right':>7}   minutes  held-out loss", flush=True)
+    if not options.no_before:
+        print(f"{0:>6} {'':>4} {score(options, options.out, None, problems):7.1%}", flush=True)
     means = []
     for steps in options.steps:
         shares = []

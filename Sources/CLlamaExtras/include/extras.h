@@ -25,11 +25,6 @@ struct llama_adapter_lora;
 /// Returned by fr_decode and fr_tokenize when a C++ exception was caught; outside the range of llama.cpp's own codes.
 enum { FR_EXCEPTION = -1000000 };
 
-/// Asks the scheduler to run the calling thread for so long at a time; 0: its default. Linux from 6.12 on lets a thread
-/// that asks for a short time begin at once when it wakes up; other systems do nothing. Threads and processes that the
-/// calling thread starts inherit it.
-void fr_set_thread_slice(uint64_t nanoseconds) FR_NOEXCEPT;
-
 /// Frees texts that other functions of this header returned.
 void fr_free(void *memory) FR_NOEXCEPT;
 

@@ -38,7 +38,6 @@ public final class BatchingDecoder: Sendable {
     let transfer = CoreTransfer(core: core)
     let ended = self.ended
     let thread = Thread {
-      ThreadSlice.preferDefault()
       transfer.core.run()
       ended.signal()
     }

@@ -138,7 +138,7 @@ final class LlamaContext {
 
   private static func makeThreadpool(threads: Int) -> OpaquePointer? {
     guard threads > 1 else { return nil }
-    return ThreadSlice.startingComputation { fr_threadpool_new(Int32(threads)) }.map { OpaquePointer($0) }
+    return fr_threadpool_new(Int32(threads)).map { OpaquePointer($0) }
   }
 
   private static func apply(adapters: [(pointer: OpaquePointer, scale: Float)], to context: OpaquePointer) {

@@ -70,14 +70,17 @@ final class ServeBenchmark: Sendable {
     var expertStep: Double
     /// The slower of the two when both step at the same time.
     var sideBySideStep: Double
-    var firstToken: Double
-    var plainPrefill: Double
+    var firstTokens: [Double]
+    /// One for each first token, of the same prompt.
+    var plainPrefills: [Double]
     var longestGap: Double
     /// The longest gap of the same streams without the long prompt.
     var usualGap: Double
     /// The time that one chunk of a prompt may take beside streams.
     var chunk: Double
   }
+
+  private static let prefillsPerRound = 4
 
   private let plan: Plan
   private let session: ClusterSession
@@ -123,14 +126,13 @@ final class ServeBenchmark: Sendable {
     let streams = try await streamFigures(round: round)
     let after = session.coordinator.routerStatistics
     let calls = Double(max(1, (after.batches - before.batches) - (after.prefillChunks - before.prefillChunks)))
-    let first = try await firstToken(round: round)
-    let prefill = try await plainPrefill(plain, round: round)
+    let (first, prefill) = try await prefills(plain, round: round)
     let (usual, longest) = try await gaps(round: round)
     return Round(
       streams: streams, sequencesPerStep: Double(plan.streams * plan.tokens) / calls,
       refilledPerStep: Double(after.refilledTokens - before.refilledTokens) / calls, routerStep: steps.router,
       expertStep: steps.expert, sideBySideStep: steps.together,
-      firstToken: first, plainPrefill: prefill, longestGap: longest, usualGap: usual,
+      firstTokens: first, plainPrefills: prefill, longestGap: longest, usualGap: usual,
       chunk: plan.single.router.engine.decoder(slots: 1).prefillMilliseconds)
   }
 
@@ -192,8 +194,21 @@ final class ServeBenchmark: Sendable {
       wire: mean(\.wire), expertQueue: mean(\.expertQueue))
   }
 
-  private func firstToken(round: Int) async throws -> Double {
-    let prompt = [Token(300 + round)] + prompt.prefix(plan.longPrompt / 4)
+  /// A prompt is read by the cluster and by the plain contexts, a few times, each first in turns.
+  private func prefills(
+    _ plain: (router: PlainContext, expert: PlainContext), round: Int
+  ) async throws -> (firstTokens: [Double], plain: [Double]) {
+    var (firstTokens, plainPrefills) = ([Double](), [Double]())
+    for repetition in 0..<Self.prefillsPerRound {
+      let prompt = [Token(300 + repetition), Token(100 + round)] + prompt.prefix(plan.longPrompt / 4 - 1)
+      if repetition % 2 == 0 { firstTokens.append(try await firstToken(prompt)) }
+      plainPrefills.append(try await plainPrefill(plain, prompt))
+      if repetition % 2 == 1 { firstTokens.append(try await firstToken(prompt)) }
+    }
+    return (firstTokens, plainPrefills)
+  }
+
+  private func firstToken(_ prompt: [Token]) async throws -> Double {
     let start = Self.now
     let first = try await times(request(prompt, tokens: 1)).first ?? start
     return (first - start) * 1_000
@@ -262,10 +277,11 @@ final class ServeBenchmark: Sendable {
   }
 
   /// Router and expert read the same prompt at the same time; until both are done.
-  private func plainPrefill(_ plain: (router: PlainContext, expert: PlainContext), round: Int) async throws -> Double {
+  private func plainPrefill(
+    _ plain: (router: PlainContext, expert: PlainContext), _ prompt: [Token]
+  ) async throws -> Double {
     plain.router.reset()
     plain.expert.reset()
-    let prompt = [Token(300 + round)] + prompt.prefix(plan.longPrompt / 4)
     let start = Self.now
     async let first: Void = onThread { try plain.router.evaluate(prompt, hidden: true) }
     async let second: Void = onThread { try plain.expert.evaluate(prompt) }

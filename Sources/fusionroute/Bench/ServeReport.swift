@@ -40,9 +40,12 @@ struct ServeReport: CustomStringConvertible {
       ("both at once, the slower, ms", "side_by_side_step_ms", 2, figure(\.sideBySideStep)),
       ("ratio to \(half) / max(t_r, t_e)", "ratio_to_limit", 3, figure { $0.streams.rate / limit($0) }),
       ("ratio with both at once", "ratio_to_side_by_side", 3, figure { $0.streams.rate / sharedLimit($0) }),
-      ("first token, ms", "first_token_ms", 1, figure(\.firstToken)),
-      ("plain prefills side by side, ms", "plain_prefill_ms", 1, figure(\.plainPrefill)),
-      ("first token later by, ms", "first_token_extra_ms", 1, figure { $0.firstToken - $0.plainPrefill }),
+      ("first token, ms", "first_token_ms", 1, Figure(rounds.flatMap(\.firstTokens))),
+      ("plain prefills side by side, ms", "plain_prefill_ms", 1, Figure(rounds.flatMap(\.plainPrefills))),
+      (
+        "first token later by, ms", "first_token_extra_ms", 1,
+        Figure(rounds.flatMap { zip($0.firstTokens, $0.plainPrefills).map { $0 - $1 } })
+      ),
       ("longest gap, undisturbed, ms", "usual_gap_ms", 1, figure(\.usualGap)),
       ("longest gap, long prompt, ms", "longest_gap_ms", 1, figure(\.longestGap)),
       ("two chunks and two steps, ms", "two_chunks_two_steps_ms", 1, figure { 2 * ($0.chunk + $0.sideBySideStep) }),
