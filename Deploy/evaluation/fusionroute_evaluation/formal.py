@@ -1,11 +1,10 @@
 """The command Deploy/evaluation/formal; see there."""
 
-import argparse
-import json
 import os
 import sys
 
 from . import contamination, files
+from .arguments import parsed, parser_of
 from .files import BadInput
 from .tasks import formal
 from .tasks.common import SPLITS, stream
@@ -114,16 +113,8 @@ def report(folder):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="formal")
-    parser.add_argument("folder")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--short", action="store_true")
-    parser.add_argument("--report", action="store_true")
-    parser.add_argument("--sizes", type=json.loads, default={}, metavar="JSON")
-    options = parser.parse_args(arguments)
-    unknown = set(options.sizes) - set(FULL)
-    if unknown:
-        parser.error(f"unknown sizes {', '.join(sorted(unknown))}; there are {', '.join(FULL)}")
+    parser = parser_of("formal")
+    options = parsed(parser, arguments, FULL)
     try:
         if not options.report:
             sizes, least = (SHORT, SHORT_LEAST) if options.short else (FULL, 1)

@@ -1,11 +1,10 @@
 """The command Deploy/evaluation/generate; see there."""
 
-import argparse
-import json
 import os
 import sys
 
 from . import contamination, files
+from .arguments import parsed, parser_of
 from .files import BadInput
 from .tasks import code, instruct, math, mixed
 from .tasks.common import stream
@@ -147,17 +146,9 @@ def report(folder):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="generate")
-    parser.add_argument("folder")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--short", action="store_true")
+    parser = parser_of("generate")
     parser.add_argument("--answers", metavar="FILE")
-    parser.add_argument("--report", action="store_true")
-    parser.add_argument("--sizes", type=json.loads, default={}, metavar="JSON")
-    options = parser.parse_args(arguments)
-    unknown = set(options.sizes) - set(FULL)
-    if unknown:
-        parser.error(f"unknown sizes {', '.join(sorted(unknown))}; there are {', '.join(FULL)}")
+    options = parsed(parser, arguments, FULL)
     sizes = {**(SHORT if options.short else FULL), **options.sizes}
     try:
         if options.answers:
