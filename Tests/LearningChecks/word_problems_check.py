@@ -1,6 +1,7 @@
 """Trains adapters on two-step word problems, answers unseen ones through a cluster, and grades the answers."""
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -57,26 +58,33 @@ def answers(options, folder, adapter, problems):
     return [json.loads(line)["text"] for line in result.stdout.splitlines()]
 
 
-def known_answers(path, adapter, problems):
-    """The answers in `path`, if they are this adapter's to these problems."""
-    if not os.path.exists(path) or (adapter and os.path.getmtime(adapter) > os.path.getmtime(path)):
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_answers(path, source, problems):
+    """The answers in `path`, if they are of just these files to these problems."""
+    if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
-    return [line["text"] for line in lines] if [line["prompt"] for line in lines] == [p for p, _, _ in problems] else None
+    wanted = [(source, prompt) for prompt, _, _ in problems]
+    return [line["text"] for line in lines] if [(line.get("source"), line["prompt"]) for line in lines] == wanted else None
 
 
 def score(options, folder, adapter, problems):
-    known = known_answers(f"{folder}/answers.jsonl", adapter, problems)
-    if known is not None:
-        return sum(word_problems.is_right(text, answer) for text, (_, _, answer) in zip(known, problems)) / len(problems)
-    texts = answers(options, folder, adapter, problems)
-    if len(texts) != len(problems):
-        sys.exit(f"{len(problems)} problems got {len(texts)} answers")
-    with open(f"{folder}/answers.jsonl", "w", encoding="utf-8") as file:
-        for (prompt, completion, answer), text in zip(problems, texts):
-            file.write(json.dumps({"prompt": prompt, "right": completion, "text": text,
-                                   "passed": word_problems.is_right(text, answer)}) + "\n")
+    path = f"{folder}/answers.jsonl"
+    source = "+".join(digest(file) for file in (options.model, adapter) if file)
+    texts = known_answers(path, source, problems)
+    if texts is None:
+        texts = answers(options, folder, adapter, problems)
+        if len(texts) != len(problems):
+            sys.exit(f"{len(problems)} problems got {len(texts)} answers")
+        with open(path, "w", encoding="utf-8") as file:
+            for (prompt, completion, answer), text in zip(problems, texts):
+                file.write(json.dumps({"source": source, "prompt": prompt, "right": completion, "text": text,
+                                       "passed": word_problems.is_right(text, answer)}) + "\n")
     return sum(word_problems.is_right(text, answer) for text, (_, _, answer) in zip(texts, problems)) / len(problems)
 
 
