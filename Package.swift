@@ -176,7 +176,9 @@ let package = Package(
     tests("TrainingTests", of: ["Training", "ModelFiles", "Inference", "Core", "llama-oracle", "TestSupport"]),
     tests("EvaluationTests", of: ["Evaluation", "Core"]),
     tests("CoordinatorTests", of: ["Coordinator", "Core"]),
-    tests("WorkerTests", of: ["Worker", "Core"]),
+    tests(
+      "WorkerTests",
+      of: ["Worker", "Core", "Wire", "Inference", .product(name: "Logging", package: "swift-log")]),
     tests("LaunchTests", of: ["Launch", "Core", "Yams"]),
     tests("JournalTests", of: ["Journal", "Core", .product(name: "Logging", package: "swift-log")]),
     tests(

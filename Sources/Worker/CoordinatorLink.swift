@@ -21,7 +21,8 @@ final class CoordinatorLink: Sendable {
   private struct State {
     var registered: Registered?
     var gate = CreditGate<WireMessage>(credit: 0)
-    var drained: [@Sendable () -> Void] = []
+    /// Scoring requests that go on once nothing is held back; each ends if the connection does before.
+    var drained: [@Sendable (Bool) -> Void] = []
     var lastFrame = ContinuousClock.now
     /// When the coordinator last gave a sign of life, the connection itself included; nil: it has none any more.
     var heard: ContinuousClock.Instant?
@@ -32,6 +33,13 @@ final class CoordinatorLink: Sendable {
     var refused = false
     /// The incarnation that let this worker in last, also when the connection has ended since.
     var lastCoordinator: UInt64?
+
+    /// Forgets what is held back. The caller tells what is returned that it need not go on, outside the lock.
+    mutating func resetGate(credit: Int) -> [@Sendable (Bool) -> Void] {
+      gate.reset(credit: credit)
+      defer { drained.removeAll() }
+      return drained
+    }
   }
 
   /// Between attempts to register while no answer comes.
@@ -138,13 +146,12 @@ extension CoordinatorLink: ClientHandler {
   }
 
   func disconnected() {
-    let former = state.withLock { state in
+    let (former, bodies) = state.withLock { state in
       defer { state.registered = nil }
       state.heard = nil
-      state.gate.reset(credit: 0)
-      state.drained.removeAll()
-      return state.registered
+      return (state.registered, state.resetGate(credit: 0))
     }
+    for body in bodies { body(false) }
     leases.end(endpoint)
     if former != nil { logger.warning("coordinator lost", metadata: ["endpoint": "\(endpoint)"]) }
   }
@@ -180,10 +187,12 @@ extension CoordinatorLink: ClientHandler {
     case .drain: notify(.drain)
     case .goodbye:
       if let coordinator { service.forget(coordinator: coordinator) }
-      state.withLock { state in
+      let bodies = state.withLock { state in
         state.registered = nil
         state.heard = nil
+        return state.resetGate(credit: 0)
       }
+      for body in bodies { body(false) }
       leases.end(endpoint)
     default: break
     }
@@ -194,16 +203,16 @@ extension CoordinatorLink: ClientHandler {
   private var coordinator: UInt64? { state.withLock { $0.registered?.coordinator } }
 
   private func accept(_ registered: Registered) {
-    let former = state.withLock { state -> UInt64? in
+    let (former, bodies) = state.withLock { state -> (UInt64?, [@Sendable (Bool) -> Void]) in
       defer {
         state.registered = registered
         state.lastCoordinator = registered.coordinator
       }
       // An answer to changed slots alone: what is held back, and the credit for it, stay.
-      if registered.creditBytes == 0, state.registered?.coordinator == registered.coordinator { return nil }
-      state.gate.reset(credit: registered.creditBytes)
-      return state.lastCoordinator
+      if registered.creditBytes == 0, state.registered?.coordinator == registered.coordinator { return (nil, []) }
+      return (state.lastCoordinator, state.resetGate(credit: registered.creditBytes))
     }
+    for body in bodies { body(false) }
     leases.lease(registered.leasedSlots, to: endpoint)
     // Whoever it was, and if it is the same: what was placed here before has moved or ended, and nobody releases it.
     if let former { service.forget(coordinator: former) }
@@ -261,27 +270,34 @@ extension CoordinatorLink: ClientHandler {
 
 extension CoordinatorLink: Outlet {
   func send(_ message: WireMessage) {
-    let passes = state.withLock { $0.gate.offer(message, request: message.request, bytes: message.creditBytes) }
+    let passes = state.withLock { state -> WireMessage? in
+      let bytes = message.creditBytes
+      // Nobody waits for rows, and no credit will come.
+      if bytes > 0, state.registered == nil { return nil }
+      return state.gate.offer(message, request: message.request, bytes: bytes)
+    }
     if let passes { transmit(passes) }
   }
 
-  func whenDrained(_ body: @escaping @Sendable () -> Void) {
-    let now = state.withLock { state in
-      if !state.gate.isEmpty { state.drained.append(body) }
-      return state.gate.isEmpty
+  func whenDrained(_ body: @escaping @Sendable (Bool) -> Void) {
+    let goesOn = state.withLock { state -> Bool? in
+      guard state.registered != nil else { return false }
+      if state.gate.isEmpty { return true }
+      state.drained.append(body)
+      return nil
     }
-    if now { body() }
+    if let goesOn { body(goesOn) }
   }
 
   private func release(_ bytes: Int) {
     let (messages, bodies) = state.withLock { state in
       let messages = state.gate.grant(bytes)
-      guard state.gate.isEmpty else { return (messages, [@Sendable () -> Void]()) }
+      guard state.gate.isEmpty else { return (messages, [@Sendable (Bool) -> Void]()) }
       defer { state.drained.removeAll() }
       return (messages, state.drained)
     }
     for message in messages { transmit(message) }
-    for body in bodies { body() }
+    for body in bodies { body(true) }
   }
 }
 

@@ -4,6 +4,7 @@ internal import Wire
 protocol Outlet: Sendable {
   func send(_ message: WireMessage)
 
-  /// Runs `body` once no answer is held back for want of credit: at once, or when credit has come.
-  func whenDrained(_ body: @escaping @Sendable () -> Void)
+  /// Runs `body` with `true` once no answer is held back for want of credit: at once, or when credit has come; with
+  /// `false` if the coordinator has gone first.
+  func whenDrained(_ body: @escaping @Sendable (Bool) -> Void)
 }

@@ -91,7 +91,7 @@ final class ScoreRun: Sendable {
           logProbabilities: done.logProbabilities, argmaxes: done.argmaxes, topIDs: done.topIDs,
           topLogits: done.topLogits, logSumExps: done.logSumExps)))
     if last { return ended() }
-    outlet.whenDrained { self.next(from: end) }
+    outlet.whenDrained { goesOn in if goesOn { self.next(from: end) } else { self.ended() } }
   }
 
   private func fail(_ code: Failure.Code, _ message: String) {
