@@ -126,7 +126,7 @@ struct ScaleReport: CustomStringConvertible {
     if let saturation {
       lines.append(
         "less than 0.9 of linear growth from \(saturation.workers) workers on, with \(text(saturation.speed, 0)) "
-          + "steps/s (coordinator and workers share \(ProcessInfo.processInfo.activeProcessorCount) cores)")
+          + "steps/s (coordinator and workers share \(ProcessorCount.usable) cores)")
     }
     return lines.joined(separator: "\n")
   }
@@ -145,7 +145,7 @@ struct ScaleReport: CustomStringConvertible {
     let value = JSON(
       stub_base_ms: stub.base / Duration.milliseconds(1),
       stub_per_sequence_ms: stub.perSequence / Duration.milliseconds(1),
-      streams_per_worker: streamsPerWorker, cores: ProcessInfo.processInfo.activeProcessorCount, rows: lines)
+      streams_per_worker: streamsPerWorker, cores: ProcessorCount.usable, rows: lines)
     return String(decoding: try encoder.encode(value), as: UTF8.self)
   }
 }

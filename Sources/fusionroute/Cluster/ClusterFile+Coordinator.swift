@@ -1,4 +1,5 @@
 internal import Coordinator
+internal import Core
 internal import Foundation
 internal import Launch
 internal import Messaging
@@ -32,7 +33,7 @@ extension ClusterFile {
     configuration.hedging.factor = faults.hedgeFactor
     configuration.hedging.minimum = faults.hedgeAfter
     configuration.warmsAtArrival = expertsHaveOwnCores(
-      cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
+      cores: ProcessorCount.usable, placement: placement)
     configuration.queueLimit = gateway.queueLimit
     configuration.clientQueueLimit = gateway.clientQueueLimit
     return configuration

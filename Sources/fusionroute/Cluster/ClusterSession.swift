@@ -77,7 +77,7 @@ final class ClusterSession: Sendable {
     try MemoryPlan.check(
       [("the router", cluster.router.engine)] + MemoryPlan.members(replicas, of: cluster), place: "this machine")
     for warning in cluster.warnings(
-      cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
+      cores: ProcessorCount.usable, placement: placement)
     {
       log.logger.warning("\(warning)")
     }

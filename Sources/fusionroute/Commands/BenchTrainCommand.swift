@@ -46,7 +46,7 @@ struct BenchTrainCommand: AsyncParsableCommand {
     _ = output.bootstrap(default: .warning)
     let path = try model ?? DemoModels.cachedModel()
     let options = EngineOptions(
-      threads: threads ?? ProcessInfo.processInfo.activeProcessorCount, precision: precision, library: library)
+      threads: threads ?? ProcessorCount.usable, precision: precision, library: library)
     let (mode, sequences, length, steps) = (
       rank == 0 ? TrainingMode.full : .lora(LoRAOptions(rank: rank)), self.sequences, self.length, self.steps
     )

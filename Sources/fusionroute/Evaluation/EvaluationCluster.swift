@@ -29,7 +29,7 @@ enum EvaluationCluster {
       engine.lora = decoding.lora
       engine.loraScale = 1
       // Alone on the machine: no expert has a share of the cores.
-      engine.threads = ProcessInfo.processInfo.activeProcessorCount
+      engine.threads = ProcessorCount.usable
       return ClusterFile(
         source: model, router: .init(engine: engine, head: ""), experts: [.init(name: plainExpert, engine: engine)])
     }

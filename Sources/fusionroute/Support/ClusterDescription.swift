@@ -1,3 +1,4 @@
+internal import Core
 internal import Foundation
 internal import Launch
 internal import ModelFiles
@@ -27,7 +28,7 @@ enum ClusterDescription {
     lines.append("  workers   \(cluster.listen.workers?.description ?? "a private ipc socket")")
     lines.append("  keys      \(cluster.keys ?? "none: loopback and ipc only")")
     lines += try differences(cluster).map { "  note      \($0)" }
-    lines += cluster.warnings(cores: ProcessInfo.processInfo.activeProcessorCount, placement: placement)
+    lines += cluster.warnings(cores: ProcessorCount.usable, placement: placement)
       .map { "  warning   \($0)" }
     return lines
   }

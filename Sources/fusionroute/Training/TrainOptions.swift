@@ -146,7 +146,7 @@ struct TrainModelOptions: ParsableArguments {
 
   var engine: EngineOptions {
     EngineOptions(
-      threads: threads ?? ProcessInfo.processInfo.activeProcessorCount, precision: precision, library: library)
+      threads: threads ?? ProcessorCount.usable, precision: precision, library: library)
   }
 }
 
