@@ -130,6 +130,8 @@ struct EvaluationSession: Sendable {
         }
       }
     }
+    // Nothing else computes any more.
+    try run.reward?.use(threads: ProcessorCount.usable)
     try await run.choose()
   }
 
@@ -140,9 +142,9 @@ struct EvaluationSession: Sendable {
         "Sequence Selection and Collab need a reward model: \"reward\" in the evaluation file, or --reward and "
           + "--reward-model")
     }
-    let threads = ProcessInfo.processInfo.activeProcessorCount
+    // Collab rates while the experts compute: threads that wait for one another must not share cores with them.
     return try await progress.step("loading the reward model") {
-      try RewardScorer(model: reward.model, folder: reward.folder, threads: threads)
+      try RewardScorer(model: reward.model, folder: reward.folder, threads: 1)
     }
   }
 

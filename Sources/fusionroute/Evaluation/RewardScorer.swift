@@ -15,7 +15,8 @@ final class RewardScorer: Sendable {
 
   /// Of the model, the adapter and the head.
   let fingerprint: String
-  private let decoder: BatchingDecoder
+  private let model: Model
+  private let decoder: Mutex<BatchingDecoder>
   private let encoder: ExampleEncoder
   private let head: RoutingHead
   private let serial = Atomic<UInt64>(1)
@@ -23,6 +24,7 @@ final class RewardScorer: Sendable {
   /// - Parameters:
   ///   - path: the model that the reward was trained on.
   ///   - folder: the directory of `train reward`.
+  ///   - threads: to begin with, see `use(threads:)`.
   init(model path: String, folder: String, threads: Int) throws {
     let stage = try TrainStart(resultsIn: folder, baseModel: path, isFull: false)
     guard let headPath = stage.head else {
@@ -37,10 +39,8 @@ final class RewardScorer: Sendable {
     }
     self.head = head
     encoder = try ExampleEncoder(model: vocabulary, maximumLength: Self.maximumLength)
-    decoder = try BatchingDecoder(
-      model: model,
-      configuration: DecoderConfiguration(
-        slots: Self.slots, contextPerSequence: Self.maximumLength, threads: threads, hiddenStates: true))
+    self.model = model
+    decoder = Mutex(try Self.decoder(model, threads: threads))
     let digests = try [
       ModelFingerprint.compute(model: stage.model, adapters: adapters, settings: [:]),
       ModelFingerprint.compute(model: headPath, adapters: [], settings: [:]),
@@ -48,7 +48,25 @@ final class RewardScorer: Sendable {
     fingerprint = digests.map(\.hex).joined(separator: "+")
   }
 
-  func stop() { decoder.shutdown() }
+  private static func decoder(_ model: Model, threads: Int) throws -> BatchingDecoder {
+    try BatchingDecoder(
+      model: model,
+      configuration: DecoderConfiguration(
+        slots: slots, contextPerSequence: maximumLength, threads: threads, hiddenStates: true))
+  }
+
+  /// Rates with so many threads from here on: one beside models that compute, more where it has the machine for itself.
+  /// Nothing may be under way.
+  func use(threads: Int) throws {
+    let new = try Self.decoder(model, threads: threads)
+    let old = decoder.withLock { decoder in
+      defer { decoder = new }
+      return decoder
+    }
+    old.shutdown()
+  }
+
+  func stop() { decoder.withLock { $0 }.shutdown() }
 
   /// The reward of an answer, and the tokens that went through the model for it.
   func score(_ messages: [EvaluationTask.Message], answer: String) async throws -> (reward: Double, evaluated: Int) {
@@ -56,6 +74,7 @@ final class RewardScorer: Sendable {
     let tokens = try encoder.tokens(chat + [.answer(toRate: answer)])
     let id = serial.wrappingAdd(1, ordering: .relaxed).newValue
     let hidden = Mutex<[Float]?>(nil)
+    let decoder = decoder.withLock { $0 }
     let summary = try await withCheckedThrowingContinuation {
       (continuation: CheckedContinuation<DecodeSummary, any Error>) in
       decoder.submit(
