@@ -31,7 +31,9 @@ final class CoordinatorLink: Sendable {
     var offeredSlots = 0
     var beats: UInt64 = 0
     var refused = false
-    /// The incarnation that let this worker in last, also when the connection has ended since.
+    /// The incarnation that answers go to, also while this worker registers with it again; nil: there is none any more.
+    var coordinator: UInt64?
+    /// The incarnation that let this worker in last, also when it has gone since.
     var lastCoordinator: UInt64?
 
     /// Forgets what is held back. The caller tells what is returned that it need not go on, outside the lock.
@@ -53,13 +55,15 @@ final class CoordinatorLink: Sendable {
   private let isDraining: @Sendable () -> Bool
   private let notify: @Sendable (Event) -> Void
   private let logger: Logger
+  /// In tests, what is sent in place of the client.
+  private let outbound: (@Sendable (WireMessage) -> Void)?
   private let state = Mutex(State())
   private let client = Mutex<MessageClient?>(nil)
 
   init(
     endpoint: String, offer: Register, service: ExpertService, leases: SlotLeases,
     page: @escaping @Sendable (VocabularyQuery) -> VocabularyPage, isDraining: @escaping @Sendable () -> Bool,
-    logger: Logger, notify: @escaping @Sendable (Event) -> Void
+    logger: Logger, outbound: (@Sendable (WireMessage) -> Void)? = nil, notify: @escaping @Sendable (Event) -> Void
   ) {
     self.endpoint = endpoint
     self.offer = offer
@@ -69,11 +73,16 @@ final class CoordinatorLink: Sendable {
     self.isDraining = isDraining
     self.notify = notify
     self.logger = logger
+    self.outbound = outbound
   }
 
   var silence: Duration { state.withLock { ContinuousClock.now - $0.lastFrame } }
 
-  private func transmit(_ message: WireMessage) { client.withLock { $0 }?.send(WireCodec.encode(message)) }
+  /// Only queues the message and calls nobody back, so the state may be locked meanwhile.
+  private func transmit(_ message: WireMessage) {
+    if let outbound { return outbound(message) }
+    client.withLock { $0 }?.send(WireCodec.encode(message))
+  }
 
   private func register() {
     // For one that does not answer nothing is kept free.
@@ -146,14 +155,27 @@ extension CoordinatorLink: ClientHandler {
   }
 
   func disconnected() {
-    let (former, bodies) = state.withLock { state in
-      defer { state.registered = nil }
-      state.heard = nil
-      return (state.registered, state.resetGate(credit: 0))
+    // Should it come back, this worker registers anew, and nothing that was placed here before counts.
+    if endCoordinator() { logger.warning("coordinator lost", metadata: ["endpoint": "\(endpoint)"]) }
+  }
+
+  /// The coordinator has gone, or wants nothing of this worker any more: nobody takes its answers or releases its
+  /// sequences. False if there was none.
+  @discardableResult
+  private func endCoordinator() -> Bool {
+    let (former, bodies) = state.withLock { state -> (UInt64?, [@Sendable (Bool) -> Void]) in
+      defer {
+        state.registered = nil
+        state.coordinator = nil
+        state.heard = nil
+      }
+      return (state.coordinator, state.resetGate(credit: 0))
     }
     for body in bodies { body(false) }
     leases.end(endpoint)
-    if former != nil { logger.warning("coordinator lost", metadata: ["endpoint": "\(endpoint)"]) }
+    guard let former else { return false }
+    service.forget(coordinator: former)
+    return true
   }
 
   func received(_ frames: [[UInt8]]) {
@@ -172,8 +194,12 @@ extension CoordinatorLink: ClientHandler {
     case .refused(let refused):
       logger.error("refused by the coordinator", metadata: ["endpoint": "\(endpoint)", "reason": "\(refused.message)"])
       state.withLock { $0.refused = true }
+      endCoordinator()
       notify(.refused(refused))
-    case .vocabularyQuery(let query): transmit(.vocabularyPage(page(query)))
+    case .vocabularyQuery(let query):
+      // The registration is being dealt with: another would begin the comparison anew.
+      state.withLock { $0.lastRegistration = .now }
+      transmit(.vocabularyPage(page(query)))
     case .step(let step):
       guard let common = commonVocabulary else { return registerAgain() }
       service.step(step, vocabulary: common) { [self] in send($0) }
@@ -185,31 +211,34 @@ extension CoordinatorLink: ClientHandler {
     case .release(let release):
       if let coordinator { service.release(coordinator: coordinator, sequence: release.sequence) }
     case .drain: notify(.drain)
-    case .goodbye:
-      if let coordinator { service.forget(coordinator: coordinator) }
-      let bodies = state.withLock { state in
-        state.registered = nil
-        state.heard = nil
-        return state.resetGate(credit: 0)
-      }
-      for body in bodies { body(false) }
-      leases.end(endpoint)
+    case .goodbye: endCoordinator()
     default: break
     }
   }
 
   var isRegistered: Bool { state.withLock { $0.registered != nil } }
   private var commonVocabulary: Int? { state.withLock { $0.registered?.commonVocabulary } }
-  private var coordinator: UInt64? { state.withLock { $0.registered?.coordinator } }
+  private var coordinator: UInt64? { state.withLock { $0.coordinator } }
 
   private func accept(_ registered: Registered) {
+    // Rows are cut at that length, and read up to it.
+    guard registered.commonVocabulary >= 1, registered.commonVocabulary <= offer.vocabularySize else {
+      logger.error(
+        "the coordinator's vocabulary is larger than this model's",
+        metadata: [
+          "endpoint": "\(endpoint)", "common": "\(registered.commonVocabulary)", "own": "\(offer.vocabularySize)",
+        ])
+      return
+    }
     let (former, bodies) = state.withLock { state -> (UInt64?, [@Sendable (Bool) -> Void]) in
       defer {
         state.registered = registered
+        state.coordinator = registered.coordinator
         state.lastCoordinator = registered.coordinator
+        state.refused = false
       }
-      // An answer to changed slots alone: what is held back, and the credit for it, stay.
-      if registered.creditBytes == 0, state.registered?.coordinator == registered.coordinator { return (nil, []) }
+      // To it this worker was known: what is held back, and the credit for it, stay.
+      if registered.creditBytes == 0, state.lastCoordinator == registered.coordinator { return (nil, []) }
       return (state.lastCoordinator, state.resetGate(credit: registered.creditBytes))
     }
     for body in bodies { body(false) }
@@ -218,6 +247,9 @@ extension CoordinatorLink: ClientHandler {
     if let former { service.forget(coordinator: former) }
     logger.info("registered", metadata: ["endpoint": "\(endpoint)", "slots": "\(registered.leasedSlots)"])
     notify(.registered)
+    // Says that the credit has come: until then the coordinator sends it anew with each answer, which would end what is
+    // under way here.
+    if registered.creditBytes > 0 { beat() }
   }
 
   private func cancel(_ request: UInt64) {
@@ -230,10 +262,10 @@ extension CoordinatorLink: ClientHandler {
   private static let missedHeartbeats = 6
 
   /// A coordinator that is silent has no claim to slots. What it asks is answered, should it speak again.
-  private func endSilentLease() {
+  private func endSilentLease(now: ContinuousClock.Instant) {
     let isSilent = state.withLock { state in
       let limit = Duration.milliseconds(max(500, state.registered?.heartbeatMilliseconds ?? 0)) * Self.missedHeartbeats
-      guard let heard = state.heard, ContinuousClock.now - heard > limit else { return false }
+      guard let heard = state.heard, now - heard > limit else { return false }
       state.heard = nil
       // Whatever there is then is offered as soon as it speaks again.
       state.offeredSlots = -1
@@ -244,12 +276,13 @@ extension CoordinatorLink: ClientHandler {
     logger.warning("coordinator is silent", metadata: ["endpoint": "\(endpoint)"])
   }
 
-  func tick() {
-    service.expire()
-    endSilentLease()
+  func tick() { tick(now: .now) }
+
+  func tick(now: ContinuousClock.Instant) {
+    service.expire(now: now)
+    endSilentLease(now: now)
     enum Due { case register, beat, nothing }
     let due: Due = state.withLock { state in
-      let now = ContinuousClock.now
       if let registered = state.registered {
         // Another coordinator has come or gone: offer what there is now.
         if state.heard != nil, leases.due(to: endpoint) != state.offeredSlots { return .register }
@@ -270,18 +303,19 @@ extension CoordinatorLink: ClientHandler {
 
 extension CoordinatorLink: Outlet {
   func send(_ message: WireMessage) {
-    let passes = state.withLock { state -> WireMessage? in
-      let bytes = message.creditBytes
-      // Nobody waits for rows, and no credit will come.
-      if bytes > 0, state.registered == nil { return nil }
-      return state.gate.offer(message, request: message.request, bytes: bytes)
+    state.withLock { state in
+      // Who asked has gone: nobody waits for it, and its rows would spend the credit of whoever is there now.
+      if let recipient = message.recipient, recipient != state.coordinator { return }
+      // Within the lock, here and in `release`: what is decided first leaves first.
+      if let passes = state.gate.offer(message, request: message.request, bytes: message.creditBytes) {
+        transmit(passes)
+      }
     }
-    if let passes { transmit(passes) }
   }
 
-  func whenDrained(_ body: @escaping @Sendable (Bool) -> Void) {
+  func whenDrained(for coordinator: UInt64, _ body: @escaping @Sendable (Bool) -> Void) {
     let goesOn = state.withLock { state -> Bool? in
-      guard state.registered != nil else { return false }
+      guard state.coordinator == coordinator else { return false }
       if state.gate.isEmpty { return true }
       state.drained.append(body)
       return nil
@@ -290,13 +324,12 @@ extension CoordinatorLink: Outlet {
   }
 
   private func release(_ bytes: Int) {
-    let (messages, bodies) = state.withLock { state in
-      let messages = state.gate.grant(bytes)
-      guard state.gate.isEmpty else { return (messages, [@Sendable (Bool) -> Void]()) }
+    let bodies = state.withLock { state -> [@Sendable (Bool) -> Void] in
+      for message in state.gate.grant(bytes) { transmit(message) }
+      guard state.gate.isEmpty else { return [] }
       defer { state.drained.removeAll() }
-      return (messages, state.drained)
+      return state.drained
     }
-    for message in messages { transmit(message) }
     for body in bodies { body(true) }
   }
 }
@@ -311,6 +344,18 @@ extension WireMessage {
     case .scoreReply(let message): message.request
     case .failure(let message): message.request
     default: 0
+    }
+  }
+
+  /// The incarnation of the coordinator that a worker's answer is for, nil for other messages.
+  var recipient: UInt64? {
+    switch self {
+    case .stepReply(let message): message.coordinator
+    case .prefixMissing(let message): message.coordinator
+    case .rowChunk(let message): message.coordinator
+    case .scoreReply(let message): message.coordinator
+    case .failure(let message): message.coordinator
+    default: nil
     }
   }
 

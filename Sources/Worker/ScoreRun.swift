@@ -91,7 +91,9 @@ final class ScoreRun: Sendable {
           logProbabilities: done.logProbabilities, argmaxes: done.argmaxes, topIDs: done.topIDs,
           topLogits: done.topLogits, logSumExps: done.logSumExps)))
     if last { return ended() }
-    outlet.whenDrained { goesOn in if goesOn { self.next(from: end) } else { self.ended() } }
+    outlet.whenDrained(for: score.coordinator) { goesOn in
+      if goesOn { self.next(from: end) } else { self.ended() }
+    }
   }
 
   private func fail(_ code: Failure.Code, _ message: String) {

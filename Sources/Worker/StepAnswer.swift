@@ -68,14 +68,16 @@ extension StepReply.Row {
 }
 
 extension RowChunk {
-  /// The first `vocabulary` logits of a row in pieces of at most 64 KB.
+  /// The first `vocabulary` logits of a row, or all where it has fewer, in pieces of at most 64 KB.
   static func chunks(of row: LogitsRow, request: UInt64, coordinator: UInt64, position: Int, vocabulary: Int)
     -> [RowChunk]
   {
-    stride(from: 0, to: vocabulary, by: StepAnswer.chunkFloats).map { offset in
-      let end = min(vocabulary, offset + StepAnswer.chunkFloats)
+    // In release builds nothing else checks this: beyond the row lies somebody else's memory.
+    let total = min(vocabulary, row.count)
+    return stride(from: 0, to: total, by: StepAnswer.chunkFloats).map { offset in
+      let end = min(total, offset + StepAnswer.chunkFloats)
       return RowChunk(
-        request: request, coordinator: coordinator, position: position, offset: offset, total: vocabulary,
+        request: request, coordinator: coordinator, position: position, offset: offset, total: total,
         values: Array(row.buffer[offset..<end]))
     }
   }

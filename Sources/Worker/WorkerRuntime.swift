@@ -29,12 +29,15 @@ public final class WorkerRuntime: Sendable {
   private let links: [CoordinatorLink]
   private let clients: [MessageClient]
   private let flag: DrainFlag
-  private let events: AsyncStream<Ending>
-  private let finish: AsyncStream<Ending>.Continuation
+  private let events: AsyncStream<News>
+  private let finish: AsyncStream<News>.Continuation
 
-  private enum Ending: Sendable {
+  /// What ``run()`` acts on.
+  private enum News: Sendable {
     case drain
     case refused(endpoint: String, FusionRouteError)
+    /// Also after it was refused: the coordinator has changed its mind.
+    case registered(endpoint: String)
   }
 
   /// Loads the model and starts to dial.
@@ -94,7 +97,7 @@ public final class WorkerRuntime: Sendable {
       engine: engine, slots: configuration.slots, context: configuration.context,
       vocabularySize: offer.vocabularySize, maximumPositions: Self.maximumPositions, logger: logger)
     self.service = service
-    let (events, finish) = AsyncStream<Ending>.makeStream()
+    let (events, finish) = AsyncStream<News>.makeStream()
     self.events = events
     self.finish = finish
     let leases = SlotLeases(slots: configuration.slots, endpoints: configuration.coordinators)
@@ -108,7 +111,7 @@ public final class WorkerRuntime: Sendable {
           switch event {
           case .refused(let refused): finish.yield(.refused(endpoint: endpoint, Self.error(refused, by: endpoint)))
           case .notLetIn(let error): finish.yield(.refused(endpoint: endpoint, error))
-          case .registered: break
+          case .registered: finish.yield(.registered(endpoint: endpoint))
           case .drain: finish.yield(.drain)
           }
         })
@@ -150,6 +153,7 @@ public final class WorkerRuntime: Sendable {
         guard refusals.count == links.count else { continue }
         close(reason: "refused")
         throw refused
+      case .registered(let endpoint): refusals.remove(endpoint)
       }
     }
     close(reason: "orphaned")
