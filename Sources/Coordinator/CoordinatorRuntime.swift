@@ -92,6 +92,7 @@ public final class CoordinatorRuntime: Sendable {
   public func waitUntilReady(timeout: Duration) async throws {
     let deadline = MonotonicClock.now + timeout.nanoseconds
     while true {
+      let seen = pool.changes
       let (missing, refusals) = pool.readiness()
       if missing.isEmpty { return }
       for expert in missing {
@@ -110,7 +111,7 @@ public final class CoordinatorRuntime: Sendable {
           "no worker came for \(missing.map { "\"\($0)\"" }.joined(separator: ", ")) within \(timeout); start "
             + "`fusionroute worker --expert NAME --model FILE --coordinator \(boundEndpoints.first ?? "ENDPOINT")`")
       }
-      await pool.waitForChange(until: min(deadline, MonotonicClock.now + 1_000_000_000))
+      await pool.waitForChange(since: seen, until: min(deadline, MonotonicClock.now + 1_000_000_000))
     }
   }
 

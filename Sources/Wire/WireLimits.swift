@@ -15,6 +15,8 @@ public struct WireLimits: Sendable, Hashable {
   public var named = 8_192
   /// Sequences held by a replica.
   public var slots = 4_096
+  /// Tokens that a heartbeat counts, in the cache or since the start: sums over many replicas stay far from overflow.
+  public var countedTokens = 1 << 48
   /// Tokens in a page of the vocabulary.
   public var pageTokens = 4_096
   /// Floats in a RowChunk: its message stays below 64 KiB, so that heartbeats pass between chunks.

@@ -133,6 +133,10 @@ extension FieldCheck {
 
   func heartbeat(_ value: Heartbeat) throws(WireError) {
     if let budget = value.batchBudgetMilliseconds { try range(budget, 0...limits.milliseconds, "batch_budget_ms") }
+    // The other counts are of 32 bits.
+    for (tokens, field) in [(value.kvTokens, "kv_tokens"), (value.evaluatedTokens, "evaluated_tokens")] {
+      if let tokens { try range(Int(clamping: tokens), 0...limits.countedTokens, field) }
+    }
   }
 }
 

@@ -96,6 +96,27 @@ import Testing
     #expect(registry.serving("math").map(\.id) == [id])
   }
 
+  @Test("a worker that comes again while its vocabulary is compared stays who it is; on another connection it does not")
+  func repeatedWhileCompared() throws {
+    var registry = Self.registry()
+    var offer = Self.offer(incarnation: 1, vocabulary: Self.bits, slots: 4)
+    let first = registry.register(offer, from: "a", now: 0).0
+    guard case .compareVocabulary(let id) = first else {
+      Issue.record("\(first)")
+      return
+    }
+    offer.slots = 1
+    let (decision, lost) = registry.register(offer, from: "a", now: 5)
+    #expect(decision == .compareVocabulary(id) && lost == nil)
+    #expect(registry.replicas[id]?.lastFrame == 5 && registry.serving("math").isEmpty)
+    registry.verified(id)
+    #expect(registry.serving("math").map(\.id) == [id] && registry.capacity("math") == 1)
+    let (again, _) = registry.register(offer, from: "a", now: 6)
+    #expect(again == .renewed(id))
+    let (other, former) = registry.register(offer, from: "a2", now: 7)
+    #expect(former == id && other != .compareVocabulary(id))
+  }
+
   @Test("the least loaded replica is chosen, and a sequence that has begun stays with identical weights")
   func placement() throws {
     var registry = Self.registry()

@@ -150,8 +150,9 @@
       Heartbeat(
         sender: id(), count: id(), progress: flag() ? id() : nil,
         batchBudgetMilliseconds: flag() ? int(0...limits.milliseconds) : nil, queued: flag() ? int(0...100_000) : nil,
-        residentSequences: flag() ? int(0...1_000) : nil, kvTokens: flag() ? id() : nil,
-        evaluatedTokens: flag() ? id() : nil, draining: flag())
+        residentSequences: flag() ? int(0...1_000) : nil,
+        kvTokens: flag() ? UInt64(int(0...limits.countedTokens)) : nil,
+        evaluatedTokens: flag() ? UInt64(int(0...limits.countedTokens)) : nil, draining: flag())
     }
 
     mutating func step() -> Step {

@@ -1,6 +1,9 @@
+import Coordinator
 import Foundation
 import TestSupport
 import Testing
+
+@testable import Gateway
 
 /// `/metrics` against its article, which dashboards are made from.
 @Suite(.serialized) struct MetricsTests {
@@ -65,5 +68,37 @@ import Testing
       #expect(after.contains("fusionroute_first_token_seconds_count 1\n"))
       #expect(after.contains("fusionroute_queue_seconds_count 1\n"))
     }
+  }
+
+  /// Two replicas whose numbers do not add up to one that there is.
+  private static let boasters = """
+    {"version":"0.1.0","uptime_s":1,"ready":true,"reason":"",
+     "router":{"model":"r","context":8,"slots":1,"queued":0,"resident_sequences":0,"kv_tokens":0,"evaluated_tokens":0},
+     "experts":[
+      {"name":"ant","routed":true,"tokens":0,"replicas":[
+       {"id":"1","host":"h","pid":1,"state":"serving","slots":4,"context":8,"sequences":0,"under_way":0,
+        "queued":\(Int.max),"resident_sequences":0,"kv_tokens":\(Int.max),"evaluated_tokens":\(UInt64.max),
+        "silence_ms":0,"batch_invariant":true},
+       {"id":"2","host":"h","pid":2,"state":"serving","slots":4,"context":8,"sequences":0,"under_way":0,
+        "queued":1,"resident_sequences":0,"kv_tokens":1,"evaluated_tokens":\(UInt64.max),"silence_ms":0,
+        "batch_invariant":true}]}],
+     "requests":{"running":0,"waiting":0,"queue_limit":1,"finished":0,"failed":0,"cancelled":0,"refused":0},
+     "totals":{"prompt_tokens":0,"cached_tokens":0,"generated_tokens":0,"failovers":0,"row_bytes":0,
+      "router_queue_us":0,"router_compute_us":0,"wire_us":0,"expert_queue_us":0,"expert_compute_us":0,"merge_us":0},
+     "tokens_per_second":0}
+    """
+
+  @Test("sums of what workers tell stay at the largest number instead of ending the service")
+  func sums() throws {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    let status = try decoder.decode(CoordinatorStatus.self, from: Data(Self.boasters.utf8))
+    let text = MetricsRenderer(
+      status: status, http: GatewayMetrics.State(), connections: 0, connectionLimit: 1, bodyBytes: 0, answersRunning: 0,
+      lostLogLines: 0
+    ).render()
+    #expect(text.contains("fusionroute_expert_kv_tokens{expert=\"ant\"} \(Int.max)\n"))
+    #expect(text.contains("fusionroute_expert_queued{expert=\"ant\"} \(Int.max)\n"))
+    #expect(text.contains("fusionroute_expert_slots{expert=\"ant\"} 8\n"))
   }
 }

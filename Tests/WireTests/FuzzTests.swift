@@ -115,7 +115,9 @@ private enum Invariants {
     case .prefixMissing(let missing): require((0...limits.context).contains(missing.haveLength), "missing")
     case .vocabularyQuery(let query): require(query.count > 0 && query.first <= limits.vocabulary, "query")
     case .credit(let credit): require(credit.bytes > 0, "credit")
-    case .heartbeat, .registerAgain, .cancel, .release, .drain: nil
+    case .heartbeat(let beat):
+      require([beat.kvTokens, beat.evaluatedTokens].allSatisfy { $0 ?? 0 <= limits.countedTokens }, "heartbeat")
+    case .registerAgain, .cancel, .release, .drain: nil
     }
   }
 

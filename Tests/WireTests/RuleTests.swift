@@ -87,6 +87,29 @@ import Testing
     }
   }
 
+  /// Counts of which a coordinator makes sums; those that are only compared may be anything.
+  @Test func heartbeatRules() {
+    let good = Heartbeat(
+      sender: 1, count: .max, progress: .max, batchBudgetMilliseconds: 86_400_000, queued: Int(UInt32.max),
+      residentSequences: Int(UInt32.max), kvTokens: 1 << 48, evaluatedTokens: 1 << 48)
+    #expect(refusal(.heartbeat(good), .worker) == nil)
+    let breaks: [(String, (inout Heartbeat) -> Void)] = [
+      ("batch_budget_ms", { $0.batchBudgetMilliseconds = 86_400_001 }),
+      ("kv_tokens", { $0.kvTokens = 1 << 48 + 1 }),
+      ("kv_tokens", { $0.kvTokens = 1 << 63 - 1 }),
+      ("kv_tokens", { $0.kvTokens = .max }),
+      ("evaluated_tokens", { $0.evaluatedTokens = 1 << 48 + 1 }),
+      ("evaluated_tokens", { $0.evaluatedTokens = .max }),
+    ]
+    for (field, change) in breaks {
+      var heartbeat = good
+      change(&heartbeat)
+      let error = refusal(.heartbeat(heartbeat), .worker)
+      #expect(error?.code == .field)
+      #expect(error?.message.hasPrefix("Heartbeat.\(field) ") == true, "\(error?.message ?? "accepted") for \(field)")
+    }
+  }
+
   /// At every place of an array, whether or not it falls into a whole vector.
   @Test func badNumbersAnywhere() {
     for count in [1, 15, 16, 17, 40] {

@@ -65,8 +65,20 @@ actor ExpertLink {
   func step(
     _ chain: TokenChain, wants: [Step.Want], trace: TraceContext? = nil
   ) async throws -> (result: StepResult, replica: ReplicaID) {
-    while let background { await background.value }
+    await backgroundEnded()
     return try await perform(chain, wants: wants, trace: trace)
+  }
+
+  /// Waits for a catch-up that is under way. Cancelling the waiting task stops it: a request that was given up does not
+  /// hold its slot until an expert has read the whole prompt.
+  private func backgroundEnded() async {
+    while let background {
+      await withTaskCancellationHandler {
+        await background.value
+      } onCancel: {
+        background.cancel()
+      }
+    }
   }
 
   private func perform(
@@ -174,13 +186,13 @@ actor ExpertLink {
 
   /// The chain was cut to `length` tokens: what was sent beyond is void.
   func rollBack(to length: Int) async {
-    while let background { await background.value }
+    await backgroundEnded()
     ledger.rollBack(to: length)
   }
 
   /// Waits until the expert has read `chain`: what was started in the background, and what that left out.
   func settle(_ chain: TokenChain) async {
-    while let background { await background.value }
+    await backgroundEnded()
     guard replica != nil, ledger.held < chain.count else { return }
     _ = try? await perform(chain, wants: [], trace: nil)
   }

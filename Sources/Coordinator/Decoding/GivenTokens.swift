@@ -187,9 +187,8 @@ extension CoordinatorRuntime {
           run.tokens, first: run.first + scores.count, topK: run.width, fullRows: false, replica: replica,
           timeout: configuration.stepTimeout, trace: run.trace)
         for try await part in parts {
-          guard case .scores(let reply, let payload) = part else { continue }
+          guard case .scores(let reply) = part else { continue }
           scores += try run.scores(of: reply, after: scores.count, expert: expert)
-          pool.credit(payload, replica: replica)
         }
       } catch let error as FusionRouteError where error.code == .unavailable {
         // Lost in the middle: another replica goes on from where this one stopped.

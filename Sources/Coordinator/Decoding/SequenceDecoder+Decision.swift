@@ -185,8 +185,7 @@ extension SequenceDecoder {
     let position = chain.count - 1
     switch verdict {
     case .needs(let topK):
-      let named = measured { scorer.candidates(limit: topK) }
-      return Step.Want(position: position, topK: topK, named: named)
+      return .row(at: position, topK: topK) { measured { scorer.candidates(limit: topK) } }
     case .needsFullRow, .chosen:
       return Step.Want(position: position, fullRow: true)
     }
@@ -205,5 +204,17 @@ extension SequenceDecoder {
     guard let finding = try RowAudit.check(partial: partial, full: full, vocabulary: vocabulary) else { return true }
     await link.quarantine(replica, reason: "its partial row contradicts its full row: \(finding)")
     return false
+  }
+}
+
+extension Step.Want {
+  /// The largest logits of a row and those of some names; all of it where that is more than a message may ask for.
+  static func row(
+    at position: Int, topK: Int, limits: WireLimits = WireLimits(), named: () -> [Token]
+  ) -> Step.Want {
+    guard topK <= limits.topK else { return Step.Want(position: position, fullRow: true) }
+    let tokens = named()
+    guard tokens.count <= limits.named else { return Step.Want(position: position, fullRow: true) }
+    return Step.Want(position: position, topK: topK, named: tokens)
   }
 }

@@ -67,7 +67,7 @@ extension ExpertPool: ServerHandler {
         missing.request, from: replica, with: .missing(HeldPrefix(length: missing.haveLength, hash: missing.haveHash)))
     case .failure(let failure):
       end(failure.request, from: replica, with: .failure(failure.code, message: failure.message))
-    case .scoreReply(let reply): receive(reply, from: replica, payload: payload, now: now)
+    case .scoreReply(let reply): receive(reply, from: replica, now: now)
     case .drain:
       state.withLock { $0.registry.drain(replica) }
       changed()
@@ -117,6 +117,7 @@ extension ExpertPool: ServerHandler {
       {
         state.refusals[offer.expert] = message
       }
+      if case .accepted = decision { admit(offer, at: peer, &state) }
       // Their peer is no longer in the books; the calls are.
       let calls = former.map { Self.takeCalls(of: $0, from: &state) } ?? []
       if let former { Self.forget(former, &state) }
@@ -124,15 +125,19 @@ extension ExpertPool: ServerHandler {
     }
     for call in calls { finish(call, with: .lost(reason: "it registered anew")) }
     switch decision {
-    case .accepted(let id): welcome(id, offer: offer, at: peer)
+    case .accepted(let id): welcome(id, offer: offer)
     case .renewed(let id):
-      logger.info("worker offers other slots", metadata: ["replica": "\(id)", "slots": "\(offer.slots)"])
-      confirm(offer, credit: 0, at: peer)
+      logger.info("worker registered again", metadata: ["replica": "\(id)", "slots": "\(offer.slots)"])
+      confirm(offer, credit: renewedCredit(of: id), at: peer)
       changed()
     case .compareVocabulary(let id):
-      let comparison = VocabularyComparison(router: vocabulary)
-      state.withLock { $0.comparisons[id] = comparison }
-      ask(comparison.query, at: peer)
+      let query = state.withLock { state in
+        // One that is under way goes on; the page it waits for is asked for again, since it may have been lost.
+        let comparison = state.comparisons[id] ?? VocabularyComparison(router: vocabulary)
+        state.comparisons[id] = comparison
+        return comparison.query
+      }
+      ask(query, at: peer)
     case .refused(let code, let message): refuse(offer, code: code, message: message, at: peer)
     }
   }
@@ -149,7 +154,14 @@ extension ExpertPool: ServerHandler {
     changed()
   }
 
-  private func welcome(_ id: ReplicaID, offer: ReplicaOffer, at peer: PeerID) {
+  /// Lets a worker know that it serves, under the lock that makes it serve: it takes no step before, and the step of
+  /// whoever finds it there comes after.
+  private func admit(_ offer: ReplicaOffer, at peer: PeerID, _ state: inout State) {
+    confirm(offer, credit: Self.creditBytes, at: peer)
+    state.refusals[offer.expert] = nil
+  }
+
+  private func welcome(_ id: ReplicaID, offer: ReplicaOffer) {
     logger.info(
       "worker registered",
       metadata: [
@@ -161,12 +173,20 @@ extension ExpertPool: ServerHandler {
         "this expert's logits depend on how its work is batched; answers may differ between runs",
         metadata: ["expert": "\(offer.expert)"])
     }
-    confirm(offer, credit: Self.creditBytes, at: peer)
-    state.withLock { _ = $0.refusals.removeValue(forKey: offer.expert) }
     changed()
   }
 
-  /// - Parameter credit: 0 for a worker that was known already: it keeps what it has.
+  /// What a worker that registers again gets: nothing on top of what it has. One that has never beaten may have missed
+  /// the answer to its first registration, and its credit with it.
+  private func renewedCredit(of id: ReplicaID) -> Int {
+    state.withLock { state in
+      guard state.registry.replicas[id]?.hasBeaten == false else { return 0 }
+      state.consumed[id] = nil
+      return Self.creditBytes
+    }
+  }
+
+  /// - Parameter credit: 0 for a worker that keeps what it has.
   private func confirm(_ offer: ReplicaOffer, credit: Int, at peer: PeerID) {
     send(
       .registered(
@@ -189,8 +209,9 @@ extension ExpertPool: ServerHandler {
       state.withLock { state in
         state.comparisons[replica] = nil
         state.registry.verified(replica)
+        admit(offer, at: peer, &state)
       }
-      welcome(replica, offer: offer, at: peer)
+      welcome(replica, offer: offer)
     case .different(let sentence):
       state.withLock { state in
         Self.forget(replica, &state)
@@ -263,31 +284,31 @@ extension ExpertPool: ServerHandler {
   }
 
   private func receive(_ chunk: RowChunk, from replica: ReplicaID, at peer: PeerID, payload: Int, now: UInt64) {
-    if let score = scoring(chunk.request, from: replica, now: now) {
-      score.yield(.chunk(chunk, payload: payload))
+    if let (stream, fullRows) = scoring(chunk.request, from: replica, now: now) {
+      guard fullRows else { return lose(replica, reason: "it sent a part of a row that nobody asked for") }
+      stream.yield(.chunk(chunk, payload: payload))
       return
     }
     credit(payload, replica: replica, peer: peer)
     advance(chunk.request, from: replica, now: now) { try $0.accept(chunk) }
   }
 
-  private func receive(_ reply: ScoreReply, from replica: ReplicaID, payload: Int, now: UInt64) {
-    guard let stream = scoring(reply.request, from: replica, now: now) else { return }
-    stream.yield(.scores(reply, payload: payload))
+  private func receive(_ reply: ScoreReply, from replica: ReplicaID, now: UInt64) {
+    guard let (stream, _) = scoring(reply.request, from: replica, now: now) else { return }
+    stream.yield(.scores(reply))
     if reply.last, take(reply.request) != nil { stream.finish() }
   }
 
   /// The consumer of a scoring request under way, whose time starts anew: its worker gets on.
   private func scoring(
     _ request: UInt64, from replica: ReplicaID, now: UInt64
-  ) -> AsyncThrowingStream<ScorePart, any Error>.Continuation? {
+  ) -> (stream: AsyncThrowingStream<ScorePart, any Error>.Continuation, fullRows: Bool)? {
     state.withLock { state in
-      guard var call = state.calls[request], call.replica == replica, case .score(let stream) = call.kind else {
-        return nil
-      }
+      guard var call = state.calls[request], call.replica == replica, case .score(let stream, let fullRows) = call.kind
+      else { return nil }
       call.deadline = now + call.timeout
       state.calls[request] = call
-      return stream
+      return (stream, fullRows)
     }
   }
 

@@ -41,11 +41,12 @@ extension ExpertPool {
   ) async throws -> (id: ReplicaID, offer: ReplicaOffer)? {
     while true {
       try Task.checkCancellation()
+      let seen = changes
       if let placed = place(expert, sequence: sequence, pin: pin, prefix: prefix, excluding: excluding) {
         return placed
       }
       guard MonotonicClock.now < deadline else { return nil }
-      await waitForChange(until: deadline)
+      await waitForChange(since: seen, until: deadline)
     }
   }
 

@@ -4,12 +4,13 @@ internal import Wire
 
 /// One piece of a scoring answer, in the order the worker sent it.
 enum ScorePart: Sendable {
+  /// Its consumer credits the payload, in bytes.
   case chunk(RowChunk, payload: Int)
-  case scores(ScoreReply, payload: Int)
+  case scores(ScoreReply)
 }
 
 extension ExpertPool {
-  /// Asks a replica to score tokens. The stream is fed under byte credits: a worker that is ahead of its consumer waits.
+  /// Asks a replica to score tokens. Whole rows come under byte credits: a worker that is ahead of its consumer waits.
   ///
   /// - Parameter timeout: until the first part, and from each to the next.
   func score(
@@ -23,8 +24,8 @@ extension ExpertPool {
         let request = state.nextRequest
         state.nextRequest += 1
         state.calls[request] = Call(
-          kind: .score(continuation), request: request, replica: replica, tokens: tokens.count, now: now,
-          timeout: timeout)
+          kind: .score(continuation, fullRows: fullRows), request: request, replica: replica, tokens: tokens.count,
+          now: now, timeout: timeout)
         state.registry.callStarted(replica, now: now)
         return (request, peer)
       }

@@ -23,7 +23,7 @@ extension ExpertPool {
     enum Kind {
       /// `step` is the first request of the step that it belongs to: its own number unless it is a hedge.
       case step(StepAssembly, step: UInt64)
-      case score(AsyncThrowingStream<ScorePart, any Error>.Continuation)
+      case score(AsyncThrowingStream<ScorePart, any Error>.Continuation, fullRows: Bool)
     }
     var kind: Kind
     let request: UInt64
@@ -199,7 +199,7 @@ extension ExpertPool {
       let settlement = state.withLock { Self.settle(call, outcome, in: &$0) }
       for (message, peer) in settlement.messages { send(message, to: peer) }
       if let (continuation, outcome) = settlement.resume { continuation.resume(returning: outcome) }
-    case .score(let continuation):
+    case .score(let continuation, _):
       switch outcome {
       case .failure(_, let message): continuation.finish(throwing: FusionRouteError.unavailable(message))
       case .lost(let reason):

@@ -23,6 +23,8 @@ final class ExpertPool: Sendable {
     var consumed: [ReplicaID: UInt64] = [:]
     var waiters: [UInt64: (deadline: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
     var nextWaiter: UInt64 = 1
+    /// How often replicas have come or gone.
+    var changes: UInt64 = 0
     var lastHeartbeat: UInt64 = 0
     var lastTick: UInt64 = .max
     var heartbeats: UInt64 = 0
@@ -56,6 +58,7 @@ final class ExpertPool: Sendable {
 
   func onCapacityChange(_ body: @escaping @Sendable () -> Void) { capacityChanged.withLock { $0 = body } }
 
+  /// Hands a message over and never waits, so that the lock of ``state`` may be held.
   func send(_ message: WireMessage, to peer: PeerID) {
     server.withLock { $0 }?.send(WireCodec.encode(message), to: peer)
   }
@@ -65,6 +68,7 @@ final class ExpertPool: Sendable {
   /// Wakes everyone who waits for replicas to come or go.
   func changed() {
     let waiters = state.withLock { state in
+      state.changes += 1
       defer { state.waiters.removeAll() }
       return state.waiters.values.map(\.continuation)
     }
@@ -72,8 +76,12 @@ final class ExpertPool: Sendable {
     capacityChanged.withLock { $0 }?()
   }
 
-  /// Returns at the next change, at `deadline` (nanoseconds) or on cancellation.
-  func waitForChange(until deadline: UInt64) async {
+  /// How often replicas have come or gone; to be read before one looks for what ``waitForChange(since:until:)`` is then
+  /// to wait for.
+  var changes: UInt64 { state.withLock { $0.changes } }
+
+  /// Returns once there are more changes than `seen`, at `deadline` (nanoseconds) or on cancellation.
+  func waitForChange(since seen: UInt64, until deadline: UInt64) async {
     let id = state.withLock { state in
       defer { state.nextWaiter += 1 }
       return state.nextWaiter
@@ -81,7 +89,7 @@ final class ExpertPool: Sendable {
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         let waits = state.withLock { state in
-          guard !state.closed, !Task.isCancelled else { return false }
+          guard !state.closed, !Task.isCancelled, state.changes == seen else { return false }
           state.waiters[id] = (deadline, continuation)
           return true
         }
@@ -117,6 +125,10 @@ final class ExpertPool: Sendable {
     for call in calls { finish(call, with: .cancelled) }
     for waiter in waiters { waiter.resume() }
     for peer in peers { send(.goodbye(Goodbye(sender: incarnation, reason: "the coordinator stops")), to: peer) }
-    server.withLock { $0 = nil }
+    // The last reference waits for a callback under way, which may want the lock.
+    _ = server.withLock { server in
+      defer { server = nil }
+      return server
+    }
   }
 }

@@ -23,13 +23,15 @@ struct VocabularyComparison: Sendable {
 
   var query: (first: Int, count: Int) { (compared, min(Self.pageSize, max(1, router.size - compared))) }
 
-  mutating func receive(first: Int, total: Int, texts: [[UInt8]]) -> Verdict {
+  /// Takes a page in; nil for one that was compared before: its query was repeated, and answered twice.
+  mutating func receive(first: Int, total: Int, texts: [[UInt8]]) -> Verdict? {
     guard total >= router.size else {
       let name = String(decoding: router.text(Token(total)), as: UTF8.self)
       return .different(
         "the expert's vocabulary has \(total) tokens and the router's \(router.size): token \(total), \"\(name)\", is "
           + "missing; router and experts must share one vocabulary")
     }
+    guard first >= compared else { return nil }
     guard first == compared, !texts.isEmpty else { return .different("the worker sent the wrong vocabulary page") }
     for text in texts where compared < router.size {
       let own = router.text(Token(compared))

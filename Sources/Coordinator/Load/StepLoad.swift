@@ -78,11 +78,13 @@ public final class StepLoad: Sendable {
   /// Waits until so many replicas serve. Throws `unavailable` if they do not in time.
   public func wait(replicas count: Int, timeout: Duration) async throws {
     let deadline = MonotonicClock.now + timeout.nanoseconds
-    while pool.state.withLock({ $0.registry.serving(Self.expert).count }) < count {
+    while true {
+      let seen = pool.changes
+      guard pool.state.withLock({ $0.registry.serving(Self.expert).count }) < count else { return }
       guard MonotonicClock.now < deadline else {
         throw FusionRouteError.unavailable("\(count) stub workers did not register within \(timeout)")
       }
-      await pool.waitForChange(until: min(deadline, MonotonicClock.now + 500_000_000))
+      await pool.waitForChange(since: seen, until: min(deadline, MonotonicClock.now + 500_000_000))
     }
   }
 

@@ -83,6 +83,8 @@ public struct Replica: Sendable {
   public internal(set) var batchBudget: UInt64 = 0
   /// As of the last heartbeat.
   public internal(set) var report = Report()
+  /// Whether a heartbeat has come, which a worker sends once it knows that it was let in.
+  var hasBeaten = false
   /// How many of the reported requests must be other coordinators'.
   var queuedByOthers = 0
 
@@ -128,7 +130,7 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
     case accepted(ReplicaID)
     /// Known already, and nothing but its slots has changed: what is under way goes on.
     case renewed(ReplicaID)
-    /// The vocabularies differ in size or fingerprint: compare them before serving.
+    /// The vocabularies differ in size or fingerprint: compare them before serving, or go on if that is under way.
     case compareVocabulary(ReplicaID)
     case refused(code: String, message: String)
   }
@@ -172,10 +174,11 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
   // MARK: Joining
 
   public mutating func register(_ offer: ReplicaOffer, from peer: Peer, now: UInt64) -> (Decision, lost: ReplicaID?) {
-    if let id = peers[peer], let known = replicas[id], known.state != .verifying, known.offer.isSame(as: offer) {
+    if let id = peers[peer], let known = replicas[id], known.offer.isSame(as: offer) {
       replicas[id]?.offer.slots = offer.slots
       replicas[id]?.lastFrame = now
-      return (.renewed(id), nil)
+      // A worker repeats itself while a comparison keeps it waiting.
+      return (known.state == .verifying ? .compareVocabulary(id) : .renewed(id), nil)
     }
     // The same connection or the same process anew: what was there before is gone. A process has one key, and nobody
     // takes the place of another's.
@@ -290,6 +293,7 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
   ) {
     guard var replica = replicas[id] else { return }
     replica.lastFrame = now
+    replica.hasBeaten = true
     if replica.progress != progress { (replica.progress, replica.progressChanged) = (progress, now) }
     replica.batchBudget = batchBudget
     replica.report = report

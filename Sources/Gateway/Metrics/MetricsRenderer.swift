@@ -152,7 +152,15 @@ struct MetricsRenderer {
     ]
     for (name, kind, help, value) in gauges {
       text.family(name, kind, help)
-      for expert in status.experts { text.sample(expert.replicas.map(value).reduce(0, +), [("expert", expert.name)]) }
+      for expert in status.experts { text.sample(Self.sum(expert.replicas.map(value)), [("expert", expert.name)]) }
+    }
+  }
+
+  /// Of what workers tell, which must not end the service whatever it is: a sum that is too large stays at the largest.
+  private static func sum(_ values: [Int]) -> Int {
+    values.reduce(0) { sum, value in
+      let (total, overflows) = sum.addingReportingOverflow(value)
+      return overflows ? .max : total
     }
   }
 
