@@ -76,6 +76,42 @@ import Testing
   }
 }
 
+@Suite struct ServiceClientTests {
+  /// A whole answer may take longer than the silence after which a service counts as gone.
+  @Test func wholeAnswersAreWaitedFor() async throws {
+    let stub = try await StubService.start(
+      """
+      asked, released = threading.Event(), threading.Event()
+      def do_POST(self):
+          self.body()
+          if self.path == "/v1/completions": self.asked.set()
+          self.released.wait(120)
+          self.answer(200, "{}")
+      def do_GET(self):
+          if self.path == "/release": self.released.set()
+          self.answer(200 if self.asked.is_set() else 404, "{}")
+      """)
+    defer { stub.stop() }
+    let options = try ServiceOptions.parse(["--url", stub.url])
+    try await ServiceClient.with(options, silence: .seconds(1)) { client in
+      async let answer = client.post("/v1/completions", Array("{}".utf8))
+      for _ in 0..<2_000 {
+        if (try? await client.get("/asked")) != nil { break }
+        try await Task.sleep(for: .milliseconds(10))
+      }
+      // The silence passes once more, with another request that is never answered.
+      let gone = await #expect(throws: FusionRouteError.self) {
+        _ = try await client.post("/tokenize", Array("{}".utf8))
+      }
+      #expect(gone?.code == .unavailable)
+      // It is released even if this is answered late.
+      _ = try? await client.get("/release")
+      let body = try await answer
+      #expect(String(decoding: body, as: UTF8.self) == "{}")
+    }
+  }
+}
+
 @Suite struct AnswerReaderTests {
   private func chunk(_ text: String) throws -> AnswerChunk {
     try JSONDecoder().decode(AnswerChunk.self, from: Data(text.utf8))

@@ -89,8 +89,22 @@ import Testing
     let result = try await Product.run([
       "sample", tasks, "-c", cluster, "--answers", "3", "--temperature", "1.5", "--max-tokens", "9", "--out",
       models.path("eval-sampled.jsonl"), "--grader-service", command, "--as", "pairs", "--length-ratio", "0",
+      "--format", "json",
     ])
     #expect(result.code == 0 && asked(log) == 12, "\(result.errors)")
+    func objects(_ text: String) throws -> [[String: Any]] {
+      try text.split(separator: "\n").map {
+        try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any], "\($0)")
+      }
+    }
+    func file(_ name: String) throws -> String { try String(contentsOfFile: models.path(name), encoding: .utf8) }
+    let told = try objects(result.output)
+    let answers = try objects(file("eval-sampled.jsonl.answers")).dropFirst()
+    #expect(told.count == 1 && told.first?["answers"] as? Int == 12)
+    #expect(told.first?["passed"] as? Int == answers.count { $0["score"] as? Double == 1 })
+    #expect(told.first?["unfinished"] as? Int == answers.count { $0["complete"] as? Bool == false })
+    #expect(told.first?["examples"] as? Int == (try objects(file("eval-sampled.jsonl")).count))
+    #expect(told.first?["file"] as? String == models.path("eval-sampled.jsonl"))
   }
 
   /// A judge that prefers longer answers, and one that breaks the form once.
@@ -154,5 +168,11 @@ import Testing
     #expect(again.output == result.output && asked(log) == 7, "\(again.errors)")
     let missing = try await Product.run(run + ["--method", "other"])
     #expect(missing.code == 65 && missing.errors.contains("tuned"), "\(missing.errors)")
+    // Answers of before and after a change must not be mixed up.
+    let changed = AnswerRecord(
+      key: "later", method: "tuned", id: "p1", task: "odd", text: "x", grade: Grade(passed: true))
+    _ = try write("judged/results.jsonl", lines + changed.line + "\n")
+    let mixed = try await Product.run(run)
+    #expect(mixed.code == 65 && mixed.errors.contains("p1"), "\(mixed.errors)")
   }
 }

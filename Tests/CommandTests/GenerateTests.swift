@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import ModelFiles
 import Testing
 
 @testable import fusionroute
@@ -9,23 +10,6 @@ import Testing
   let models: ToyModels
 
   init() throws { models = try ToyModels.shared.get() }
-
-  private func withService<R>(_ name: String, more: String = "", _ body: (RunningService) async throws -> R)
-    async throws -> R
-  {
-    let file = try models.cluster(
-      name, more: "listen: { workers: \"ipc://\(name).sock\", http: \"127.0.0.1:*\" }\n" + more)
-    let service = try await RunningService.start(["up", "-c", file])
-    do {
-      try await service.waitUntilReady()
-      let result = try await body(service)
-      #expect(try await service.stop().code == 0)
-      return result
-    } catch {
-      _ = try? await service.stop()
-      throw error
-    }
-  }
 
   /// Keys of objects and types of values; numbers of a list's elements do not matter.
   private func shape(_ value: Any) -> String {
@@ -52,7 +36,7 @@ import Testing
       ["--prompt", "one", "--prompt", "two", "--max-tokens", "8"],
     ]
     let more = try models.withoutEnd()
-    try await withService("same") { service in
+    try await models.withService("same") { service in
       for options in cases {
         let here = try await Product.run(["run", "-c", try models.cluster("same2")] + options + more)
         let there = try await Product.run(["generate", "--url", service.url] + options + more)
@@ -75,9 +59,44 @@ import Testing
     }
   }
 
+  /// A router without a chat template continues a text, as with `run`; a service that does not say is asked in a chat.
+  @Test func withoutChatTemplate() async throws {
+    var recipe = ToyModels.recipe
+    recipe.chatTemplate = false
+    try ModelMaker.make(recipe, to: models.path("plain.gguf"))
+    let options = ["--prompt", "<s>Hello there", "--max-tokens", "12", "--format", "json"] + (try models.withoutEnd())
+    let alone = try await Product.run(["run", "-c", try models.cluster("plain2", router: "plain.gguf")] + options)
+    let here = try #require(try AnswerObject.list(alone.output).first, "\(alone.errors)")
+    try await models.withService("plain", router: "plain.gguf") { service in
+      let result = try await Product.run(["generate", "--url", service.url] + options)
+      let there = try #require(try AnswerObject.list(result.output).first, "\(result.errors)")
+      #expect(result.code == 0 && there.prompt_tokens == here.prompt_tokens, "\(result.errors)")
+      #expect(there.text == here.text && there.tokens.map(\.id) == here.tokens.map(\.id))
+    }
+    try await models.withService("older") { service in
+      let older = try await StubService.start(
+        """
+        def forward(self, data=None):
+            if self.path == "/tokenizer_info": return self.answer(404, "no such page", "text/plain")
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            request = urllib.request.Request(arguments[0] + self.path, data, {"content-type": "application/json"})
+            with opener.open(request) as response:
+                self.answer(response.status, response.read().decode(), response.headers["content-type"])
+        def do_GET(self): self.forward()
+        def do_POST(self): self.forward(self.body())
+        """, arguments: [service.url])
+      defer { older.stop() }
+      let direct = try await Product.run(["generate", "--url", service.url] + options)
+      let through = try await Product.run(["generate", "--url", older.url] + options)
+      let answers = try [direct, through].map { try #require(try AnswerObject.list($0.output).first, "\($0.errors)") }
+      #expect(through.code == 0 && answers[1].prompt_tokens == answers[0].prompt_tokens, "\(through.errors)")
+      #expect(answers[1].text == answers[0].text)
+    }
+  }
+
   @Test func promptsFromStdin() async throws {
     let lines = ["one", "{\"prompt\":\"two\",\"max_tokens\":3}", "{\"promt\":\"x\"}", "{\"tokens\":[5,6,7]}"]
-    try await withService("stdin") { service in
+    try await models.withService("stdin") { service in
       let result = try await Product.run(
         ["generate", "--url", service.url, "--format", "json", "--max-tokens", "6"] + (try models.withoutEnd()),
         input: lines.joined(separator: "\n"))
@@ -94,7 +113,7 @@ import Testing
       .trimmingCharacters(in: .newlines)
     let keyFile = models.path("my-key")
     try (key + "\n").write(toFile: keyFile, atomically: true, encoding: .utf8)
-    try await withService("keyed", more: "gateway: { api_keys: api-keys }") { service in
+    try await models.withService("keyed", more: "gateway: { api_keys: api-keys }") { service in
       let arguments = ["generate", "--url", service.url, "--prompt", "x", "--max-tokens", "4"]
       let none = try await Product.run(arguments, environment: ["FUSIONROUTE_API_KEY": ""])
       #expect(none.code == 65 && none.errors.contains("wants an API key: set FUSIONROUTE_API_KEY"), "\(none.errors)")
@@ -126,7 +145,7 @@ import Testing
   /// A full queue is waited for, and a service without workers is not.
   @Test func busyAndUnavailable() async throws {
     let more = try models.withoutEnd()
-    try await withService("busy", more: "gateway: { queue_limit: 0 }") { service in
+    try await models.withService("busy", more: "gateway: { queue_limit: 0 }") { service in
       let arguments = ["generate", "--url", service.url, "--prompt", "Tell me", "--max-tokens"]
       let long = try (0..<3).map { _ in try Product.Running(arguments + ["4000"] + more) }
       for client in long { try await client.wait("the first text") { !client.outputSoFar.isEmpty } }
@@ -155,7 +174,7 @@ import Testing
       ], executable: "/bin/sh"
     ).result()
     try #require(made.code == 0, "\(made.output)")
-    try await withService("tls", more: "gateway: { tls_certificate: cert.pem, tls_key: key.pem }") { service in
+    try await models.withService("tls", more: "gateway: { tls_certificate: cert.pem, tls_key: key.pem }") { service in
       #expect(service.process.outputSoFar.hasPrefix("page  https://127.0.0.1:"))
       let url = service.url.replacing("http://", with: "https://")
       let arguments = ["--url", url, "--ca-file", models.path("cert.pem")]
@@ -173,7 +192,7 @@ import Testing
   /// History, its commands, and Ctrl-C that stops an answer, in a terminal.
   @Test func chat() async throws {
     let saved = models.path("talk.json")
-    try await withService("chat") { service in
+    try await models.withService("chat") { service in
       let arguments = ["generate", "--url", service.url, "--max-tokens", "6"] + (try models.withoutEnd())
       let talk = try await Terminal.run(
         arguments,
@@ -214,7 +233,7 @@ import Testing
   }
 
   @Test func status() async throws {
-    try await withService("status") { service in
+    try await models.withService("status") { service in
       _ = try await Product.run(["generate", "--url", service.url, "--prompt", "x", "--max-tokens", "8"])
       let table = try await Product.run(["status", "--url", service.url])
       #expect(table.code == 0 && table.errors.isEmpty)
@@ -232,13 +251,38 @@ import Testing
       #expect(watched.code == 130)
       #expect(watched.shown.contains("\u{1B}[?1049h") && watched.shown.contains("\u{1B}[?1049l"))
     }
-    let gone = try await Product.run(["status", "--url", "http://127.0.0.1:9", "--watch"])
-    #expect(gone.code == 69 && gone.output.isEmpty && gone.errors.contains("nothing listens there"))
+    for format in ["text", "json"] {
+      let gone = try await Product.run(["status", "--url", "http://127.0.0.1:9", "--watch", "--format", format])
+      #expect(gone.code == 69 && gone.output.isEmpty && gone.errors.contains("nothing listens there"))
+    }
+  }
+
+  /// A service that goes away while its objects are watched is waited for, and that is said once.
+  @Test func watchedObjectsGoOn() async throws {
+    let stub = try await StubService.start(
+      """
+      count = 0
+      def do_GET(self):
+          Handler.count += 1
+          if Handler.count == 2: return
+          if Handler.count == 3: return self.answer(503, "{}")
+          self.answer(200, arguments[0])
+      """, arguments: [StatusViewTests.json])
+    defer { stub.stop() }
+    let watching = try Product.Running(["status", "--url", stub.url, "--watch", "--format", "json"])
+    try await watching.wait("an object after the gap") { watching.outputSoFar.filter(\.isNewline).count >= 2 }
+    watching.send(SIGINT)
+    let result = try await watching.result()
+    #expect(result.code == 130 && result.errors.components(separatedBy: "waiting for it").count == 2, "\(result)")
+    for line in result.output.split(separator: "\n") {
+      let object = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+      #expect(object?["version"] as? String == "0.1.0")
+    }
   }
 
   @Test func replay() async throws {
     let log = models.path("requests.jsonl")
-    let cluster = try await withService("log", more: "gateway: { request_log: requests.jsonl }") { service in
+    let cluster = try await models.withService("log", more: "gateway: { request_log: requests.jsonl }") { service in
       for body in [
         #"{"messages":[{"role":"user","content":"Hello"}],"max_tokens":12,"temperature":1.2,"n":2}"#,
         #"{"prompt":["a b","c"],"max_tokens":8,"stream":true,"seed":null}"#,

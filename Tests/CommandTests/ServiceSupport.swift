@@ -46,6 +46,63 @@ struct RunningService: Sendable {
   }
 }
 
+extension ToyModels {
+  /// Runs `body` with `up` of a cluster whose experts are all there, and ends it in order.
+  func withService<R>(
+    _ name: String, router: String = "router.gguf", more: String = "", _ body: (RunningService) async throws -> R
+  ) async throws -> R {
+    let file = try cluster(
+      name, router: router, more: "listen: { workers: \"ipc://\(name).sock\", http: \"127.0.0.1:*\" }\n" + more)
+    let service = try await RunningService.start(["up", "-c", file])
+    do {
+      try await service.waitUntilReady()
+      let result = try await body(service)
+      #expect(try await service.stop().code == 0)
+      return result
+    } catch {
+      _ = try? await service.stop()
+      throw error
+    }
+  }
+}
+
+/// A service of a test's own making: an HTTP server in Python.
+struct StubService: Sendable {
+  let process: Product.Running
+  let url: String
+
+  /// - Parameters:
+  ///   - handler: members of a `BaseHTTPRequestHandler` that has `answer(status, text)` and `body()`.
+  ///   - arguments: `arguments` of the handler.
+  static func start(_ handler: String, arguments: [String] = []) async throws -> StubService {
+    let members = handler.split(separator: "\n").map { "    \($0)" }.joined(separator: "\n")
+    let script = """
+      import http.server, json, sys, threading, urllib.error, urllib.request
+      arguments = sys.argv[1:]
+      class Handler(http.server.BaseHTTPRequestHandler):
+          def answer(self, status, text, kind="application/json"):
+              data = text.encode()
+              self.send_response(status)
+              self.send_header("content-type", kind)
+              self.send_header("content-length", str(len(data)))
+              self.end_headers()
+              self.wfile.write(data)
+          def body(self): return self.rfile.read(int(self.headers.get("content-length", 0)))
+          def log_message(self, *arguments): pass
+      \(members)
+      server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+      print(server.server_address[1], flush=True)
+      server.serve_forever()
+      """
+    let process = try Product.Running(["-c", script] + arguments, executable: "/usr/bin/python3")
+    try await process.wait("the stub listens") { process.outputSoFar.contains("\n") }
+    let port = process.outputSoFar.trimmingCharacters(in: .whitespacesAndNewlines)
+    return StubService(process: process, url: "http://127.0.0.1:\(port)")
+  }
+
+  func stop() { process.send(SIGKILL) }
+}
+
 /// A program in a terminal of its own, made by Python's `pty`.
 enum Terminal {
   /// Waits for each text in turn and types what follows it, then waits for the end. Returns all that was shown, and the

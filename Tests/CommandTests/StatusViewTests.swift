@@ -6,7 +6,7 @@ import Testing
 @testable import fusionroute
 
 @Suite struct StatusViewTests {
-  private static let json = """
+  static let json = """
     {"version":"0.1.0","uptime_s":4000.5,"ready":false,"reason":"expert \\"cat\\" has no replica",
      "router":{"model":"/m/router.gguf","context":4096,"slots":3,"queued":1,"resident_sequences":2,"kv_tokens":1234,
       "evaluated_tokens":56789},

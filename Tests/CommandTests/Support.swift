@@ -116,17 +116,22 @@ struct ToyModels: Sendable {
 
   let folder: URL
 
-  init() throws {
-    folder = FileManager.default.temporaryDirectory.appendingPathComponent(Self.folderName)
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    let folder = folder.path
-    atexit_b_remove(folder)
+  /// The router's.
+  static var recipe: ModelRecipe {
     var recipe = ModelRecipe(seed: 5)
     recipe.width = 128
     recipe.feedForward = 512
     recipe.layers = 6
     recipe.context = 8192
-    try ModelMaker.make(recipe, to: "\(folder)/router.gguf")
+    return recipe
+  }
+
+  init() throws {
+    folder = FileManager.default.temporaryDirectory.appendingPathComponent(Self.folderName)
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    let folder = folder.path
+    atexit_b_remove(folder)
+    try ModelMaker.make(Self.recipe, to: "\(folder)/router.gguf")
     for (index, name) in Self.experts.enumerated() {
       try ModelMaker.perturb(
         "\(folder)/router.gguf", to: "\(folder)/\(name).gguf", strength: 0.3, seed: UInt64(index + 1))

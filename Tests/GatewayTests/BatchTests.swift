@@ -8,7 +8,7 @@ import Testing
 
 /// `/v1/files`, `/v1/batches` and idempotency keys, over HTTP against a real cluster.
 @Suite(.serialized) struct BatchTests {
-  private static func withBatches<R>(
+  static func withBatches<R>(
     _ scratch: Scratch, configure: (inout GatewayConfiguration) -> Void = { _ in },
     _ body: (TestGateway) async throws -> R
   ) async throws -> R {
@@ -20,7 +20,7 @@ import Testing
   }
 
   /// Uploads a file as `multipart/form-data`.
-  private static func upload(
+  static func upload(
     _ gateway: TestGateway, _ text: String, purpose: String = "batch", headers: [String: String] = [:]
   ) async throws -> TestGateway.Answer {
     let boundary = "x-\(UInt32.random(in: 0...UInt32.max))"
@@ -34,11 +34,11 @@ import Testing
       body: Array(form.utf8))
   }
 
-  private static func line(_ id: String, _ body: String, url: String = "/v1/completions") -> String {
+  static func line(_ id: String, _ body: String, url: String = "/v1/completions") -> String {
     #"{"custom_id":"\#(id)","method":"POST","url":"\#(url)","body":\#(body)}"#
   }
 
-  private static func create(
+  static func create(
     _ gateway: TestGateway, file: String, endpoint: String = "/v1/completions", more: String = ""
   ) async throws -> TestGateway.Answer {
     try await gateway.post(
@@ -46,7 +46,7 @@ import Testing
       #"{"input_file_id":"\#(file)","endpoint":"\#(endpoint)","completion_window":"24h"\#(more)}"#)
   }
 
-  private static func wait(_ gateway: TestGateway, _ batch: String) async throws -> TestGateway.Answer {
+  static func wait(_ gateway: TestGateway, _ batch: String) async throws -> TestGateway.Answer {
     for _ in 0..<3_000 {
       let answer = try await gateway.get("/v1/batches/\(batch)")
       if ["completed", "failed", "cancelled", "expired"].contains(try answer.string("status") ?? "") { return answer }

@@ -6,7 +6,7 @@ import Testing
 
 /// Prompts that are scored count, wait and end like everything else that a request asks for.
 @Suite(.serialized) struct ScoringTests {
-  private final class Spans: TraceSink {
+  final class Spans: TraceSink {
     private let collected = LockedBox<[TraceSpan]>([])
 
     var all: [TraceSpan] { collected.withValue { $0 } }

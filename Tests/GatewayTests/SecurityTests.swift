@@ -200,6 +200,41 @@ import Testing
     }
   }
 
+  @Test("a preflight of a page that may call admits the headers that it names, if they are a short list of names")
+  func preflights() async throws {
+    try await withGateway(configure: { $0.allowedOrigins = ["https://chat.example"] }) { gateway in
+      func preflight(_ asked: String?, origin: String = "https://chat.example") async throws -> TestGateway.Answer {
+        var headers = ["origin": origin, "access-control-request-method": "POST"]
+        headers["access-control-request-headers"] = asked
+        return try await gateway.send("OPTIONS", "/v1/chat/completions", headers: headers, body: nil)
+      }
+      func names(_ answer: TestGateway.Answer) -> Set<String> {
+        let list = answer.headers["access-control-allow-headers"] ?? ""
+        return Set(list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces).lowercased() })
+      }
+      // What OpenAI's JavaScript client sends.
+      let asked = [
+        "authorization", "content-type", "openai-organization", "openai-project", "openai-beta", "x-stainless-lang",
+        "x-stainless-package-version", "x-stainless-os", "x-stainless-arch", "x-stainless-runtime",
+        "x-stainless-runtime-version", "x-stainless-retry-count", "x-stainless-timeout", "x-stainless-async",
+        "x-stainless-poll-helper", "x-stainless-helper-method", "x-stainless-custom-poll-interval",
+      ]
+      for separator in [",", ", "] {
+        let answer = try await preflight(asked.joined(separator: separator))
+        #expect(answer.status == 204 && names(answer) == Set(asked), "\(answer.headers)")
+        #expect(answer.headers["vary"] == "Origin, Access-Control-Request-Headers")
+      }
+      let usual = names(try await preflight(nil))
+      #expect(usual.isSuperset(of: ["authorization", "content-type", "idempotency-key"]))
+      let many = (0..<100).map { "x-\($0)" }.joined(separator: ",")
+      for bad in ["x-a x-b", "x-a,,x-b", "x-a;x-b", "\"x-a\"", "é", many, String(repeating: "a", count: 4_000)] {
+        #expect(names(try await preflight(bad)) == usual, "\(bad.prefix(40))")
+      }
+      let stranger = try await preflight("x-a", origin: "https://evil.example")
+      #expect(stranger.status == 403 && stranger.headers["access-control-allow-headers"] == nil)
+    }
+  }
+
   @Test("the page may load nothing from elsewhere, and no answer is sniffed or cached")
   func headers() async throws {
     try await withGateway { gateway in

@@ -25,15 +25,15 @@ struct AnswerRoutes: Sendable {
     // Before the body is read: it may be long.
     if environment.gate.isDraining { throw GatewayError.shuttingDown }
     let body = try await RequestBodyText.read(request, environment: environment)
-    let origin = AnswerPlanner.Origin(
-      deadline: try deadline(request), trace: context.trace, client: context.clientNaming)
+    let deadline = try deadline(request)
+    let origin = AnswerPlanner.Origin(deadline: deadline, trace: context.trace, client: context.clientNaming)
     let plan = try await AnswerPlanner(environment: environment).plan(
       route, fields: body.fields, body: body.bytes, origin: origin)
     if !plan.options.streams, let accepted = environment.accepted, let key = try Self.idempotencyKey(request) {
       let stored = StoredRequest(
         owner: context.owner, key: key, route: route.rawValue, body: body.bytes,
         client: context.client(user: plan.options.user))
-      return try await once(stored, accepted, context)
+      return try await once(stored, accepted, deadline: deadline, context)
     }
     let run = AnswerRun(
       plan, environment: environment, requestID: context.requestID, arrival: context.arrival, route: route.rawValue,
@@ -85,7 +85,7 @@ struct AnswerRoutes: Sendable {
 
   /// The answer to a request with an idempotency key: computed if the key is new, the same again if it is not.
   private func once(
-    _ request: StoredRequest, _ accepted: AcceptedRequests, _ context: GatewayContext
+    _ request: StoredRequest, _ accepted: AcceptedRequests, deadline: Duration?, _ context: GatewayContext
   ) async throws -> Response {
     let claim: RequestClaim
     do {
@@ -98,7 +98,7 @@ struct AnswerRoutes: Sendable {
     switch claim {
     case .run:
       let (status, body) = try await accepted.answer(
-        request, requestID: context.requestID, environment: environment)
+        request, deadline: deadline, trace: context.trace, environment: environment)
       return ServiceRoutes.json(body, status: .init(code: status))
     case .answered(let status, let body):
       var response = ServiceRoutes.json(body, status: .init(code: status))

@@ -26,7 +26,7 @@ public struct GatewayConfiguration: Sendable {
   public var defaultMaximumTokens = 256
   /// What happens to a request that says nothing about it when an expert has no replica left.
   public var onExpertLoss = ExpertLossPolicy.fail
-  /// How long a request may take where it says nothing; nil: for ever.
+  /// How long a request may take where it says nothing; nil: for ever. Requests of batches have their batch's window.
   public var requestDeadline: Duration?
   /// A stream that has no event for so long gets a comment line, so that proxies keep it open.
   public var keepAlive: Duration = .seconds(15)

@@ -24,7 +24,8 @@ struct GuardMiddleware: RouterMiddleware {
     case .own: return try await admitted(request, context: context, next: next)
     case .allowed(let origin):
       if request.method == .options, request.headers[.accessControlRequestMethod] != nil {
-        return Response(status: .noContent, headers: preflight(origin))
+        return Response(
+          status: .noContent, headers: preflight(origin, headers: request.headers[.accessControlRequestHeaders]))
       }
       var response: Response
       do {
@@ -42,12 +43,11 @@ struct GuardMiddleware: RouterMiddleware {
     }
   }
 
-  private func preflight(_ origin: String) -> HTTPFields {
+  private func preflight(_ origin: String, headers: String?) -> HTTPFields {
     [
-      .accessControlAllowOrigin: origin, .vary: "Origin", .accessControlAllowMethods: "GET, POST, DELETE, OPTIONS",
-      .accessControlAllowHeaders:
-        "authorization, content-type, idempotency-key, x-request-id, x-request-timeout, traceparent",
-      .accessControlMaxAge: "600",
+      .accessControlAllowOrigin: origin, .vary: "Origin, Access-Control-Request-Headers",
+      .accessControlAllowMethods: "GET, POST, DELETE, OPTIONS",
+      .accessControlAllowHeaders: CrossOriginHeaders.allowed(headers), .accessControlMaxAge: "600",
     ]
   }
 
@@ -75,5 +75,5 @@ struct GuardMiddleware: RouterMiddleware {
 }
 
 extension Substring {
-  fileprivate var trimmingSpaces: String { String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()) }
+  var trimmingSpaces: String { String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()) }
 }

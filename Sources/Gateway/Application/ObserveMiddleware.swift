@@ -22,6 +22,8 @@ struct ObserveMiddleware: RouterMiddleware {
     } catch {
       response = answer(to: error, request: request, context: context)
     }
+    // A body would be read as the next answer on the connection.
+    if request.method == .head { response = response.createHeadResponse() }
     response.headers[.requestID] = context.requestID
     response.headers[.xContentTypeOptions] = "nosniff"
     if response.headers[.cacheControl] == nil { response.headers[.cacheControl] = "no-store" }

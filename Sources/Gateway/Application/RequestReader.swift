@@ -34,9 +34,9 @@ struct RequestBodyText: Sendable {
     for try await chunk in request.body {
       guard bytes.count + chunk.readableBytes <= limit else { throw tooLarge(limit) }
       guard share.take(chunk.readableBytes) else {
-        throw GatewayError.closing(
-          .serviceUnavailable, "the bodies of other requests fill the server's memory; try again later",
-          code: "overloaded")
+        var error = GatewayError.overloaded
+        error.closes = true
+        throw error
       }
       bytes.append(contentsOf: chunk.readableBytesView)
     }

@@ -16,13 +16,18 @@ final class AcceptedRequests: Sendable {
   }
 
   /// Answers a request with an idempotency key that is new. Goes on when its client leaves: it may ask again.
+  ///
+  /// - Parameters:
+  ///   - deadline: as its headers or the configuration say.
+  ///   - trace: of the request that waits for it.
   func answer(
-    _ request: StoredRequest, requestID: String, environment: GatewayEnvironment
+    _ request: StoredRequest, deadline: Duration?, trace: TraceContext, environment: GatewayEnvironment
   ) async throws -> (status: Int, body: [UInt8]) {
     let (stream, continuation) = AsyncStream.makeStream(of: Result<(status: Int, body: [UInt8]), any Error>.self)
     start { [self] in
       do {
-        continuation.yield(.success(try await run(request, requestID: requestID, environment: environment)))
+        continuation.yield(
+          .success(try await run(request, deadline: deadline, trace: trace, environment: environment)))
       } catch {
         // It was not answered: the same key may be tried anew.
         try? await journal.forget(owner: request.owner, key: request.key)
@@ -36,22 +41,22 @@ final class AcceptedRequests: Sendable {
   }
 
   private func run(
-    _ request: StoredRequest, requestID: String, environment: GatewayEnvironment
+    _ request: StoredRequest, deadline: Duration?, trace: TraceContext, environment: GatewayEnvironment
   ) async throws -> (status: Int, body: [UInt8]) {
     guard let route = AnswerPlanner.Route(rawValue: request.route) else {
       throw FusionRouteError.internal("the journal has a request for \(request.route)")
     }
-    let answer: (status: Int, body: [UInt8])
+    let outcome: UnattendedAnswers.Outcome
     do {
-      answer = try await UnattendedAnswers(environment: environment).answer(
-        route, body: request.body, client: request.client, requestID: requestID, priority: .interactive)
+      outcome = try await UnattendedAnswers(environment: environment).answer(
+        route, body: request.body, client: request.client, deadline: deadline, trace: trace, priority: .interactive)
     } catch {
       throw error.reason
     }
-    // What went wrong on our side is not the answer for ever.
-    guard answer.status < 500 else { throw GatewayError(status: answer.status) }
+    // What went wrong on our side, or took too long, is not the answer for ever.
+    if case .failed(let error) = outcome, error.status.code >= 500 { throw error }
     if try await journal.settle(
-      owner: request.owner, key: request.key, status: answer.status, answer: answer.body) == false,
+      owner: request.owner, key: request.key, status: outcome.status, answer: outcome.body) == false,
       case .answered(let status, let body) = try await journal.claim(
         owner: request.owner, key: request.key, route: request.route, body: request.body, client: request.client,
         now: UnixTime.now.seconds)
@@ -59,7 +64,7 @@ final class AcceptedRequests: Sendable {
       // Another computation of it was faster, and counts.
       return (status, body)
     }
-    return answer
+    return (outcome.status, outcome.body)
   }
 
   /// What a process before this one has accepted and not answered.
@@ -68,9 +73,10 @@ final class AcceptedRequests: Sendable {
       start { [self] in
         var pause = BatchRunner.firstPause
         while !Task.isCancelled, !environment.gate.isDraining {
-          let id = TraceContext(traceparent: nil, requestID: nil).requestID
           do {
-            _ = try await run(request, requestID: id, environment: environment)
+            _ = try await run(
+              request, deadline: environment.configuration.requestDeadline,
+              trace: TraceContext(traceparent: nil, requestID: nil), environment: environment)
             return
           } catch let error as GatewayError where error.status.code == 503 || error.status.code == 429 {
             try? await Task.sleep(for: pause)
@@ -100,13 +106,5 @@ final class AcceptedRequests: Sendable {
   func close() {
     let running = tasks.withLock { Array($0.values) }
     for task in running { task.cancel() }
-  }
-}
-
-extension GatewayError {
-  /// An error of ours, whose details are in the log.
-  fileprivate init(status: Int) {
-    self.init(
-      .init(code: status), "an internal error occurred; the server's log has more", code: "internal_error")
   }
 }

@@ -90,10 +90,15 @@ struct BatchRoutes: Sendable {
     return Response(
       status: .ok, headers: [.contentType: "application/octet-stream"],
       body: ResponseBody(contentLength: file.bytes) { writer in
-        var number = 0
+        var (number, bytes) = (0, 0)
         while let part = try await journal.part(number, of: file.id) {
           try await writer.write(ByteBuffer(bytes: part))
           number += 1
+          bytes += part.count
+        }
+        // Deleted meanwhile. The client was promised more, and would wait for it: an error closes the connection.
+        guard bytes == file.bytes else {
+          throw FusionRouteError.unavailable("the file \(file.id) was deleted while it was read")
         }
         try await writer.finish(nil)
       })

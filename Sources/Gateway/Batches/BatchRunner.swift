@@ -167,16 +167,18 @@ final class BatchRunner: Sendable {
     counts.started()
     defer { counts.ended(succeeded: outcome) }
     let requestID = "\(batch.id.dropFirst("batch_".count))-\(item.number)"
+    let trace = TraceContext(traceparent: nil, requestID: requestID)
     var pause = Self.firstPause
     while !Task.isCancelled, open.withLock({ $0.contains(batch.id) }) {
       do {
-        let (status, body) = try await UnattendedAnswers(environment: environment).answer(
-          route, body: item.body, client: "batch:\(batch.owner)", requestID: requestID, priority: .batch)
-        let line = BatchObjects.line(item, requestID: requestID, status: status, body: body)
+        // No deadline of the configuration's, which is for those who wait: the window ends what waits too long.
+        let result = try await UnattendedAnswers(environment: environment).answer(
+          route, body: item.body, client: "batch:\(batch.owner)", deadline: nil, trace: trace, priority: .batch)
+        let line = BatchObjects.line(item, requestID: requestID, status: result.status, body: result.body)
         if try await journal.record(
-          item.number, of: batch.id, succeeded: status < 400, line: line, now: UnixTime.now.seconds)
+          item.number, of: batch.id, succeeded: result.status < 400, line: line, now: UnixTime.now.seconds)
         {
-          outcome = status < 400
+          outcome = result.status < 400
         }
         return
       } catch {

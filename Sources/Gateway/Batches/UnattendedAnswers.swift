@@ -8,38 +8,57 @@ struct UnattendedAnswers: Sendable {
     var reason: GatewayError
   }
 
+  /// What came of a request.
+  enum Outcome: Sendable {
+    case answered([UInt8])
+    case failed(GatewayError)
+
+    var status: Int {
+      switch self {
+      case .answered: 200
+      case .failed(let error): error.status.code
+      }
+    }
+
+    /// The answer's JSON, or the error's.
+    var body: [UInt8] {
+      switch self {
+      case .answered(let body): body
+      case .failed(let error): error.body
+      }
+    }
+  }
+
   let environment: GatewayEnvironment
 
-  /// The answer's status and JSON. Errors that the request itself causes are answers too.
+  /// - Parameter deadline: for all that it takes, waiting included; nil: none.
   func answer(
-    _ route: AnswerPlanner.Route, body: [UInt8], client: String, requestID: String, priority: RequestPriority
-  ) async throws(NotNow) -> (status: Int, body: [UInt8]) {
+    _ route: AnswerPlanner.Route, body: [UInt8], client: String, deadline: Duration?, trace: TraceContext,
+    priority: RequestPriority
+  ) async throws(NotNow) -> Outcome {
     do {
       if environment.gate.isDraining { throw GatewayError.shuttingDown }
       let share = environment.bodies.share()
-      guard share.take(body.count) else {
-        throw GatewayError(.serviceUnavailable, "other requests fill the server's memory", code: "overloaded")
-      }
+      guard share.take(body.count) else { throw GatewayError.overloaded }
       guard case .object(let object) = try await environment.offloading({ try JSONParser.parse(body) }) else {
         throw GatewayError.invalid(nil, "the request's body must be a JSON object")
       }
       let origin = AnswerPlanner.Origin(
-        deadline: environment.configuration.requestDeadline,
-        trace: TraceContext(traceparent: nil, requestID: requestID), priority: priority, client: { _ in client })
+        deadline: deadline, trace: trace, priority: priority, client: { _ in client })
       let plan = try await AnswerPlanner(environment: environment).plan(
         route, fields: FieldReader(object), body: body, origin: origin)
       guard !plan.options.streams else {
         throw GatewayError.invalid("stream", "stream must be false: the answer goes into a file")
       }
       var run = AnswerRun(
-        plan, environment: environment, requestID: requestID, arrival: .now, route: route.rawValue,
+        plan, environment: environment, requestID: trace.requestID, arrival: .now, route: route.rawValue,
         body: environment.log == nil ? [] : body, share: share, monitor: nil)
-      return (200, try await run.whole())
+      return .answered(try await run.whole())
     } catch {
       let told = environment.told(error)
       // Refused for now, an expert without a replica, or a shutdown.
       if told.status.code == 429 || told.status.code == 503 { throw NotNow(reason: told) }
-      return (told.status.code, told.body)
+      return .failed(told)
     }
   }
 }

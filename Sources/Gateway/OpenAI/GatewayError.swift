@@ -46,6 +46,10 @@ struct GatewayError: Error, Sendable, Equatable {
   static let shuttingDown = Self(
     .serviceUnavailable, "the server is shutting down; try again later", code: "shutting_down", retryAfter: 5)
 
+  static let overloaded = Self(
+    .serviceUnavailable, "the bodies of other requests fill the server's memory; try again later", code: "overloaded",
+    retryAfter: 1)
+
   /// The client closed its connection: nobody reads this, but it is counted. The status is nginx's.
   static let clientGone = Self(
     .init(code: 499, reasonPhrase: "Client Closed Request"), "the client closed the connection", code: "client_gone")

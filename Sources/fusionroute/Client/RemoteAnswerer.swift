@@ -11,8 +11,22 @@ struct RemoteAnswerer: Answerer {
   private let client: ServiceClient
   /// Whether the ids of prompts are asked for, which takes a request of its own.
   private let tellsPrompts: Bool
+  /// Whether the service's router has a chat template; without one texts are continued as they stand, as by `run`.
+  private let hasTemplate: Bool
 
   private struct Tokens: Decodable { var tokens: [Token] }
+
+  private struct TokenizerInformation: Decodable {
+    private enum CodingKeys: CodingKey { case chatTemplate }
+
+    /// False if it says that there is none, not if it says nothing.
+    var hasTemplate: Bool
+
+    init(from decoder: any Decoder) throws {
+      let values = try decoder.container(keyedBy: CodingKeys.self)
+      hasTemplate = try !values.contains(.chatTemplate) || !values.decodeNil(forKey: .chatTemplate)
+    }
+  }
 
   /// Throws what keeps the service from being reached.
   init(_ client: ServiceClient, tellsPrompts: Bool) async throws {
@@ -21,6 +35,16 @@ struct RemoteAnswerer: Answerer {
     self.tellsPrompts = tellsPrompts
     experts = status.experts.filter(\.routed).map(\.name)
     parallelism = max(1, status.router.slots)
+    hasTemplate = try await Self.hasChatTemplate(client)
+  }
+
+  /// A service that does not tell, being older or another, is taken to have one.
+  private static func hasChatTemplate(_ client: ServiceClient) async throws -> Bool {
+    do {
+      return try await client.get("/tokenizer_info", as: TokenizerInformation.self).hasTemplate
+    } catch is FusionRouteError {
+      return true
+    }
   }
 
   func answer(
@@ -57,9 +81,9 @@ struct RemoteAnswerer: Answerer {
         ("content", .text(text)), ("add_special", .bool(false)), ("parse_special", .bool(false)),
       ])
     case .document(let text):
-      tokens = try await tokenize([
-        ("content", .text(text)), ("add_special", .bool(true)), ("parse_special", .bool(false)),
-      ])
+      tokens = try await continued(text)
+    case .text(let text) where !hasTemplate:
+      tokens = try await continued(text)
     case .text(let text):
       return try await conversation([ChatMessage(role: "user", content: text)], prompt, options: options, emit: emit)
     case .messages(let messages):
@@ -70,6 +94,11 @@ struct RemoteAnswerer: Answerer {
     }
     emit(.prompt(tokens))
     return ("/v1/completions", ("prompt", Self.json(tokens)))
+  }
+
+  /// The ids of a text as it stands, behind the special tokens that the vocabulary puts in front.
+  private func continued(_ text: String) async throws -> [Token] {
+    try await tokenize([("content", .text(text)), ("add_special", .bool(true)), ("parse_special", .bool(false))])
   }
 
   private func conversation(

@@ -7,7 +7,9 @@ struct ServiceClient: Sendable {
   /// How long a busy service is waited for, in all, before a request is given up.
   static let maximumWait = Duration.seconds(60)
   /// Silence after which a service counts as gone; it sends something every 15 s while it works on a stream.
-  private static let silence = 90
+  static let silence = Duration.seconds(90)
+  /// The same for an answer that is asked for as a whole: nothing comes before its last token.
+  static let wholeAnswerSilence = Duration.seconds(3600)
   private static let connectTime = 10
   private static let maximumErrorBytes = 1 << 20
   private static let maximumAnswerBytes = 256 << 20
@@ -15,17 +17,20 @@ struct ServiceClient: Sendable {
   let url: ServiceURL
   private let key: String?
   private let http: HTTPClient
+  /// For whole answers: the limit of a client's silence is one for all of its requests.
+  private let patient: HTTPClient
   /// Told when a busy service is waited for.
   private let waiting: @Sendable (Duration) -> Void
 
   /// Runs `body` with a client whose connections are closed afterwards.
   static func with<R: Sendable>(
     _ options: ServiceOptions, waiting: @escaping @Sendable (Duration) -> Void = { _ in },
+    silence: Duration = ServiceClient.silence, wholeAnswerSilence: Duration = ServiceClient.wholeAnswerSilence,
     _ body: (ServiceClient) async throws -> R
   ) async throws -> R {
     let key = try options.key()
     var configuration = HTTPClient.Configuration(
-      timeout: .init(connect: .seconds(Int64(connectTime)), read: .seconds(Int64(silence))))
+      timeout: .init(connect: .seconds(Int64(connectTime)), read: .milliseconds(Int64(silence.milliseconds))))
     configuration.connectionPool.retryConnectionEstablishment = false
     if let file = options.caFile {
       guard FileManager.default.isReadableFile(atPath: file) else {
@@ -36,22 +41,25 @@ struct ServiceClient: Sendable {
       configuration.tlsConfiguration = tls
     }
     let http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
-    let client = ServiceClient(url: options.url, key: key, http: http, waiting: waiting)
+    configuration.timeout.read = .milliseconds(Int64(wholeAnswerSilence.milliseconds))
+    let patient = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    let client = ServiceClient(url: options.url, key: key, http: http, patient: patient, waiting: waiting)
     let result: Result<R, any Error>
     do { result = .success(try await body(client)) } catch { result = .failure(error) }
     // What cannot be closed in order is closed by the end of the process.
     try? await http.shutdown()
+    try? await patient.shutdown()
     return try result.get()
   }
 
   /// The answer to a GET.
   func get(_ path: String) async throws -> [UInt8] {
-    try await whole(request(path))
+    try await whole(request(path), by: http)
   }
 
-  /// The answer to a POST of JSON.
+  /// The answer to a POST of JSON; that to a prompt is waited for far longer.
   func post(_ path: String, _ body: [UInt8]) async throws -> [UInt8] {
-    try await whole(posting(path, body))
+    try await whole(posting(path, body), by: LoggedRequest.routes.contains(path) ? patient : http)
   }
 
   /// The answer to a GET, read as JSON with snake_case keys.
@@ -76,7 +84,7 @@ struct ServiceClient: Sendable {
     var request = posting(path, body)
     request.headers.add(name: "accept", value: "text/event-stream")
     let response: HTTPClientResponse
-    do { response = try await execute(request) } catch { throw ServiceError.connection(error, url: url) }
+    do { response = try await execute(request, by: http) } catch { throw ServiceError.connection(error, url: url) }
     var parser = EventStreamParser()
     var isDone = false
     do {
@@ -113,9 +121,9 @@ struct ServiceClient: Sendable {
     return request
   }
 
-  private func whole(_ request: HTTPClientRequest) async throws -> [UInt8] {
+  private func whole(_ request: HTTPClientRequest, by http: HTTPClient) async throws -> [UInt8] {
     do {
-      let response = try await execute(request)
+      let response = try await execute(request, by: http)
       return Array(try await response.body.collect(upTo: Self.maximumAnswerBytes).readableBytesView)
     } catch {
       throw ServiceError.connection(error, url: url)
@@ -123,7 +131,7 @@ struct ServiceClient: Sendable {
   }
 
   /// A response with a status of success. A busy service is asked again when it says, for a while.
-  private func execute(_ request: HTTPClientRequest) async throws -> HTTPClientResponse {
+  private func execute(_ request: HTTPClientRequest, by http: HTTPClient) async throws -> HTTPClientResponse {
     let start = ContinuousClock.now
     while true {
       let response = try await http.execute(request, deadline: .distantFuture)

@@ -19,6 +19,9 @@ struct SampleCommand: AsyncParsableCommand {
       `eval` has it (--grader-service), or a reward model (--reward with --model). \
       --as sft writes the answers that pass, --as pairs writes a passed against a failed answer of similar length. \
       Answers are kept beside the result as they come: the same command again goes on where it stopped.
+
+      With --format json one object at the end says what became of all of them: answers, how many of them passed and \
+      how many did not end (unfinished), the examples that were written, and the file.
       """)
 
   enum Form: String, ExpressibleByArgument, CaseIterable { case sft, pairs }
@@ -200,9 +203,18 @@ struct SampleCommand: AsyncParsableCommand {
     try file.commit()
     let passed = answers.count { $0.score >= selection.threshold }
     let cut = answers.count { !$0.isComplete }
-    print("\(count) \(form == .sft ? "answers" : "pairs") in \(out)")
-    let text =
-      "\(passed) of \(answers.count) answers passed; \(cut) did not end within \(generation.maxTokens) tokens\n"
-    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+    switch generation.format {
+    case .json:
+      print(
+        JSONText.object([
+          ("answers", .integer(answers.count)), ("passed", .integer(passed)), ("unfinished", .integer(cut)),
+          ("examples", .integer(count)), ("file", .text(out)),
+        ]).rendered)
+    case .text:
+      print("\(count) \(form == .sft ? "answers" : "pairs") in \(out)")
+      let text =
+        "\(passed) of \(answers.count) answers passed; \(cut) did not end within \(generation.maxTokens) tokens\n"
+      try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+    }
   }
 }

@@ -47,11 +47,20 @@ struct StatusCommand: AsyncParsableCommand {
   }
 
   private func showObjects(_ client: ServiceClient) async throws {
+    var (isShown, isGone) = (false, false)
     repeat {
-      let bytes = try await client.get(Self.path)
-      // Whatever it answers, it must be a status.
-      _ = try client.decode(bytes, as: CoordinatorStatus.self)
-      try Self.write(String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline).joined() + "\n")
+      do {
+        let bytes = try await client.get(Self.path)
+        // Whatever it answers, it must be a status.
+        _ = try client.decode(bytes, as: CoordinatorStatus.self)
+        try Self.write(String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline).joined() + "\n")
+        (isShown, isGone) = (true, false)
+      } catch let error as FusionRouteError where error.code == .unavailable && watch && isShown {
+        // Ctrl-C ends a request, too.
+        try Task.checkCancellation()
+        if !isGone { Self.note("\(error.message); waiting for it") }
+        isGone = true
+      }
       if watch { try await Task.sleep(for: .seconds(1)) }
     } while watch
   }
@@ -72,6 +81,10 @@ struct StatusCommand: AsyncParsableCommand {
       }
       try await Task.sleep(for: .seconds(1))
     }
+  }
+
+  private static func note(_ sentence: String) {
+    try? FileHandle.standardError.write(contentsOf: Data((TokenPainter.printable(sentence) + "\n").utf8))
   }
 
   private static func write(_ text: String) throws {

@@ -103,6 +103,19 @@ final class RawConnection: @unchecked Sendable {
     }
   }
 
+  /// Like `readToEnd`, but reads from now on, however long tasks have to wait for a thread: an answer that lies unread when the
+  /// service resets the connection is lost.
+  func readingToEnd() -> AsyncStream<String?> {
+    AsyncStream { continuation in
+      Thread.detachNewThread { [self] in
+        errno = 0
+        while receive() {}
+        continuation.yield(errno == EAGAIN || errno == EWOULDBLOCK ? nil : text)
+        continuation.finish()
+      }
+    }
+  }
+
   static func onThread<R: Sendable>(_ work: @escaping @Sendable () -> R) async -> R {
     await withCheckedContinuation { continuation in
       Thread.detachNewThread {
