@@ -120,6 +120,31 @@ import Testing
       chosen: TrainingSequence(tokens: [1, 2, 3, 4, 5], response: 2),
       rejected: TrainingSequence(tokens: [1, 2, 3, 6], response: 2))
     #expect(pair.chosen.judged == [2, 3] && pair.rejected.judged == [2])
+    // Their lengths are the answers', not those of what differs.
+    #expect(pair.lengths == (3, 2))
+  }
+
+  /// Samples beside pairs are those of a run on the samples alone, step by step, however many pairs there are.
+  @Test func samplesGoBesidePairs() {
+    var generator = SplitMix64(seed: 6)
+    for seed in 0..<20 as Range<UInt64> {
+      let (samples, pairs) = (5 + Int(generator.next() % 50), 5 + Int(generator.next() % 50))
+      let (lengths, group) = ((0..<samples).map { _ in Int(generator.next() % 100) }, 1 + Int(generator.next() % 4))
+      let alone = StepPlan(
+        items: lengths.indices.map { .sample($0) }, lengths: lengths, batch: 3, group: group, seed: seed)
+      let both = StepStream(
+        StepPlan(
+          items: (0..<pairs).map { .pair($0) }, lengths: (0..<pairs).map { _ in 1 }, batch: 4, group: 2, seed: seed),
+        beside: alone)
+      #expect(both.stepsPerEpoch == (pairs + 3) / 4)
+      let steps = (0..<4).flatMap { both.epoch($0) }
+      let expected = (0..<(steps.count / alone.stepsPerEpoch + 1)).flatMap { alone.epoch($0) }
+      for (step, samples) in zip(steps, expected) {
+        #expect(step.filter { if case .sample = $0 { true } else { false } } == samples, "seed \(seed)")
+      }
+      #expect(Set(both.epoch(0).joined().filter { if case .pair = $0 { true } else { false } }).count == pairs)
+      #expect(both.epoch(1) == both.epoch(1))
+    }
   }
 
   /// Every example once per pass, in steps of the asked size, whatever the seed.

@@ -5,7 +5,7 @@ internal import Core
 public struct PairPreparation: Sendable, Equatable {
   /// Pairs whose |bias| is larger are dropped: their gradient is next to zero, or they teach one expert's taste for length.
   public var maximumBias: Double?
-  /// Pairs whose lengths differ by a larger factor are dropped.
+  /// Pairs whose responses differ in length by a larger factor are dropped.
   public var maximumLengthRatio: Double?
 
   public init(maximumBias: Double? = 5, maximumLengthRatio: Double? = 1.25) {
@@ -64,7 +64,7 @@ public struct PairPreparation: Sendable, Equatable {
   private func longest(_ pair: PreferencePair) -> Int { max(pair.chosen.inputCount, pair.rejected.inputCount) }
 
   private func differ(_ pair: PreferencePair, by ratio: Double) -> Bool {
-    let (a, b) = (Double(pair.chosen.judged.count), Double(pair.rejected.judged.count))
+    let (a, b) = (Double(pair.lengths.chosen), Double(pair.lengths.rejected))
     return max(a, b) > ratio * min(a, b)
   }
 

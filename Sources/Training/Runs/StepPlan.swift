@@ -6,6 +6,36 @@ enum Item: Hashable, Sendable {
   case pair(Int)
 }
 
+/// The steps of a run: of one kind of examples or of two shuffled together, or with so many of another kind beside them in
+/// every step.
+struct StepStream: Sendable {
+  private let main: StepPlan
+  private let beside: StepPlan?
+
+  init(_ main: StepPlan, beside: StepPlan? = nil) {
+    self.main = main
+    self.beside = beside
+  }
+
+  /// Steps of one pass over the main examples.
+  var stepsPerEpoch: Int { main.stepsPerEpoch }
+
+  /// The steps of that pass. What is beside goes round at its own pace.
+  func epoch(_ number: Int) -> [[Item]] {
+    let steps = main.epoch(number)
+    guard let beside else { return steps }
+    var round = (number: -1, steps: [[Item]]())
+    return steps.enumerated().map { index, items in
+      let step = number * main.stepsPerEpoch + index
+      if step / beside.stepsPerEpoch != round.number {
+        round.number = step / beside.stepsPerEpoch
+        round.steps = beside.epoch(round.number)
+      }
+      return items + round.steps[step % beside.stepsPerEpoch]
+    }
+  }
+}
+
 /// Which examples each step sees: a function of the counts, lengths and the seed alone.
 struct StepPlan: Sendable {
   /// Steps whose examples are sorted by length together and cut into groups of similar length, which are computed at once.

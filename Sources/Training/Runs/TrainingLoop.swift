@@ -8,7 +8,7 @@ public final class TrainingLoop {
   public let settings: TrainingSettings
   private let evaluator: StepEvaluator
   private let heldOut: StepEvaluator
-  private let plan: StepPlan
+  private let plan: StepStream
   private let folder: String
   private let fingerprint: String
   private var state = TrainingState()
@@ -25,17 +25,28 @@ public final class TrainingLoop {
 
   /// - Parameters:
   ///   - heldOut: samples and pairs that are evaluated, not learnt.
+  ///   - samplesPerStep: samples of each step, beside `batch` less as many pairs; nil: both are shuffled together. A run on
+  ///     these samples alone, with this number as its batch and the same seed, sees the same ones at each step.
   ///   - folder: takes checkpoints and the log; made if missing.
   ///   - identity: names the models that the run starts from; a checkpoint of a run with another one is refused.
   public init(
     engine: TrainingEngine, objective: TrainingObjective, samples: [Sample], pairs: [PreferencePair] = [],
-    heldOut: (samples: [Sample], pairs: [PreferencePair]) = ([], []), settings: TrainingSettings, folder: String,
-    identity: String
+    heldOut: (samples: [Sample], pairs: [PreferencePair]) = ([], []), settings: TrainingSettings,
+    samplesPerStep: Int? = nil, folder: String, identity: String
   ) throws {
     try settings.validate()
     try objective.validate()
     guard samples.count + pairs.count > 0 else {
       throw FusionRouteError.badInput("there is no example to learn from")
+    }
+    if let samplesPerStep {
+      guard !samples.isEmpty, !pairs.isEmpty else {
+        throw FusionRouteError.badInput("so many samples in each step need samples, and pairs beside them")
+      }
+      guard (1..<max(2, settings.batch)).contains(samplesPerStep) else {
+        throw FusionRouteError.usage(
+          "a step of \(settings.batch) examples cannot have \(samplesPerStep) samples and a pair beside them")
+      }
     }
     self.engine = engine
     self.objective = objective
@@ -46,19 +57,37 @@ public final class TrainingLoop {
     self.heldOut = StepEvaluator(
       engine: engine, objective: objective, samples: heldOut.samples, pairs: heldOut.pairs,
       sequencesPerPass: settings.sequencesPerPass)
-    let items = samples.indices.map { Item.sample($0) } + pairs.indices.map { Item.pair($0) }
-    let lengths =
-      samples.map(\.sequence.inputCount) + pairs.map { max($0.chosen.inputCount, $0.rejected.inputCount) }
-    plan = StepPlan(
-      items: items, lengths: lengths, batch: settings.batch,
-      group: pairs.isEmpty ? settings.sequencesPerPass : settings.sequencesPerPass / 2, seed: settings.seed)
+    plan = Self.plan(samples, pairs, settings, samplesPerStep)
     totalSteps = settings.totalSteps(stepsPerEpoch: plan.stepsPerEpoch)
-    fingerprint = Self.fingerprint(identity, engine, objective, settings, samples, pairs)
+    let mix = samplesPerStep.map { "\n\($0) samples in each step" } ?? ""
+    fingerprint = Self.fingerprint(identity + mix, engine, objective, settings, samples, pairs)
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     } catch {
       throw FusionRouteError.unavailable("cannot create the directory \(folder)", cause: error)
     }
+  }
+
+  private static func plan(
+    _ samples: [Sample], _ pairs: [PreferencePair], _ settings: TrainingSettings, _ samplesPerStep: Int?
+  ) -> StepStream {
+    let (sampleItems, pairItems) = (samples.indices.map { Item.sample($0) }, pairs.indices.map { Item.pair($0) })
+    let sampleLengths = samples.map(\.sequence.inputCount)
+    let pairLengths = pairs.map { max($0.chosen.inputCount, $0.rejected.inputCount) }
+    // A pair is two sequences.
+    let (sequences, halves) = (settings.sequencesPerPass, settings.sequencesPerPass / 2)
+    guard let samplesPerStep else {
+      return StepStream(
+        StepPlan(
+          items: sampleItems + pairItems, lengths: sampleLengths + pairLengths, batch: settings.batch,
+          group: pairs.isEmpty ? sequences : halves, seed: settings.seed))
+    }
+    return StepStream(
+      StepPlan(
+        items: pairItems, lengths: pairLengths, batch: settings.batch - samplesPerStep, group: halves,
+        seed: settings.seed),
+      beside: StepPlan(
+        items: sampleItems, lengths: sampleLengths, batch: samplesPerStep, group: sequences, seed: settings.seed))
   }
 
   /// Everything that the trained weights depend on.

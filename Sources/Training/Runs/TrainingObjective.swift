@@ -20,6 +20,8 @@ public struct PreferencePair: Sendable {
   /// Judged from the first token that differs on: what is before adds the same to both, so it is left out of ℓ and bias.
   public var chosen: TrainingSequence
   public var rejected: TrainingSequence
+  /// Judged tokens of the whole responses, what they have in common included.
+  public let lengths: (chosen: Int, rejected: Int)
   /// The experts' log-probabilities, [judged positions][experts]; empty without a bias.
   public var chosenOpinions: [Float] = []
   public var rejectedOpinions: [Float] = []
@@ -32,6 +34,7 @@ public struct PreferencePair: Sendable {
 
   public init(chosen: TrainingSequence, rejected: TrainingSequence, source: String = "") {
     self.source = source
+    lengths = (chosen.judged.count, rejected.judged.count)
     let common = zip(chosen.tokens, rejected.tokens).prefix { $0 == $1 }.count
     func fromDifference(_ sequence: TrainingSequence) -> TrainingSequence {
       TrainingSequence(tokens: sequence.tokens, judged: sequence.judged.filter { $0 + 1 >= common })

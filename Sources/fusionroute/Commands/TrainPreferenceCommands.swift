@@ -12,6 +12,12 @@ struct TrainPreferenceOptions: ParsableArguments {
       valueName: "file"))
   var mix: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Of the examples of each step (--batch), so many are samples of --mix and the others pairs; an epoch is one pass over "
+        + "the pairs. Default: samples and pairs are shuffled together.", valueName: "n"))
+  var mixBatch: Int?
+
   @Option(help: ArgumentHelp("Held-out samples of that kind (JSONL). Repeatable.", valueName: "file"))
   var mixHeldOut: [String] = []
 
@@ -34,6 +40,7 @@ struct TrainPreferenceOptions: ParsableArguments {
     try session.objective.validate()
     let encoder = try options.encoder(of: session.model)
     try options.readPairs(into: &session, encoder: encoder)
+    session.samplesPerStep = mixBatch
     session.samples = try TrainSupport.samples(mix, encoder: encoder, what: "samples", notes: &session.notes)
     session.heldOut = try TrainSupport.samples(
       mixHeldOut, encoder: encoder, what: "held-out samples", notes: &session.notes)

@@ -93,12 +93,17 @@ struct SampleSelection: Sendable {
   /// Pairs whose answers differ in length, in bytes, by a larger factor are not made; nil: all.
   var lengthRatio: Double?
 
+  /// Whether it can be learnt from: models do write NUL, which no chat message may hold.
+  private static func isText(_ answer: SampledAnswer) -> Bool {
+    !answer.text.allSatisfy(\.isWhitespace) && !answer.text.unicodeScalars.contains("\0")
+  }
+
   /// The passed, complete answers of one prompt: the best first, each text once.
   func passed(_ answers: [SampledAnswer]) -> [SampledAnswer] {
     var seen: Set<String> = []
     return answers.filter { $0.isComplete && $0.score >= threshold }
       .sorted { ($1.score, $0.sample) < ($0.score, $1.sample) }
-      .filter { !$0.text.allSatisfy(\.isWhitespace) && seen.insert($0.text).inserted }.prefix(perPrompt).map { $0 }
+      .filter { Self.isText($0) && seen.insert($0.text).inserted }.prefix(perPrompt).map { $0 }
   }
 
   /// Passed answers against failed ones of similar length, each answer once.
@@ -107,7 +112,7 @@ struct SampleSelection: Sendable {
     var failed = answers.filter { $0.isComplete && $0.score < threshold }.sorted {
       ($0.score, $0.sample) < ($1.score, $1.sample)
     }
-    .filter { !$0.text.allSatisfy(\.isWhitespace) && seen.insert($0.text).inserted }
+    .filter { Self.isText($0) && seen.insert($0.text).inserted }
     var pairs: [(SampledAnswer, SampledAnswer)] = []
     let all = SampleSelection(threshold: threshold, perPrompt: answers.count, lengthRatio: nil).passed(answers)
     for answer in all where pairs.count < perPrompt {

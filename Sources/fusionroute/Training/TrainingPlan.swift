@@ -186,17 +186,29 @@ extension TrainingPlan.Step {
 
   private static func isYAML(_ path: String) -> Bool { path.hasSuffix(".yaml") || path.hasSuffix(".yml") }
 
-  /// Answers are kept as they come, under the name of the cluster; those of other models behind that name must go.
+  /// Answers are kept as they come, under the name of the cluster; those of other models behind that name must go. So must
+  /// the checkpoints of a run with other data, models or settings, which could not be gone on with.
   func prepare(_ fingerprint: String) throws {
-    guard action == .sample else { return }
     let begun = "\(out).plan-begun"
-    if (try? String(contentsOfFile: begun, encoding: .utf8)) != fingerprint {
-      let answers = "\(out).answers"
-      if FileManager.default.fileExists(atPath: answers) { try FileManager.default.removeItem(atPath: answers) }
+    let before = try? String(contentsOfFile: begun, encoding: .utf8)
+    switch action {
+    case .run: return
+    case .sample:
+      if before != fingerprint { try Self.remove("\(out).answers") }
+    case .train:
+      // A run that was begun by hand, with `train` alone, is gone on with.
+      let last = before ?? (try? String(contentsOfFile: stamp, encoding: .utf8))
+      if let last, last != fingerprint { try Self.remove("\(out)/checkpoints") }
     }
+    try FileManager.default.createDirectory(
+      at: URL(fileURLWithPath: begun).deletingLastPathComponent(), withIntermediateDirectories: true)
     var file = try AtomicFile(path: begun)
     try file.write(Array(fingerprint.utf8))
     try file.commit()
+  }
+
+  private static func remove(_ path: String) throws {
+    if FileManager.default.fileExists(atPath: path) { try FileManager.default.removeItem(atPath: path) }
   }
 
   /// Whether the step has been done with just these inputs.

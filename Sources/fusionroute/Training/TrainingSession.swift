@@ -29,6 +29,8 @@ struct TrainingSession: Sendable {
   var heldOut: [Sample] = []
   var heldOutPairs: [PreferencePair] = []
   var preparation = PairPreparation()
+  /// Samples of each step beside pairs; nil: both are shuffled together.
+  var samplesPerStep: Int?
   /// Lines of the report beside the settings.
   var notes: [(String, String)] = []
 
@@ -56,7 +58,8 @@ struct TrainingSession: Sendable {
       heldOutPairs, engine: engine, progress: progress, what: "held-out pairs", facts: &facts)
     let loop = try TrainingLoop(
       engine: engine, objective: objective, samples: samples, pairs: learnt, heldOut: (heldOut, judged),
-      settings: settings, folder: folder, identity: identity())
+      settings: settings, samplesPerStep: samplesPerStep, folder: folder, identity: identity())
+    if !learnt.isEmpty, !objective.isReward { try KeptPairs.write(learnt, to: "\(folder)/\(KeptPairs.name)") }
     let padding = String(format: "%.1f", 100 * loop.paddingShare)
     facts.append(("padding", "\(padding) % of the tokens computed; examples of similar length go together"))
     let reportPath = "\(folder)/report.html"
