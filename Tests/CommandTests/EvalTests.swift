@@ -220,11 +220,15 @@ import Testing
     for answer in ["good words", "good words 7", "old words 7 and more", "", "good words 7 and some more of them"] {
       let expected = try grader.score(
         prompt: [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
-      let (value, evaluated) = try await scorer.score(
+      let rating = try await scorer.rate(
         [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
       // The KV cache is F16 unless the weights are F32.
-      #expect(abs(value - expected) <= 2e-2 * max(1, abs(expected)), "\(answer): \(value) against \(expected)")
-      reused += evaluated < 8 ? 1 : 0
+      #expect(
+        abs(rating.reward - expected) <= 2e-2 * max(1, abs(expected)), "\(answer): \(rating) against \(expected)")
+      #expect(rating.seconds > 0)
+      reused += rating.evaluated < 8 ? 1 : 0
+      // It goes on with another number of threads.
+      if reused == 1 { try scorer.use(threads: 2) }
     }
     #expect(reused > 0)
   }

@@ -172,17 +172,15 @@ struct EvaluationRun: Sendable {
         }
         try await run(method.name, try pending(method), width: RewardScorer.slots) { job in
           let candidates = try candidates(names, job.task)
-          var rewards: [Double] = []
-          var evaluated = 0
-          let began = ContinuousClock.now
+          var ratings: [RewardScorer.Rating] = []
           for candidate in candidates {
-            let (score, tokens) = try await reward.score(job.task.messages, answer: candidate.text)
-            rewards.append(score)
-            evaluated += tokens
+            ratings.append(try await reward.rate(job.task.messages, answer: candidate.text))
           }
-          guard let best = AnswerChoice.best(rewards) else { return }
-          let spent = (ContinuousClock.now - began).seconds
-          try store.add(chosen(best, candidates, job, rewardTokens: evaluated, rewardSeconds: spent))
+          guard let best = AnswerChoice.best(ratings.map(\.reward)) else { return }
+          try store.add(
+            chosen(
+              best, candidates, job, rewardTokens: ratings.reduce(0) { $0 + $1.evaluated },
+              rewardSeconds: ratings.reduce(0) { $0 + $1.seconds }))
         }
       case .oracle(let names):
         // From grades, which may have changed: made anew each time, and cheap.

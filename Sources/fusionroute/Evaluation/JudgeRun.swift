@@ -13,9 +13,18 @@ struct JudgePair: Sendable {
   /// Pairs of the answers of two methods. Throws `.badInput` if there are none.
   static func read(tasks: [EvaluationTask], results: String, method: String, against: String) throws -> [JudgePair] {
     var answers: [String: [String: String]] = [:]
+    var keys: [String: [String: String]] = [:]
     for (_, line) in JSONLines.lines(of: try EvalSupport.text(results)) {
+      guard let record = AnswerRecord(line: line) else { continue }
+      let key = keys[record.method]?[record.id]
+      if [method, against].contains(record.method), let key, key != record.key {
+        throw FusionRouteError.badInput(
+          "\(results) has answers of two states of \"\(record.method)\" to \(record.id): evaluate what is to be judged into a "
+            + "folder of its own")
+      }
+      keys[record.method, default: [:]][record.id] = record.key
       // Later lines replace earlier ones.
-      if let record = AnswerRecord(line: line) { answers[record.method, default: [:]][record.id] = record.text }
+      answers[record.method, default: [:]][record.id] = record.text
     }
     for name in [method, against] where answers[name] == nil {
       throw FusionRouteError.badInput(

@@ -68,8 +68,15 @@ final class RewardScorer: Sendable {
 
   func stop() { decoder.withLock { $0 }.shutdown() }
 
-  /// The reward of an answer, and the tokens that went through the model for it.
-  func score(_ messages: [EvaluationTask.Message], answer: String) async throws -> (reward: Double, evaluated: Int) {
+  struct Rating: Sendable {
+    var reward: Double
+    /// Tokens that went through the model for it.
+    var evaluated: Int
+    /// Without the wait for a place.
+    var seconds: Double
+  }
+
+  func rate(_ messages: [EvaluationTask.Message], answer: String) async throws -> Rating {
     let chat = messages.map { ChatMessage(role: $0.role, content: $0.content) }
     let tokens = try encoder.tokens(chat + [.answer(toRate: answer)])
     let id = serial.wrappingAdd(1, ordering: .relaxed).newValue
@@ -88,6 +95,7 @@ final class RewardScorer: Sendable {
       throw FusionRouteError.internal("the reward model gave no hidden state")
     }
     let sum = zip(head.weight, state).reduce(Double(head.bias?.first ?? 0)) { $0 + Double($1.0) * Double($1.1) }
-    return (sum, summary.evaluatedTokens)
+    return Rating(
+      reward: sum, evaluated: summary.evaluatedTokens, seconds: Double(summary.computeNanoseconds) / 1e9)
   }
 }
