@@ -85,17 +85,20 @@ def answers(folder, seed, sizes, path):
             raise BadInput(f"{path}:{number}: this is no answer to a prompt of {folder}/requests.jsonl")
         sampled.append((by_prompt[content], line["completion"]))
     each = round(sizes["router"] * (1 - MIXED_SHARE) / 3)
-    lines, refused = instruct.training(sampled, sizes["instruct"] + each, seed)
-    if len(lines) < sizes["instruct"] + each:
-        # The expert comes first; both stay apart.
+    wanted = sizes["instruct"] + each
+    # An answer comes in several forms: those of the router's lines are others than the expert's.
+    cut = len(sampled) * sizes["instruct"] // wanted
+    expert, refused = instruct.training(sampled[:cut], sizes["instruct"], seed)
+    router, more = instruct.training(sampled[cut:], each, seed, part="router", first=sizes["instruct"])
+    refused += more
+    if len(expert) + len(router) < wanted:
         print(
-            f"generate: only {len(lines)} of {sizes['instruct'] + each} instruct examples from {len(sampled)} answers; "
+            f"generate: only {len(expert) + len(router)} of {wanted} instruct examples from {len(sampled)} answers; "
             "sample more answers",
             file=sys.stderr,
         )
-    expert = lines[: max(len(lines) - each, len(lines) // 2)]
     files.write(f"{folder}/data/instruct.jsonl", expert)
-    files.write(f"{folder}/data/router.instruct.jsonl", lines[len(expert) :])
+    files.write(f"{folder}/data/router.instruct.jsonl", router)
     mix = [line for name in TASKS for line in files.read(f"{folder}/data/router.{name}.jsonl")]
     stream(seed, "router").shuffle(mix)
     files.write(f"{folder}/data/router.jsonl", mix)

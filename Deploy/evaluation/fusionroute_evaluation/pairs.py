@@ -17,7 +17,8 @@ def answers_of(path, prompts):
         is_known = isinstance(index, int) and 0 <= index < len(prompts)
         if not is_known or not isinstance(text, str) or not isinstance(score, (int, float)):
             raise BadInput(f"{path}:{number}: this is no answer to one of {len(prompts)} prompts")
-        if line.get("complete") is True and text.strip():
+        # Models do write NUL, which no chat message may hold.
+        if line.get("complete") is True and text.strip() and "\0" not in text:
             found.append((index, text, score >= 1))
     return found
 

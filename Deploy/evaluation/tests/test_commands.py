@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -105,8 +106,11 @@ class GenerateTests(unittest.TestCase):
             self.assertEqual(code, 0, f"seed {seed}: {output}")
             self.assertIn("math test", output)
             requests = files.read(f"{folder}/requests.jsonl")
-            text = "This is one thing that people talk about a lot. It has been so for many years."
-            files.write(f"{folder}/sampled.jsonl", [{"prompt": r["messages"], "completion": text} for r in requests])
+            text = "This is answer {} that people talk about a lot. It has been so for many years."
+            files.write(
+                f"{folder}/sampled.jsonl",
+                [{"prompt": r["messages"], "completion": text.format(n)} for n, r in enumerate(requests)],
+            )
             code, output, _ = self.run_generate(
                 folder, "--short", "--seed", seed, "--answers", f"{folder}/sampled.jsonl"
             )
@@ -120,6 +124,12 @@ class GenerateTests(unittest.TestCase):
                 learnt = {self.key(line) for line in files.read(f"{folder}/data/{task}.jsonl")}
                 router = {self.key(line) for line in mix if line["task"] == task}
                 self.assertEqual(learnt & router, set(), f"seed {seed}")
+            # Nor in another form.
+            expert, router = (
+                {n for line in files.read(f"{folder}/data/{name}.jsonl") for n in re.findall(r"answer (\d+)", line["completion"])}
+                for name in ("instruct", "router.instruct")
+            )
+            self.assertTrue(expert and router and not expert & router, f"seed {seed}: {expert} {router}")
             self.assertEqual({p.name for p in Path(folder).glob("prompts/*.jsonl")}, {"pairs.jsonl", "reward.jsonl"})
             for path in Path(folder).glob("prompts/*.jsonl"):
                 self.assertEqual({prompt["task"] for prompt in files.read(path)}, {"math", "code", "instruct", "mixed"})
@@ -163,7 +173,8 @@ class PairTests(unittest.TestCase):
 
             files.write(f"{folder}/a", [head, *(answer(i, f"right {i}", 1.0) for i in range(40))])
             wrong = [answer(i, f"wrong {i}", 0.0) for i in range(0, 40, 2)]
-            files.write(f"{folder}/b", [head, *wrong, answer(1, "cut off", 0.0, complete=False), answer(3, " ", 0.0)])
+            unfit = [answer(1, "cut off", 0.0, complete=False), answer(3, " ", 0.0), answer(5, "\0", 0.0)]
+            files.write(f"{folder}/b", [head, *wrong, *unfit])
             code = pairs.main(
                 [f"{folder}/prompts", f"{folder}/out.jsonl", f"{folder}/a", f"{folder}/b", "--held-out", "0.3"]
             )

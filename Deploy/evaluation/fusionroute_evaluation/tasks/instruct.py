@@ -154,13 +154,14 @@ def shape(rng, kept, made, subject):
     return formats.apply(rng, text, made, subject)
 
 
-def training(answers, count, seed):
+def training(answers, count, seed, part="training", first=0):
     """Training lines from the base model's answers to `requests`: `answers` are (request line, text).
 
-    Each is brought into a drawn form by program, and kept if the checkers pass it. Returns (lines, refused).
+    Each is brought into a drawn form by program, several times if need be, and kept if the checkers pass it. What is drawn
+    depends on `part`; the lines are numbered from `first` on. Returns (lines, refused).
     """
     ifeval()
-    rng = stream(seed, "instruct", "training")
+    rng = stream(seed, "instruct", part)
     pool = []
     for request, text in answers:
         kept = sentences(text)
@@ -189,7 +190,7 @@ def training(answers, count, seed):
             line(
                 "instruct",
                 "train",
-                len(lines),
+                first + len(lines),
                 prompt,
                 fields,
                 {"topic": request["tags"]["topic"], "format": name, "held_out": False},
