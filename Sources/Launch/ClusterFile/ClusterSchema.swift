@@ -156,7 +156,8 @@ public enum ClusterSchema {
       "How many of them may be one client's: one API key's."),
     Setting(
       "request_deadline", .duration, .absent("none"),
-      "How long a request may take, from its arrival to its last token."),
+      "How long a request may take, from its arrival to its last token. Requests of batches have the batch's window instead."
+    ),
     Setting(
       "default_max_tokens", .integer(1...4_194_304), .value("256"),
       "New tokens of a request that names no maximum."),
