@@ -67,14 +67,26 @@ lock_cache() {
       flock 9
     fi
     rm -rf "$cache"/.stage.*
-    trap unlock_cache EXIT
+    # In a subshell it would be its parent's that shows.
+    earlier_exit_trap=
+    if ((BASH_SUBSHELL == 0)); then earlier_exit_trap=$(trap -p EXIT); fi
+    trap exit_locked EXIT
   fi
 }
 
 unlock_cache() {
   rm -rf "$cache"/.stage.*
   trap - EXIT
+  eval "${earlier_exit_trap-}"
   exec 9>&-
+}
+
+exit_locked() {
+  unlock_cache
+  if [[ -n $earlier_exit_trap ]]; then
+    eval "set -- ${earlier_exit_trap#trap -- }"
+    eval "$1"
+  fi
 }
 
 # A fresh directory on the cache's own file system, so that finished work can be renamed into place.

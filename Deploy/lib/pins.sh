@@ -25,5 +25,6 @@ axe_archive=axe_playwright_python-0.1.8-py3-none-any.whl
 axe_archive_sha256=fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8
 axe_member=axe_playwright_python/axe.min.js
 
-# PyTorch, for Deploy/bench/training --torch alone.
+# PyTorch and numpy, for Deploy/bench/training --torch alone.
 torch_version=2.13.0
+numpy_version=2.4.6
