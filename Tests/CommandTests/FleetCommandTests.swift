@@ -130,6 +130,30 @@ import Testing
     #expect(try await workers("--replicas", "ant=1", "--replicas", "ant=2").code == 64)
   }
 
+  /// `down` over ssh stops a host whose cluster file cannot be read any more.
+  @Test func stopsWhateverBecameOfTheClusterFile() async throws {
+    let changes: [(String, String?)] = [("edited", "experts: ["), ("removed", nil)]
+    for (name, text) in changes {
+      let more = "listen: { workers: \"ipc://\(name).sock\" }\n" + Self.far
+      let file = try models.cluster(name, more: more, context: 256)
+      let environment = ["FUSIONROUTE_STATE": models.path("state-\(name)")]
+      let arguments = ["workers", "-c", file, "--host", "far"]
+      let started = try await Product.run(
+        arguments + ["--replicas", "ant=1", "--detach"], environment: environment)
+      let pid = try #require(Int32(started.output.split(whereSeparator: \.isWhitespace).last ?? ""), "\(started)")
+      try await Self.until("the worker runs") { Product.workers(dialling: "\(name).sock").count == 1 }
+      if let text {
+        try text.write(toFile: file, atomically: true, encoding: .utf8)
+      } else {
+        try FileManager.default.removeItem(atPath: file)
+      }
+      let stopped = try await Product.run(arguments + ["--stop"], environment: environment)
+      #expect(stopped.code == 0 && stopped.output == "stopped\n", "\(name): \(stopped.errors)")
+      if stopped.code != 0 { kill(pid, SIGKILL) }
+      try await Self.until("it ends") { Self.hasEnded(pid) && Product.workers(dialling: "\(name).sock").isEmpty }
+    }
+  }
+
   @Test func startsTheSameOnceAtATime() async throws {
     let more = "listen: { workers: \"ipc://once.sock\" }\n" + Self.far
     let file = try models.cluster("once", more: more, context: 256)

@@ -1,6 +1,8 @@
 import Coordinator
 import Core
 import Foundation
+import Launch
+import Logging
 import Testing
 
 @testable import fusionroute
@@ -134,6 +136,25 @@ import Testing
     }
     #expect(try await Product.run(["drain", "--url", service.url]).code == 64)
     #expect(try await service.stop().code == 0)
+  }
+}
+
+@Suite struct HostWorkersTests {
+  /// One that could not be started is missing still, so that the next change tries it again.
+  @Test func aReplicaThatDidNotStartIsNotCounted() async throws {
+    let models = try ToyModels.shared.get()
+    let file = try ClusterFile.load(path: try models.cluster("unstarted", context: 256))
+    let workers = try HostWorkers(
+      of: file, host: nil, dialling: "ipc://\(models.path("unstarted.sock"))", keyName: nil,
+      log: LogSettings(level: .critical, format: .text, logger: Logger(label: "test")))
+    // From now on nothing can be started.
+    await workers.stop()
+    for _ in 0..<2 {
+      let error = #expect(throws: FusionRouteError.self) {
+        try workers.adjust(to: [ReplicaCount(expert: ToyModels.experts[0], count: 1)])
+      }
+      #expect(error?.message.contains("are being stopped") == true, "\(String(describing: error))")
+    }
   }
 }
 

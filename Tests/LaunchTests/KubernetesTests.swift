@@ -132,6 +132,9 @@ import Yams
     let files = try Self.manifests(text).files([Self.order])
     #expect(files.map(\.name) == ["cluster.yaml", "expert-math.yaml", "expert-Code_1.yaml"])
     #expect(try Self.manifests().files([Self.order]).map(\.name).contains("coordinator.yaml"))
+    // Nor is it a container's matter what that one writes.
+    let writing = text.replacing("{ api_keys", with: "{ journal: j.db, request_log: r.jsonl, trace: t.json, api_keys")
+    #expect(try Self.manifests(writing).files([Self.order]).count == 3)
   }
 
   @Test(arguments: [
@@ -140,6 +143,8 @@ import Yams
     ("models/math.gguf", "other/math.gguf", "one volume with all models"),
     ("keys: keys", "keys: models/keys", "directory of their own"),
     ("gateway/api-keys", "models/api-keys", "another directory than the models"),
+    ("{ api_keys", "{ request_log: r.jsonl, api_keys", "\"gateway.request_log\" cannot be written in a container"),
+    ("{ api_keys", "{ journal: journal.db, api_keys", "\"gateway.journal\" cannot be written in a container"),
   ]) func filesThatCannotBeMounted(_ from: String, _ to: String, _ sentence: String) throws {
     do {
       _ = try Self.manifests(Self.text.replacing(from, with: to))
@@ -177,7 +182,7 @@ import Yams
     var record = LaunchRecord(launcher: .kubernetes, orders: [order], name: "n")
     #expect(try await launcher.start(&record) == .started("2 objects"))
     try await launcher.stop(record)
-    let (apply, delete) = commands.withLock { ($0[0], $0[1]) }
+    let (apply, delete) = commands.withLock { ($0[0], $0[$0.count - 1]) }
     #expect(apply.line == "kubectl --namespace ai apply --filename -")
     let objects = try compose_all(yaml: apply.input).map { $0 }
     #expect(

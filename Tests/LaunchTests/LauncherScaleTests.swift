@@ -186,6 +186,28 @@ private final class StandInSlurm: Sendable {
     try await SlurmLauncher(run: slurm.run).stop(record)
     #expect(slurm.names.isEmpty)
   }
+
+  /// So they do when another `up` plans anew: it knows from the notes that the job is not whole.
+  @Test func theNextUpIsWhole() async throws {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("slurm-\(UUID().uuidString).json").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let slurm = StandInSlurm()
+    let first = try Fleet(path: path, cluster: "c", run: slurm.run, report: { _ in })
+    #expect(try await first.start(Self.orders()).isEmpty)
+    let none = Fleet.Change(order: Orders.order("n1", .slurm, []), replicas: .init(expert: "math", count: 0))
+    #expect(try await first.apply([none]).isEmpty)
+    #expect(slurm.count("math", "n1") == 0 && slurm.count("code", "n1") == 1)
+    let later = try Fleet(path: path, cluster: "c", run: slurm.run, report: { _ in })
+    #expect(try await later.start(Self.orders()).isEmpty)
+    for host in Self.hosts {
+      #expect(slurm.count("math", host) == 2 && slurm.count("code", host) == 1, "\(host)")
+      #expect(await later.count(of: "math", on: host) == 2)
+    }
+    // One that is whole is left alone.
+    let jobs = slurm.jobs
+    #expect(try await later.start(Self.orders()).isEmpty)
+    #expect(slurm.jobs == jobs)
+  }
 }
 
 @Suite struct KubernetesScaleTests {

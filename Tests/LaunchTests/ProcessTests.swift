@@ -141,6 +141,27 @@ private func isAlive(_ pid: Int32) -> Bool { kill(pid, 0) == 0 }
     #expect(recorder.all.count { if case .started = $0 { true } else { false } } == 1)
   }
 
+  /// A name that was given up in its back-off and given anew: the old wait starts nothing over the new process.
+  @Test func anOldWaitStartsNothing() async throws {
+    let recorder = Recorder()
+    let supervisor = ProcessSupervisor(
+      executable: "/bin/sh", limits: .init(backOff: .milliseconds(500)), handler: recorder.record)
+    try supervisor.start(shell("a", "exit 1"))
+    try await recorder.wait("a restart") { $0.contains { if case .restarting("a", _) = $0 { true } else { false } } }
+    supervisor.stop("a")
+    for _ in 0..<500 where supervisor.taken.contains("a") { try await Task.sleep(for: .milliseconds(10)) }
+    try supervisor.start(shell("a", "exec sleep 30"))
+    // This one's wait begins later and is as long: once it is over, the other is, too.
+    try supervisor.start(shell("clock", "exit 1"))
+    try await recorder.wait("the clock's restart") {
+      $0.count { if case .started("clock", _) = $0 { true } else { false } } >= 2
+    }
+    let pids: [Int32] = recorder.all.compactMap { if case .started("a", let pid) = $0 { pid } else { nil } }
+    #expect(pids.count == 2 && supervisor.running["a"] == pids.last)
+    await supervisor.stop()
+    for pid in pids.dropFirst() { #expect(!isAlive(pid)) }
+  }
+
   @Test func aMissingProgramIsAnError() {
     let supervisor = ProcessSupervisor(executable: "/no/such/program") { _ in }
     #expect(throws: (any Error).self) { try supervisor.start(shell("a", "")) }

@@ -71,15 +71,18 @@ public actor Fleet {
     starts += 1
     defer { starts -= 1 }
     let id = StateDirectory.id(ofCluster: state.cluster)
-    let planned = Self.records(orders, id: id)
+    var planned = Self.records(orders, id: id)
     // What an earlier `up` left running and this one does not want, or not in this way.
     var failures = await stop(
       state.records.filter { old in
         planned.first { $0.name == old.name }.map { !Self.isSamePlace(old, $0) } ?? true
       })
-    for record in planned {
+    for (number, record) in planned.enumerated() {
       if let index = state.records.firstIndex(where: { $0.name == record.name }) {
         state.records[index].orders = record.orders
+        // What `scale` has changed since: the launcher must know, to undo it.
+        planned[number].job = state.records[index].job
+        planned[number].slurm = state.records[index].slurm
       } else {
         state.records.append(record)
       }

@@ -12,6 +12,11 @@ public struct KubernetesLauncher: HostLauncher {
     for order in record.orders {
       let result = try await succeed(try Self.applyCommand(order), for: [order.host.name], run)
       objects += result.output.split(whereSeparator: \.isNewline).map(String.init)
+      // `apply` leaves alone what it is not given.
+      _ = try await succeed(Self.pruneCommand(order), for: [order.host.name], run)
+      for command in Self.wakeCommands(order) {
+        _ = try await succeed(command, for: [order.host.name], run) { $0.errors.contains(Self.unmetCondition) }
+      }
     }
     record.phase = .running
     // kubectl says of each object what it did.
@@ -68,6 +73,34 @@ public struct KubernetesLauncher: HostLauncher {
     // It would undo a number below its least one.
     let patch = #"{"spec":{"minReplicas":\#(replicas.count),"maxReplicas":\#(maximum)}}"#
     return [kubectl(order, ["patch", "horizontalpodautoscaler/\(name)", "--type=merge", "--patch=\(patch)"]), scale]
+  }
+
+  /// What kubectl says where `--current-replicas=0` does not hold.
+  private static let unmetCondition = "Expected replicas to be 0"
+
+  /// Bring Deployments back that `scale` has set to none: there an autoscaler rests, and what is applied leaves the
+  /// number to the autoscaler.
+  static func wakeCommands(_ order: HostOrder) -> [HostCommand] {
+    guard order.host.kubernetes.maximumReplicas != nil else { return [] }
+    return order.replicas.map {
+      let name = KubernetesLabels(order).deployment($0.expert)
+      return kubectl(order, ["scale", "deployment/\(name)", "--current-replicas=0", "--replicas=\($0.count)"])
+    }
+  }
+
+  /// Deletes the objects of experts that the order does not have. A coordinator that was rendered for the same host has
+  /// the same label and stays; the ConfigMap has no component, which `notin` takes in, so its kind is left out.
+  static func pruneCommand(_ order: HostOrder) -> HostCommand {
+    let labels = KubernetesLabels(order)
+    let kept = (order.replicas.map(\.expert) + ["coordinator"]).map { KubernetesLabels.label($0) }
+    return kubectl(
+      order,
+      [
+        "delete", "deployment,horizontalpodautoscaler,poddisruptionbudget", "--ignore-not-found", "--wait",
+        "--timeout=110s",
+        "--selector=app.kubernetes.io/instance=\(labels.instance),app.kubernetes.io/component notin "
+          + "(\(kept.joined(separator: ",")))",
+      ])
   }
 
   static func deleteCommand(_ order: HostOrder) -> HostCommand {

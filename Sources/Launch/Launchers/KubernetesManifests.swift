@@ -63,9 +63,11 @@ public struct KubernetesManifests: Sendable {
   }
 
   /// Whether the coordinator runs there too.
-  public var runsCoordinator: Bool {
+  public var runsCoordinator: Bool { Self.runsCoordinator(cluster) }
+
+  static func runsCoordinator(_ cluster: ClusterFile) -> Bool {
     guard case .tcp(let host, _) = cluster.listen.advertise else { return false }
-    return host == Self.coordinatorName || host.hasPrefix(Self.coordinatorName + ".")
+    return host == coordinatorName || host.hasPrefix(coordinatorName + ".")
   }
 
   /// Commands that make the Secrets which the manifests name.

@@ -65,9 +65,16 @@ struct KubernetesPaths: Sendable, Equatable {
       throw cluster.error(
         "gateway.api_keys", "Kubernetes needs the gateway's files in another directory than the models")
     }
-    for (key, path) in [("gateway.request_log", cluster.gateway.requestLog), ("gateway.trace", cluster.gateway.trace)]
-    where path != nil {
-      throw cluster.error(key, "\"\(key)\" cannot be written in a container, whose files are read-only: leave it out")
+    // The coordinator writes these; one that runs elsewhere may.
+    guard KubernetesManifests.runsCoordinator(cluster) else { return }
+    for (key, path) in [
+      ("gateway.request_log", cluster.gateway.requestLog), ("gateway.trace", cluster.gateway.trace),
+      ("gateway.journal", cluster.gateway.journal),
+    ] where path != nil {
+      throw cluster.error(
+        key,
+        "\"\(key)\" cannot be written in a container, whose files are read-only: leave it out, or run the coordinator "
+          + "outside Kubernetes and name its address in \"listen.advertise\"")
     }
   }
 }

@@ -74,14 +74,19 @@ extension HostLauncher {
   }
 
   /// Runs a command that must succeed. Throws `unavailable` naming the hosts and the command.
-  func succeed(_ command: HostCommand, for hosts: [String], _ run: CommandRunner) async throws -> CommandResult {
+  ///
+  /// - Parameter isFine: whether a result that is no success will do.
+  func succeed(
+    _ command: HostCommand, for hosts: [String], _ run: CommandRunner,
+    unless isFine: @Sendable (CommandResult) -> Bool = { _ in false }
+  ) async throws -> CommandResult {
     let result: CommandResult
     do { result = try await run(command) } catch let error as FusionRouteError {
       throw FusionRouteError(
         error.code, "the host \(hosts.map { "\"\($0)\"" }.joined(separator: ", ")): \(error.message)",
         cause: error.cause)
     }
-    guard result.exit == .code(0) else { throw failure(hosts, command, result) }
+    guard result.exit == .code(0) || isFine(result) else { throw failure(hosts, command, result) }
     return result
   }
 }

@@ -42,8 +42,11 @@ public enum Quoting {
 
   /// Whether ssh takes a path as it is, in `-i` and `-o`: both expand `%` and `$`, and `-o` has quotes of its own.
   static func isSSHPath(_ path: String) -> Bool {
-    isPrintable(path) && !path.contains { "\"'%$\\".contains($0) }
+    // By bytes: any of these may be part of a Character.
+    isPrintable(path) && !path.utf8.contains(where: sshSpecial.contains)
   }
+
+  private static let sshSpecial = Set("\"'%$\\".utf8)
 
   // MARK: sbatch
 

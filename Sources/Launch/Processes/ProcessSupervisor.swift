@@ -44,6 +44,8 @@ public final class ProcessSupervisor: Sendable {
   public static let errorPrefix = "error: "
 
   private struct Entry {
+    /// Tells it from others that had its name: a restart is for the entry that waits for it, and no later one.
+    let id: Int
     var child: Child
     var policy: RestartPolicy
     var process: ChildProcess?
@@ -57,6 +59,7 @@ public final class ProcessSupervisor: Sendable {
 
   private struct State {
     var entries: [String: Entry] = [:]
+    var nextID = 0
     var isStopping = false
     var waiters: [CheckedContinuation<Void, Never>] = []
   }
@@ -89,15 +92,17 @@ public final class ProcessSupervisor: Sendable {
 
   /// Starts `child` and keeps it running. Throws `unavailable` if it cannot be started or the supervisor is stopping.
   public func start(_ child: Child) throws {
-    try state.withLock { state in
+    let id = try state.withLock { state -> Int in
       guard !state.isStopping else { throw FusionRouteError.unavailable("worker processes are being stopped") }
       guard state.entries[child.name] == nil else {
         throw FusionRouteError.internal("a child process named \"\(child.name)\" is supervised already")
       }
-      state.entries[child.name] = Entry(child: child, policy: RestartPolicy(limits: limits))
+      state.nextID += 1
+      state.entries[child.name] = Entry(id: state.nextID, child: child, policy: RestartPolicy(limits: limits))
+      return state.nextID
     }
-    do { try spawn(child.name) } catch {
-      state.withLock { $0.entries[child.name] = nil }
+    do { try spawn(child.name, id: id) } catch {
+      state.withLock { if $0.entries[child.name]?.id == id { $0.entries[child.name] = nil } }
       throw error
     }
   }
@@ -159,10 +164,12 @@ public final class ProcessSupervisor: Sendable {
     }
   }
 
-  private func spawn(_ name: String) throws {
+  /// Does nothing if the entry is not there any more.
+  private func spawn(_ name: String, id: Int) throws {
     // Spawning under the lock, so that a child that ends at once finds its entry, and stop() sees every child.
     let pid = try state.withLock { state -> Int32? in
-      guard !state.isStopping, let child = state.entries[name]?.child else { return nil }
+      guard !state.isStopping, let entry = state.entries[name], entry.id == id else { return nil }
+      let child = entry.child
       var environment = ProcessInfo.processInfo.environment
       environment.merge(child.environment) { $1 }
       let process = try ChildProcess(
@@ -186,21 +193,23 @@ public final class ProcessSupervisor: Sendable {
 
   private func ended(_ name: String, pid: Int32, exit: ProcessExit) {
     let now = ContinuousClock.now
-    let (error, decision) = state.withLock { state -> (String?, RestartPolicy.Decision?) in
-      guard var entry = state.entries[name] else { return (nil, nil) }
+    let (id, error, decision) = state.withLock { state -> (Int, String?, RestartPolicy.Decision?) in
+      guard var entry = state.entries[name] else { return (0, nil, nil) }
       let decision =
         state.isStopping || entry.isLeaving
         ? nil : entry.policy.ended(exit, ran: now - entry.startedAt, now: now - origin)
       if case .giveUp = decision { entry.isGivenUp = true }
       state.entries[name] = entry
-      return (entry.error, decision)
+      return (entry.id, entry.error, decision)
     }
     handler(.ended(name: name, pid: pid, exit: exit, error: error))
     switch decision {
     case .restart(let wait):
       handler(.restarting(name: name, after: wait))
       finish(name)
-      timers.asyncAfter(deadline: .now() + .nanoseconds(Int(wait.nanoseconds))) { [weak self] in self?.restart(name) }
+      timers.asyncAfter(deadline: .now() + .nanoseconds(Int(wait.nanoseconds))) { [weak self] in
+        self?.restart(name, id: id)
+      }
     case .giveUp(let reason):
       handler(.gaveUp(name: name, exit: exit, reason: reason, error: error))
       finish(name)
@@ -221,11 +230,15 @@ public final class ProcessSupervisor: Sendable {
     for waiter in waiters { waiter.resume() }
   }
 
-  private func restart(_ name: String) {
-    do { try spawn(name) } catch {
+  private func restart(_ name: String, id: Int) {
+    do { try spawn(name, id: id) } catch {
+      let isThere = state.withLock { state in
+        guard state.entries[name]?.id == id else { return false }
+        state.entries[name]?.error = "\(error)"
+        return true
+      }
       // Out of processes or memory: the policy decides as if it had ended at once.
-      state.withLock { $0.entries[name]?.error = "\(error)" }
-      ended(name, pid: 0, exit: .code(69))
+      if isThere { ended(name, pid: 0, exit: .code(69)) }
     }
   }
 }

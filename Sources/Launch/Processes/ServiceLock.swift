@@ -50,7 +50,8 @@ public final class ServiceLock: Sendable {
     }
   }
 
-  /// Who holds the lock; nil if nobody does. Throws `unavailable` if that cannot be found out.
+  /// Who holds the lock; nil if nobody does. Throws `unavailable` if that cannot be found out, or if it is a process
+  /// that cannot be signalled from here.
   public static func holder(path: String) throws -> Holder? {
     let descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
     guard descriptor >= 0 else {
@@ -63,9 +64,19 @@ public final class ServiceLock: Sendable {
       throw FusionRouteError.unavailable("cannot ask who holds \(path): \(String(cString: strerror(errno)))")
     }
     guard lock.l_type != Int16(F_UNLCK) else { return nil }
+    let pid = try Self.pid(lock.l_pid, path: path)
     var bytes = [UInt8](repeating: 0, count: maximumNote)
     let count = pread(descriptor, &bytes, bytes.count, 0)
-    return Holder(pid: lock.l_pid, note: String(decoding: bytes.prefix(max(0, count)), as: UTF8.self))
+    return Holder(pid: pid, note: String(decoding: bytes.prefix(max(0, count)), as: UTF8.self))
+  }
+
+  /// A holder's process id as F_GETLK tells it, which is 0 for a process of another container and negative for one of
+  /// another machine: to `kill` these would be process groups.
+  static func pid(_ told: Int32, path: String) throws -> Int32 {
+    guard told > 0 else {
+      throw FusionRouteError.unavailable("\(path) is held by a process of another machine or container: run this there")
+    }
+    return told
   }
 
   private static func whole(_ type: Int32) -> flock {

@@ -19,6 +19,8 @@ extension ClusterFile {
     configuration.maximumBody = gateway.maximumBody
     configuration.maximumConnections = gateway.maximumConnections
     configuration.defaultMaximumTokens = gateway.defaultMaximumTokens
+    configuration.fanout = FanoutPolicy(rawValue: decoding.fanout.rawValue) ?? .selected
+    configuration.warm = WarmPolicy(rawValue: decoding.warm.rawValue) ?? .auto
     configuration.onExpertLoss = ExpertLossPolicy(rawValue: onExpertLoss.rawValue) ?? .fail
     configuration.requestDeadline = gateway.requestDeadline
     configuration.shutdownGrace = gateway.shutdownGrace

@@ -120,6 +120,10 @@ final class HostWorkers: Sendable {
     let command = WorkerInvocation(
       expert: expert, coordinators: [endpoint], hostName: host ?? ProcessInfo.processInfo.hostName, cluster: file,
       keyName: keyName, logLevel: settings.level.rawValue, logFormat: settings.format.rawValue)
-    try supervisor.start(.init(name: name, arguments: command.arguments))
+    do { try supervisor.start(.init(name: name, arguments: command.arguments)) } catch {
+      // Not there, so that the next adjustment tries it again.
+      roll.remove(name)
+      throw error
+    }
   }
 }

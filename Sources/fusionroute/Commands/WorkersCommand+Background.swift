@@ -7,10 +7,11 @@ internal import Synchronization
 /// `--detach` and `--stop`: what ssh runs on a host.
 extension WorkersCommand {
   /// Prints `started PID`, `running PID`, `adjusted PID`, `replaced PID`, `stopped` or `not running`.
-  func inBackground(_ file: ClusterFile) async throws {
+  ///
+  /// - Parameter grace: what a process that is to end is given.
+  func inBackground(grace: Duration) async throws {
     let path = URL(fileURLWithPath: cluster).standardizedFileURL.path
     let service = BackgroundService(state: try StateDirectory(), cluster: path, host: host)
-    let grace = file.supervision.grace
     if stop {
       let ran = try await onThread { try service.stop(grace: grace) }
       print(ran ? "stopped" : "not running")

@@ -69,8 +69,13 @@ struct WorkersCommand: AsyncParsableCommand {
     let log = output.bootstrap(default: .info, isSupervised: exitWithStdin || lock != nil)
     let held = try lock.map { try ServiceLock(path: $0) }
     defer { withExtendedLifetime(held) {} }
+    if stop {
+      // Whatever became of the cluster file since the start: it says only how long the workers may take.
+      let file = try? ClusterFile.load(path: cluster)
+      return try await inBackground(grace: file?.supervision.grace ?? ClusterFile.Supervision().grace)
+    }
     var file = try ClusterFile.load(path: cluster)
-    if detach || stop { return try await inBackground(file) }
+    if detach { return try await inBackground(grace: file.supervision.grace) }
     if let keys { file.keys = URL(fileURLWithPath: keys).standardizedFileURL.path }
     let replicas = try replicas(of: file)
     try file.checkFiles(for: [.workers(of: replicas.map(\.expert))])
