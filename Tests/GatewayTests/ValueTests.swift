@@ -257,5 +257,9 @@ import Testing
         a_seconds_count{who="a\"b\\c\nd"} 4
 
         """#)
+    // A quote that is one Character with what is before it.
+    text.sample(1, [("who", "\u{600}\"} 2")])
+    let line = "a_seconds{who=\"\u{600}\\\"} 2\"} 1\n".utf8
+    #expect(text.text.utf8.suffix(line.count).elementsEqual(line))
   }
 }

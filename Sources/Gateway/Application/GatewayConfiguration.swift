@@ -24,6 +24,10 @@ public struct GatewayConfiguration: Sendable {
   public var maximumConnections = 4096
   /// New tokens of a request that names no maximum.
   public var defaultMaximumTokens = 256
+  /// Which experts step at every token of a request that says nothing about it.
+  public var fanout = FanoutPolicy.selected
+  /// Which experts read the prompt of such a request at its arrival.
+  public var warm = WarmPolicy.auto
   /// What happens to a request that says nothing about it when an expert has no replica left.
   public var onExpertLoss = ExpertLossPolicy.fail
   /// How long a request may take where it says nothing; nil: for ever. Requests of batches have their batch's window.

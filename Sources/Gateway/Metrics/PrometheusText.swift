@@ -51,6 +51,14 @@ struct PrometheusText {
   }
 
   private static func escaped(_ value: String) -> String {
-    value.replacing("\\", with: #"\\"#).replacing("\"", with: #"\""#).replacing("\n", with: #"\n"#)
+    // By scalars: a quote may be part of a Character.
+    value.unicodeScalars.reduce(into: "") { result, scalar in
+      switch scalar {
+      case "\\": result += #"\\"#
+      case "\"": result += #"\""#
+      case "\n": result += #"\n"#
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
   }
 }

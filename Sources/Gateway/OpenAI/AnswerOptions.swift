@@ -123,16 +123,16 @@ struct AnswerOptions: Sendable {
 struct RuntimeOptions: Sendable {
   /// Most probable tokens to tell with each token, with both models' logits; nil: none.
   var alternatives: Int?
-  var fanout = FanoutPolicy.selected
-  var warm = WarmPolicy.auto
-  /// nil: the configuration's.
+  /// nil, here and below: the configuration's.
+  var fanout: FanoutPolicy?
+  var warm: WarmPolicy?
   var onExpertLoss: ExpertLossPolicy?
 
   init(_ fields: FieldReader) throws {
     guard let fields = try fields.object("fusionroute") else { return }
     alternatives = try fields.integer("alternatives", in: 0...GatewayLimits.alternatives)
-    fanout = try fields.choice("fanout", of: FanoutPolicy.self) ?? fanout
-    warm = try fields.choice("warm", of: WarmPolicy.self) ?? warm
+    fanout = try fields.choice("fanout", of: FanoutPolicy.self)
+    warm = try fields.choice("warm", of: WarmPolicy.self)
     onExpertLoss = try fields.choice("on_expert_loss", of: ExpertLossPolicy.self)
   }
 }

@@ -48,8 +48,9 @@ struct AnswerPlan: Sendable {
       var request = GenerationRequest(
         prompt: prompts[index / options.choices].tokens,
         maximumTokens: options.maximumTokens ?? template.defaultMaximumTokens, sampling: options.sampling,
-        mode: options.model.mode, fanout: options.runtime.fanout, warm: options.runtime.warm, stop: options.stop,
-        choice: index, onExpertLoss: options.runtime.onExpertLoss ?? template.onExpertLoss)
+        mode: options.model.mode, fanout: options.runtime.fanout ?? template.fanout,
+        warm: options.runtime.warm ?? template.warm, stop: options.stop, choice: index,
+        onExpertLoss: options.runtime.onExpertLoss ?? template.onExpertLoss)
       request.alternatives = told
       request.client = template.client
       request.deadline = template.deadline
@@ -63,6 +64,8 @@ struct AnswerPlan: Sendable {
   /// What every generation of a request has from elsewhere than its body.
   struct Template: Sendable {
     var defaultMaximumTokens: Int
+    var fanout: FanoutPolicy
+    var warm: WarmPolicy
     var onExpertLoss: ExpertLossPolicy
     var client: String
     var deadline: Duration?

@@ -32,13 +32,14 @@ struct AnswerPlanner: Sendable {
       case .chat: try await chat(fields, body)
       case .completion: try await completion(fields, body)
       }
+    let configuration = environment.configuration
     let plan = AnswerPlan(
       form: decoded.form, options: decoded.options, echoes: decoded.echoes, prompts: decoded.prompts,
       template: AnswerPlan.Template(
-        defaultMaximumTokens: environment.configuration.defaultMaximumTokens,
-        onExpertLoss: environment.configuration.onExpertLoss, client: origin.client(decoded.options.user),
-        deadline: origin.deadline, trace: origin.trace, constraint: try await constraint(decoded.options.format),
-        priority: origin.priority))
+        defaultMaximumTokens: configuration.defaultMaximumTokens, fanout: configuration.fanout,
+        warm: configuration.warm, onExpertLoss: configuration.onExpertLoss,
+        client: origin.client(decoded.options.user), deadline: origin.deadline, trace: origin.trace,
+        constraint: try await constraint(decoded.options.format), priority: origin.priority))
     try check(plan)
     return plan
   }
