@@ -55,7 +55,22 @@ public struct AtomicFile: ~Copyable {
   /// Makes the contents durable and gives the file its name.
   public consuming func commit() throws {
     guard fsync(descriptor) == 0 else { throw Self.error("cannot write", path) }
-    guard rename(temporary, path) == 0 else { throw Self.error("cannot replace", path) }
+    try Self.replace(path, with: temporary)
+  }
+
+  /// Makes the contents of `temporary` durable, a file that something else has written beside `path`, and gives it that
+  /// name.
+  public static func commit(_ temporary: String, as path: String) throws {
+    let descriptor = openFile(temporary, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw error("cannot write", path) }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else { throw error("cannot write", path) }
+    try replace(path, with: temporary)
+  }
+
+  /// The name is durable too.
+  private static func replace(_ path: String, with temporary: String) throws {
+    guard rename(temporary, path) == 0 else { throw error("cannot replace", path) }
     let directory = openFile(Self.directory(of: path), O_RDONLY | O_CLOEXEC)
     if directory >= 0 {
       // Best effort: some file systems refuse to sync a directory.
@@ -70,7 +85,7 @@ public struct AtomicFile: ~Copyable {
   }
 
   static func directory(of path: String) -> String {
-    guard let slash = path.lastIndex(of: "/") else { return "." }
+    guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
     return slash == path.startIndex ? "/" : String(path[..<slash])
   }
 

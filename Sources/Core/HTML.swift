@@ -18,6 +18,16 @@ public enum HTML {
 
   /// JSON that may stand inside a script element: nothing in it ends the element.
   public static func script(_ json: String) -> String {
-    json.replacing("<", with: "\\u003c").replacing("\u{2028}", with: "\\u2028").replacing("\u{2029}", with: "\\u2029")
+    var result = ""
+    // By scalars, as above: in a Character "<" may stand behind another scalar.
+    for scalar in json.unicodeScalars {
+      switch scalar {
+      case "<": result += "\\u003c"
+      case "\u{2028}": result += "\\u2028"
+      case "\u{2029}": result += "\\u2029"
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result
   }
 }

@@ -107,7 +107,8 @@ public struct GGUFWriter: Sendable {
     }
   }
 
-  /// Writes the file so that it is complete or absent. Throws `.unavailable` if it cannot be written.
+  /// Writes the file so that it is complete or absent. Throws `.unavailable` if it cannot be written, `.badInput` for a
+  /// value that a tensor's type cannot hold.
   public func write(to path: String) throws {
     var file = try AtomicFile(path: path)
     try file.write(header())
@@ -167,7 +168,8 @@ public struct GGUFWriter: Sendable {
     }
   }
 
-  private static func stored(_ values: [Float], as entry: Entry) -> [UInt8] {
+  private static func stored(_ values: [Float], as entry: Entry) throws -> [UInt8] {
+    try values.withUnsafeBufferPointer { try entry.type.checkRange($0, tensor: entry.name) }
     let row = entry.dimensions[0]
     let rows = values.count / row
     return [UInt8](unsafeUninitializedCapacity: entry.byteCount) { buffer, count in

@@ -20,8 +20,9 @@ public struct LearntMerges: Sendable, Equatable {
         "a vocabulary has \(GeneratedVocabulary.leastSize(.bpe)) to \(ModelRecipe.maximumVocabulary) tokens, not \(size)"
       )
     }
-    var counts: [String: Int] = [:]
-    for text in texts { for word in Self.words(of: text) { counts[word, default: 0] += 1 } }
+    // By bytes: words that are canonically equivalent have tokens of their own.
+    var counts: [[UInt8]: Int] = [:]
+    for text in texts { for word in Self.words(of: text) { counts[Array(word.utf8), default: 0] += 1 } }
     var learner = PairLearner(counts)
     return LearntMerges(merges: learner.run(joins: size - GeneratedVocabulary.baseBPE))
   }
@@ -99,9 +100,9 @@ private struct PairLearner {
   private var places: [Pair: Set<Int>] = [:]
   private var queue = Queue()
 
-  init(_ counts: [String: Int]) {
+  init(_ counts: [[UInt8]: Int]) {
     // Sorted, so that the result does not depend on a dictionary's order.
-    words = counts.sorted { $0.key < $1.key }.map { ($0.key.utf8.map { Int($0) }, $0.value) }
+    words = counts.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map { ($0.key.map { Int($0) }, $0.value) }
     for index in words.indices { change(index, by: 1) }
     for (pair, count) in self.counts { queue.push(count, pair) }
   }

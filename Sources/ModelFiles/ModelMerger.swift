@@ -116,6 +116,7 @@ struct TensorMerge: Sendable {
                 "tensor '\(tensor.name)' has a value that is no finite number after merging: choose a smaller λ")
             }
           }
+          try stored.checkRange(UnsafeBufferPointer(base), tensor: tensor.name)
           guard let from = base.baseAddress, let to = buffer.baseAddress else { return }
           stored.quantise(
             from, UnsafeMutableRawPointer(to) + rows.lowerBound * rowBytes, rows: rows.count,

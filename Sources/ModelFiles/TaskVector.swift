@@ -143,6 +143,11 @@ struct TaskVector: Sendable {
     guard file["adapter.type"]?.string == "lora" else {
       throw FusionRouteError.badInput("\(file.path) is an adapter of another kind than LoRA")
     }
+    let tokens = "adapter.alora.invocation_tokens"
+    guard file[tokens] == nil else {
+      throw FusionRouteError.badInput(
+        "\(file.path) has \(tokens): it acts behind certain tokens only, so it has no difference to merge")
+    }
     guard file.architecture == base.architecture else {
       throw FusionRouteError.badInput(
         "\(file.path) is for the architecture \"\(file.architecture ?? "")\", not the base's \"\(base.architecture ?? "")\""

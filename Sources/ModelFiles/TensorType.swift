@@ -1,4 +1,5 @@
 internal import CGGML
+internal import Core
 
 /// How the numbers of a tensor are stored: one of ggml's types.
 public struct TensorType: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
@@ -26,6 +27,7 @@ public struct TensorType: RawRepresentable, Hashable, Sendable, CustomStringConv
   public static let f16 = TensorType(GGML_TYPE_F16)
   public static let bf16 = TensorType(GGML_TYPE_BF16)
   public static let q80 = TensorType(GGML_TYPE_Q8_0)
+  static let q40 = TensorType(GGML_TYPE_Q4_0)
   public static let q41 = TensorType(GGML_TYPE_Q4_1)
   public static let q50 = TensorType(GGML_TYPE_Q5_0)
   public static let q4K = TensorType(GGML_TYPE_Q4_K)
@@ -63,6 +65,28 @@ public struct TensorType: RawRepresentable, Hashable, Sendable, CustomStringConv
     if self == .f32 || self == .f16 || self == .bf16 { return true }
     // The types that only exist as intermediate results of a matrix product have no quantiser.
     return ggml_is_quantized(ggml) && self != TensorType(GGML_TYPE_Q8_1) && self != TensorType(GGML_TYPE_Q8_K)
+  }
+
+  /// The largest magnitude that surely stays finite in the type: F16 ends at 65504, and most blocks are scaled by one.
+  var largestMagnitude: Float {
+    switch self {
+    case .f32: .greatestFiniteMagnitude
+    case .bf16: 0x1.FEp127
+    // The scale is the largest value's part of what a block counts to.
+    case .q80: 127 * 65504
+    case .q50: 16 * 65504
+    case .q40: 8 * 65504
+    default: 65504
+    }
+  }
+
+  /// Throws `.badInput` naming the tensor if a finite value would be infinite in the type.
+  func checkRange(_ values: UnsafeBufferPointer<Float>, tensor: String) throws {
+    guard self != .f32 else { return }
+    let largest = largestMagnitude
+    guard let value = values.first(where: { abs($0) > largest && $0.isFinite }) else { return }
+    throw FusionRouteError.badInput(
+      "tensor '\(tensor)' has the value \(value), which \(name) cannot hold: write it as bf16")
   }
 
   /// The type llama.cpp's own quantiser falls back to when a row of `elements` is not a whole number of blocks.

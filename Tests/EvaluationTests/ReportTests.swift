@@ -55,6 +55,13 @@ import Testing
       let found = html.components(separatedBy: word).count - 1
       #expect(found == count, "\(word)")
     }
+    // A scalar that makes one Character of itself and what follows.
+    let (hidden, _) = page("\u{600}</script><img src=x>\u{600}\u{2028}")
+    let bytes = Array(hidden.utf8)
+    for (word, count) in [("<img", 0), ("</script>", 2), ("\u{2028}", 0)] {
+      let found = bytes.indices.count { bytes[$0...].starts(with: word.utf8) }
+      #expect(found == count, "\(word)")
+    }
     let (harmless, _) = page("plain")
     for word in ["http://", "https://", "src=", "@import", "url("] {
       let isThere = harmless.contains(word)

@@ -90,6 +90,26 @@ enum SchemaTables {
     Sample(
       #"{"oneOf":[{"properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false},{"properties":{"b":{"type":"integer"}},"required":["b"],"additionalProperties":false}]}"#,
       valid: [#"{"a":1}"#, #"{"b":1}"#], invalid: [#"{"a":1,"b":1}"#]),
+    // Names are what their code points are, whatever they look like.
+    Sample(
+      #"{"properties":{"\u00e9":{"type":"integer"},"e\u0301":{"type":"string"}},"required":["\u00e9","e\u0301"]}"#,
+      valid: ["{\"\u{e9}\":1,\"e\u{301}\":\"x\"}"],
+      invalid: ["{\"\u{e9}\":\"x\",\"e\u{301}\":1}", "{\"e\u{301}\":1,\"\u{e9}\":\"x\"}"]),
+    Sample(
+      ##"{"properties":{"a":{"$ref":"#/$defs/%C3%A9"},"b":{"$ref":"#/$defs/e%CC%81"}},"required":["a","b"],"$defs":{"\u00e9":{"const":1},"e\u0301":{"const":2}}}"##,
+      valid: [#"{"a":1,"b":2}"#], invalid: [#"{"a":1,"b":1}"#, #"{"a":2,"b":2}"#]),
+    // U+0600 and what follows it are one Character.
+    Sample(
+      #"{"properties":{"\u0600":{"type":"array","items":{"type":"integer"}},"\u0600/items":{"type":"string"}},"required":["\u0600","\u0600/items"]}"#,
+      valid: ["{\"\u{600}\":[1],\"\u{600}/items\":\"x\"}"],
+      invalid: [
+        "{\"\u{600}\":[\"x\"],\"\u{600}/items\":\"x\"}", "{\"\u{600}\":[1],\"\u{600}/items\":1}",
+      ]),
+    Sample(
+      ##"{"$ref":"#/$defs/%D8%80~1%D8%80~0","$defs":{"\u0600/\u0600~":{"const":1}}}"##, valid: ["1"], invalid: ["2"]),
+    Sample(
+      #"{"properties":{"*":{"type":"integer"}},"required":["*"]}"#, valid: [#"{"*":1}"#],
+      invalid: ["{}", #"{"*":1,"*":2}"#]),
     Sample("true", valid: ["1", #"{"a":[]}"#], invalid: ["tru"]),
     Sample("{}", valid: ["null", "[[[]]]"], invalid: ["nulll"]),
     Sample(#"{"type":"string","pattern":"b+"}"#, valid: [#""abba""#, #""b""#], invalid: [#""aa""#]),
@@ -142,6 +162,10 @@ enum SchemaTables {
     (#"{"properties":{"a":{}},"additionalProperties":{"type":"string"}}"#, ["\"additionalProperties\""]),
     (#"{"properties":{"a":{}},"required":["b"]}"#, ["\"required\"", "\"b\""]),
     (#"{"type":"object","required":["b"]}"#, ["\"required\"", "\"b\""]),
+    (#"{"properties":{"\u00e9":{"type":"integer"}},"required":["e\u0301"]}"#, ["\"required\"", "\"e\u{301}\""]),
+    (#"{"properties":{"*":{"type":"integer"}}}"#, ["\"properties\"", "\"*\""]),
+    (##"{"$ref":"#/$defs/\u00e9","$defs":{"e\u0301":{}}}"##, ["\"$ref\"", "does not exist"]),
+    ("{\"$ref\":\"#/x" + repeated("\u{301}", 2000) + "\"}", ["\"$ref\"", "does not exist"]),
     (#"{"minLength":1,"minItems":1}"#, ["\"type\""]),
     // Malformed.
     ("", ["not valid JSON"]), ("{", ["not valid JSON"]), ("[]", ["#", "object"]), ("1", ["#", "object"]),

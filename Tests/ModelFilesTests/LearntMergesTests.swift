@@ -67,6 +67,16 @@ import Testing
     #expect(throws: FusionRouteError.self) { try LearntMerges.learn(from: texts, size: 100) }
   }
 
+  /// The Å of Sweden and that of physics look alike and are equal as strings, but have other bytes.
+  @Test func equivalentWordsAreCountedEach() throws {
+    let texts = (0..<6).map { $0 % 2 == 0 ? "\u{212B}ngstr" : "\u{C5}ngstr" }
+    let learnt = try LearntMerges.learn(from: texts, size: GeneratedVocabulary.baseBPE + 20)
+    #expect(learnt.merges.map { "\($0.left) \($0.right)" } == Self.plain(texts, joins: 20))
+    let first = GeneratedVocabulary.byteSymbol(0xE2)
+    let second = GeneratedVocabulary.byteSymbol(0xC3)
+    for symbol in [first, second] { #expect(learnt.merges.contains { $0.left.hasPrefix(symbol) }, "\(symbol)") }
+  }
+
   /// A model with such a vocabulary, as the file says it.
   @Test func models() throws {
     let scratch = try Scratch()

@@ -233,6 +233,28 @@ import Testing
 
   // MARK: What is refused
 
+  /// Finite as a float, infinite as F16.
+  @Test func `values that the type cannot hold are refused`() throws {
+    let family = try Family()
+    let output = try family.path("large.gguf")
+    func merge(_ type: TensorType, _ base: String, _ experts: [String], lambda: Double) throws {
+      try ModelMerger.merge(
+        base: base, experts: experts, method: .taskArithmetic, lambda: lambda, type: type, to: output)
+    }
+    let error = try failure { try merge(.f16, family.base, [family.adapters[0]], lambda: 1e7) }
+    #expect(error.code == .badInput && error.message.contains("'blk."), "\(error)")
+    #expect(error.message.contains("f16") && error.message.contains("bf16"), "\(error)")
+    #expect(!FileManager.default.fileExists(atPath: output))
+    try merge(.bf16, family.base, [family.adapters[0]], lambda: 1e7)
+    let large = try family.path("base-bf16.gguf")
+    try FileManager.default.moveItem(atPath: output, toPath: large)
+    // The base alone, where no expert changes the tensor; Q8_0 has room for it.
+    #expect(try failure { try merge(.f16, large, [family.adapters[1]], lambda: 0) }.message.contains("bf16"))
+    try merge(.q80, large, [family.adapters[1]], lambda: 0)
+    let file = try GGUFFile.read(output)
+    for tensor in file.tensors { #expect(try file.floats(of: tensor).allSatisfy(\.isFinite), "\(tensor.name)") }
+  }
+
   @Test func `what does not fit is named`() throws {
     let family = try Family()
     func refusal(_ experts: [String], _ method: MergeMethod = .taskArithmetic, lambda: Double = 1) throws
@@ -287,6 +309,8 @@ import Testing
     #expect(try refusal(one) { try $0.set("adapter.type", .string("other")) }.message.contains("another kind"))
     #expect(try refusal(one) { try $0.set("general.architecture", .string("gemma2")) }.message.contains("\"gemma2\""))
     #expect(try refusal(one) { try $0.set("adapter.lora.alpha", .float32(.nan)) }.message.contains("alpha"))
+    let tokens = try refusal(one) { try $0.set("adapter.alora.invocation_tokens", .array(.uint32([5, 6]))) }
+    #expect(tokens.code == .badInput && tokens.message.contains("invocation_tokens"), "\(tokens)")
     #expect(try refusal([]) { _ in }.message.contains("changes nothing"))
     func extra(_ name: String, _ shape: [Int], _ value: Float = 0) -> (inout GGUFWriter) throws -> Void {
       {

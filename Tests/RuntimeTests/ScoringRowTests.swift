@@ -35,8 +35,9 @@ import Wire
       } else {
         try await eventually("its loss", 30) { house.replica == nil }
       }
-      worker.stop()
+      // In this order, so that it is not lost with its worker.
       house.stop()
+      worker.stop()
       do {
         try await reader.value
         Issue.record("the request ended as if it were done")

@@ -137,10 +137,28 @@ import Testing
     #expect(try fault(good, "[]").contains("adapter_config.json"))
     for (key, value) in [
       ("use_dora", "true"), ("bias", "\"all\""), ("modules_to_save", "[\"lm_head\"]"), ("rank_pattern", "{\"q\": 2}"),
+      ("use_qalora", "true"), ("alora_invocation_tokens", "[5, 6]"), ("layer_replication", "[[0, 2], [1, 2]]"),
+      ("init_lora_weights", "\"pissa\""), ("init_lora_weights", "\"olora\""), ("init_lora_weights", "\"loftq\""),
     ] {
       #expect(
         try fault(good, "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"\(key)\": \(value)}").contains(key)
           || key == "bias")
+    }
+    // Positive numbers, but not as floats.
+    for alpha in ["1e39", "1e-46", "0", "-1"] {
+      let message = try fault(good, "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": \(alpha)}")
+      #expect(message.contains("lora_alpha"), "\(message)")
+    }
+    let stabilised = "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 3e38, \"use_rslora\": true}"
+    #expect(try fault(good, stabilised).contains("lora_alpha"))
+    // What only says how a plain adapter began is taken.
+    for value in ["null", "true", "\"gaussian\"", "\"eva\"", "\"orthogonal\""] {
+      let plain =
+        "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"init_lora_weights\": \(value), "
+        + "\"alora_invocation_tokens\": null, \"layer_replication\": null, \"use_qalora\": false}"
+      try Self.save(good, config: plain, to: folder)
+      #expect(try AdapterImport.run(folder, model: model, to: out).rank == 4, "\(value)")
+      try FileManager.default.removeItem(atPath: out)
     }
     #expect(try fault(Array(good.dropLast()), config).contains("only one of the two"))
     var strange = good

@@ -22,7 +22,7 @@ public enum JSONValue: Sendable, Equatable {
   }
 }
 
-/// Members in the order of the text. Of a repeated key the last one counts.
+/// Members in the order of the text. Keys are the same if their code points are. Of a repeated key the last one counts.
 public struct JSONObject: Sendable, Equatable {
   /// Objects with more members look keys up in a table.
   private static let linearMembers = 12
@@ -30,7 +30,7 @@ public struct JSONObject: Sendable, Equatable {
   public let members: [(key: String, value: JSONValue)]
   /// Where the object stands in the bytes that were parsed.
   public let range: Range<Int>
-  private let positions: [String: Int]?
+  private let positions: [ExactText: Int]?
 
   public init(members: [(key: String, value: JSONValue)], range: Range<Int> = 0..<0) {
     self.members = members
@@ -39,16 +39,17 @@ public struct JSONObject: Sendable, Equatable {
       positions = nil
       return
     }
-    positions = Dictionary(members.enumerated().map { ($1.key, $0) }) { $1 }
+    positions = Dictionary(members.enumerated().map { (ExactText($1.key), $0) }) { $1 }
   }
 
   public subscript(key: String) -> JSONValue? {
+    let key = ExactText(key)
     if let positions { return positions[key].map { members[$0].value } }
-    return members.last { $0.key == key }?.value
+    return members.last { ExactText($0.key) == key }?.value
   }
 
   public static func == (a: Self, b: Self) -> Bool {
     a.members.count == b.members.count
-      && zip(a.members, b.members).allSatisfy { $0.key == $1.key && $0.value == $1.value }
+      && zip(a.members, b.members).allSatisfy { ExactText($0.key) == ExactText($1.key) && $0.value == $1.value }
   }
 }

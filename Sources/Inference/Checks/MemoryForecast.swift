@@ -13,11 +13,16 @@ public struct MemoryForecast: Sendable, Hashable {
   /// Bytes that can be had now, within the limits of the control group; nil if the system does not say.
   public let available: UInt64?
 
-  public var total: UInt64 { weightsBytes + kvBytes + computeBytes }
+  public var total: UInt64 { .saturatingSum(weightsBytes, kvBytes, computeBytes) }
+
+  /// More bytes than any model takes: numbers in a header that lead there are damaged. Sums of some forecasts stay far
+  /// from what 64 bits hold.
+  private static let impossibleBytes: UInt64 = 1 << 56
 
   /// Reads the header of `path` and forecasts a decoder for it.
   ///
-  /// - Throws: `badInput` if the header cannot be read, `unavailable` with the numbers if it will not fit.
+  /// - Throws: `badInput` if the header cannot be read or has impossible numbers, `unavailable` with the numbers if it
+  ///   will not fit.
   public static func forecast(
     path: String, adapters: [AdapterFile] = [], configuration: DecoderConfiguration
   ) throws -> MemoryForecast {
@@ -27,7 +32,7 @@ public struct MemoryForecast: Sendable, Hashable {
 
   /// Forecasts a decoder on another machine, whose memory is not known here.
   ///
-  /// - Throws: `badInput` if the header cannot be read.
+  /// - Throws: `badInput` if the header cannot be read or has impossible numbers.
   public static func forecastElsewhere(
     path: String, adapters: [AdapterFile] = [], configuration: DecoderConfiguration
   ) throws -> MemoryForecast {
@@ -41,15 +46,21 @@ public struct MemoryForecast: Sendable, Hashable {
     let header = try ModelHeader(path: path)
     var weights = header.tensorBytes
     for adapter in adapters {
-      weights += UInt64(max(0, try FileIdentity(path: adapter.path, what: "adapter file").size))
+      let size = UInt64(max(0, try FileIdentity(path: adapter.path, what: "adapter file").size))
+      weights = .saturatingSum(weights, size)
     }
     let type = configuration.kvType ?? (header.isF32 ? .f32 : .f16)
     let tokens = UInt64(configuration.slots * configuration.paddedContext)
     let result = MemoryForecast(
       weightsBytes: weights,
-      kvBytes: tokens * header.kvElementsPerToken * UInt64(type.bytes),
+      kvBytes: .saturatingProduct(tokens, header.kvElementsPerToken, UInt64(type.bytes)),
       computeBytes: compute(header: header, configuration: configuration),
       available: available)
+    guard result.total <= impossibleBytes else {
+      throw FusionRouteError.badInput(
+        "the header of the model file \(path) has numbers of layers, heads or widths that no model has; the file is "
+          + "damaged: copy or download it again")
+    }
     if let available, result.total > available {
       throw FusionRouteError.unavailable(
         "\(path) needs about \(mebibytes(result.total)) of memory (weights \(mebibytes(result.weightsBytes)), KV cache "
@@ -64,9 +75,11 @@ public struct MemoryForecast: Sendable, Hashable {
   private static func compute(header: ModelHeader, configuration: DecoderConfiguration) -> UInt64 {
     let batch = UInt64(configuration.batchLimit)
     let rows = UInt64(configuration.outputLimit(vocabulary: Int(clamping: header.vocabulary)))
-    let scores = 2 * batch * UInt64(configuration.paddedContext) * header.heads * 4
+    let scores = UInt64.saturatingProduct(2, batch, UInt64(configuration.paddedContext), header.heads, 4)
+    // The header's numbers are cut to sizes that these two hold.
     let activations = batch * (8 * header.embeddingWidth + 3 * header.feedForward) * 4
-    return scores + activations + 2 * rows * header.vocabulary * 4 + 16 << 20
+    let logits = UInt64.saturatingProduct(2, rows, header.vocabulary, 4)
+    return .saturatingSum(scores, activations, logits, 16 << 20)
   }
 
   /// Refuses weights that cannot fit, before they are read; what else is needed is known later.
@@ -90,8 +103,9 @@ public struct MemoryForecast: Sendable, Hashable {
     let fallback = UInt64(information.embeddingWidth / max(1, information.heads))
     let key = model.metadata(prefix + "key_length").flatMap { UInt64($0) } ?? fallback
     let value = model.metadata(prefix + "value_length").flatMap { UInt64($0) } ?? fallback
-    return UInt64(information.layers) * UInt64(information.keyValueHeads) * (key + value) * UInt64(tokens)
-      * UInt64(type.bytes)
+    return .saturatingProduct(
+      UInt64(information.layers), UInt64(information.keyValueHeads), .saturatingSum(key, value), UInt64(tokens),
+      UInt64(type.bytes))
   }
 }
 
@@ -136,13 +150,16 @@ struct ModelHeader {
     let value = number("attention.value_length") ?? headWidth
     // Per layer, where the file says so; else the same everywhere.
     let perLayer = Self.numbers(file, "\(architecture).attention.head_count_kv")
-    let kvHeads = perLayer.count > 1 ? perLayer.reduce(0, &+) : layers &* (perLayer.first ?? heads)
-    kvElementsPerToken = min(kvHeads, Self.largestDimension) &* min(key &+ value, Self.largestDimension)
+    let kvHeads: UInt64 =
+      perLayer.count > 1
+      ? perLayer.reduce(0) { UInt64.saturatingSum($0, $1) }
+      : UInt64.saturatingProduct(layers, perLayer.first ?? heads)
+    kvElementsPerToken = .saturatingProduct(kvHeads, .saturatingSum(key, value))
 
     var bytes: UInt64 = 0
     var allF32 = true
     for index in 0..<gguf_get_n_tensors(file) {
-      bytes &+= UInt64(gguf_get_tensor_size(file, index))
+      bytes = .saturatingSum(bytes, UInt64(gguf_get_tensor_size(file, index)))
       allF32 = allF32 && gguf_get_tensor_type(file, index) == GGML_TYPE_F32
     }
     tensorBytes = bytes

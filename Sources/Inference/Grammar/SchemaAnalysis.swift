@@ -178,12 +178,12 @@ struct SchemaAnalysis {
 
   /// Whether the first property, which must come, tells these objects apart before any other value begins.
   private func areToldApart(_ ids: [ID]) -> Bool {
-    var byName: [String: [ID]] = [:]
+    var byName: [ExactText: [ID]] = [:]
     for id in ids {
       guard case .object(let properties, _) = graph.nodes[id].shape,
         let first = properties.first(where: \.isRequired)
       else { return false }
-      byName[first.name, default: []].append(first.schema)
+      byName[ExactText(first.name), default: []].append(first.schema)
     }
     return byName.values.allSatisfy { schemas in
       var seen: Set<Int> = []
@@ -196,7 +196,7 @@ struct SchemaAnalysis {
 
   /// Those of schemas that are constants themselves, each text looked at once.
   private static func ownConstants(_ graph: SchemaGraph) -> [Set<Int>?] {
-    var numbers: [String: Int] = [:]
+    var numbers: [ExactText: Int] = [:]
     func number(of value: JSONValue) -> Int {
       let text =
         switch value {
@@ -205,8 +205,8 @@ struct SchemaAnalysis {
         case .array, .object: "container"
         default: value.text
         }
-      if let known = numbers[text] { return known }
-      numbers[text] = numbers.count
+      if let known = numbers[ExactText(text)] { return known }
+      numbers[ExactText(text)] = numbers.count
       return numbers.count - 1
     }
     return graph.nodes.map { node in
@@ -268,7 +268,7 @@ struct SchemaAnalysis {
     // A property that both ask for, but with other values.
     let required = second.filter(\.isRequired)
     for property in first where property.isRequired {
-      if let other = required.first(where: { $0.name == property.name }),
+      if let other = required.first(where: { ExactText($0.name) == ExactText(property.name) }),
         areDisjoint(property.schema, other.schema, &comparisons, depth: depth + 1)
       {
         return true
@@ -282,7 +282,7 @@ struct SchemaAnalysis {
   }
 
   private func lacks(_ written: [SchemaGraph.Property], _ required: [SchemaGraph.Property]) -> Bool {
-    let names = Set(written.map(\.name))
-    return !required.allSatisfy { names.contains($0.name) }
+    let names = Set(written.map { ExactText($0.name) })
+    return !required.allSatisfy { names.contains(ExactText($0.name)) }
   }
 }

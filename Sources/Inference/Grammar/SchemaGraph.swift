@@ -81,12 +81,13 @@ struct SchemaGraph {
 
 /// Sentences that refuse a schema.
 enum SchemaError {
-  /// Characters of a path or a word from outside that a message repeats.
+  /// Code points of a path or a word from outside that a message repeats: a Character has no largest length.
   private static let shown = 160
 
   static func clipped(_ text: String) -> String {
     let safe = String(text.map { $0.isNewline || $0.asciiValue.map { $0 < 0x20 } ?? false ? " " : $0 })
-    return safe.count > shown ? safe.prefix(shown) + "…" : safe
+    let scalars = safe.unicodeScalars
+    return scalars.count > shown ? String(scalars.prefix(shown)) + "…" : safe
   }
 
   /// The keyword is there, but cannot be followed.

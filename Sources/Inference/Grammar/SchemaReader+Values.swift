@@ -31,13 +31,14 @@ extension SchemaReader {
       members = object.members
     }
     let required = try required(of: schema, at: path)
+    let wanted = Set(required)
     guard members.count <= GrammarLimits.properties else {
       throw SchemaError.keyword("properties", at: path, "has more than \(GrammarLimits.properties) members")
     }
-    var names: Set<String> = []
+    var names: Set<ExactText> = []
     let below = Self.path(path, "properties")
     let properties = try members.map { name, value in
-      guard names.insert(name).inserted else {
+      guard names.insert(ExactText(name)).inserted else {
         throw SchemaError.keyword("properties", at: path, "names \"\(SchemaError.clipped(name))\" twice")
       }
       guard name.utf8.count <= GrammarLimits.nameBytes else {
@@ -46,11 +47,16 @@ extension SchemaReader {
           "has a name of \(name.utf8.count) bytes; at most \(GrammarLimits.nameBytes) can be used")
       }
       return SchemaGraph.Property(
-        name: name, schema: try number(of: value, at: Self.path(below, name)), isRequired: required.contains(name))
+        name: name, schema: try number(of: value, at: Self.path(below, name)),
+        isRequired: wanted.contains(ExactText(name)))
+    }
+    // The converter's own mark for properties of any name, of which it lets any number come.
+    guard !properties.contains(where: { $0.name == "*" && !$0.isRequired }) else {
+      throw SchemaError.keyword("properties", at: path, "names \"*\", which a grammar can only have if it is required")
     }
     if let absent = required.first(where: { !names.contains($0) }) {
       throw SchemaError.keyword(
-        "required", at: path, "names \"\(SchemaError.clipped(absent))\", which \"properties\" does not have")
+        "required", at: path, "names \"\(SchemaError.clipped(absent.text))\", which \"properties\" does not have")
     }
     guard properties.count(where: { !$0.isRequired }) <= GrammarLimits.optionalProperties else {
       throw SchemaError.keyword(
@@ -59,7 +65,7 @@ extension SchemaReader {
     return properties
   }
 
-  private func required(of schema: JSONObject, at path: String) throws -> [String] {
+  private func required(of schema: JSONObject, at path: String) throws -> [ExactText] {
     guard let value = schema["required"] else { return [] }
     guard case .array(let list) = value else {
       throw SchemaError.keyword("required", at: path, "must be a list of property names")
@@ -68,7 +74,7 @@ extension SchemaReader {
       guard case .string(let name) = $0 else {
         throw SchemaError.keyword("required", at: path, "must be a list of property names")
       }
-      return name
+      return ExactText(name)
     }
   }
 

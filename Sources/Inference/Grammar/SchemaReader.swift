@@ -23,7 +23,7 @@ struct SchemaReader {
   private let root: JSONValue
   var graph = SchemaGraph()
   /// Schemas by the JSON pointer that leads to them.
-  private var numbers: [String: SchemaGraph.ID] = [:]
+  private var numbers: [ExactText: SchemaGraph.ID] = [:]
   private var pending: [(id: SchemaGraph.ID, schema: JSONValue, path: String)] = []
   private var repetitions = 0
   var patternSteps = GrammarLimits.patternSteps
@@ -56,15 +56,24 @@ struct SchemaReader {
 
   /// The number of a schema inside this one.
   mutating func number(of schema: JSONValue, at path: String) throws -> SchemaGraph.ID {
-    if let known = numbers[path] { return known }
+    if let known = numbers[ExactText(path)] { return known }
     let id = try graph.reserve(path)
-    numbers[path] = id
+    numbers[ExactText(path)] = id
     pending.append((id, schema, path))
     return id
   }
 
+  /// Escaped by bytes: a name may make one Character of a "/" and what stands before it.
   static func path(_ path: String, _ step: String) -> String {
-    path + "/" + step.replacing("~", with: "~0").replacing("/", with: "~1")
+    var bytes = Array(path.utf8) + [UInt8(ascii: "/")]
+    for byte in step.utf8 {
+      switch byte {
+      case UInt8(ascii: "~"): bytes += "~0".utf8
+      case UInt8(ascii: "/"): bytes += "~1".utf8
+      default: bytes.append(byte)
+      }
+    }
+    return String(decoding: bytes, as: UTF8.self)
   }
 
   // MARK: One schema
@@ -102,9 +111,11 @@ struct SchemaReader {
   private static func annotates(_ keyword: String) -> Bool { annotations.contains(keyword) || keyword.hasPrefix("x-") }
 
   private static func checkKeywords(of schema: JSONObject, at path: String) throws {
-    var seen: Set<String> = []
+    var seen: Set<ExactText> = []
     for keyword in schema.members.map(\.key) {
-      guard seen.insert(keyword).inserted else { throw SchemaError.keyword(keyword, at: path, "is there twice") }
+      guard seen.insert(ExactText(keyword)).inserted else {
+        throw SchemaError.keyword(keyword, at: path, "is there twice")
+      }
       guard known.contains(keyword) || annotates(keyword) else {
         throw SchemaError.keyword(keyword, at: path, "cannot be enforced while decoding; leave it out")
       }
@@ -133,7 +144,7 @@ struct SchemaReader {
         combiner, at: path, "joins several schemas, which a grammar cannot do: write one schema")
     }
     let ids = try list.enumerated().map { try number(of: $1, at: Self.path(keywordPath, String($0))) }
-    if combiner == "oneOf", let id = numbers[path] { graph.exclusive.append(id) }
+    if combiner == "oneOf", let id = numbers[ExactText(path)] { graph.exclusive.append(id) }
     return .alternatives(ids)
   }
 
@@ -141,7 +152,7 @@ struct SchemaReader {
     guard case .string(let reference)? = schema["$ref"] else {
       throw SchemaError.keyword("$ref", at: path, "must be a string")
     }
-    guard reference == "#" || reference.hasPrefix("#/"), let steps = Self.steps(reference) else {
+    guard reference == "#" || reference.utf8.starts(with: "#/".utf8), let steps = Self.steps(reference) else {
       throw SchemaError.keyword(
         "$ref", at: path,
         "is \"\(SchemaError.clipped(reference))\": only references into the same schema, such as \"#/$defs/name\", are followed"
@@ -176,10 +187,22 @@ struct SchemaReader {
       bytes.append(decoded)
       rest = rest.dropFirst(2)
     }
-    guard let pointer = String(validating: bytes, as: UTF8.self) else { return nil }
-    return pointer.split(separator: "/", omittingEmptySubsequences: false).dropFirst().map {
-      String($0).replacing("~1", with: "/").replacing("~0", with: "~")
+    guard String(validating: bytes, as: UTF8.self) != nil else { return nil }
+    return bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).dropFirst().map(unescaped)
+  }
+
+  private static func unescaped(_ step: ArraySlice<UInt8>) -> String {
+    var bytes: [UInt8] = []
+    var rest = step
+    while let byte = rest.popFirst() {
+      if byte == UInt8(ascii: "~"), let next = rest.first, next == UInt8(ascii: "0") || next == UInt8(ascii: "1") {
+        rest = rest.dropFirst()
+        bytes.append(next == UInt8(ascii: "0") ? UInt8(ascii: "~") : UInt8(ascii: "/"))
+      } else {
+        bytes.append(byte)
+      }
     }
+    return String(decoding: bytes, as: UTF8.self)
   }
 
   // MARK: Types

@@ -49,8 +49,6 @@ public enum Quantizer {
         "cannot convert \(input) to \(type)\(LlamaLog.reason(lines, shim: shim)); check that it is a complete GGUF model"
       )
     }
-    guard rename(temporary, output) == 0 else {
-      throw FusionRouteError.unavailable("cannot write \(output): \(String(cString: strerror(errno)))")
-    }
+    try AtomicFile.commit(temporary, as: output)
   }
 }

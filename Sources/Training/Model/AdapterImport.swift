@@ -118,14 +118,18 @@ public enum AdapterImport {
       guard case .integer(let rank)? = object["r"], (1...Int64(LoRAOptions.maximumRank)).contains(rank) else {
         throw fault("\"r\" must be a rank from 1 to \(LoRAOptions.maximumRank)")
       }
-      let alpha: Double
+      let given: Double
       switch object["lora_alpha"] {
-      case .integer(let value): alpha = Double(value)
-      case .number(let value): alpha = value
+      case .integer(let value): given = Double(value)
+      case .number(let value): given = value
       default: throw fault("\"lora_alpha\" must be a number")
       }
-      guard alpha.isFinite, alpha > 0 else { throw fault("\"lora_alpha\" must be a positive number, not \(alpha)") }
-      for key in ["use_dora", "fan_in_fan_out", "lora_bias"] where object[key] == .bool(true) {
+      // Rank-stabilised adapters count alpha / √rank.
+      alpha = Float(object["use_rslora"] == .bool(true) ? given * Double(rank).squareRoot() : given)
+      guard alpha.isFinite, alpha > 0 else {
+        throw fault("\"lora_alpha\" must be a positive number that 32 bits hold, not \(given)")
+      }
+      for key in ["use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"] where object[key] == .bool(true) {
         throw fault("an adapter with \"\(key)\" cannot be expressed in GGUF")
       }
       if let bias = object["bias"], bias != .string("none"), bias != .null {
@@ -139,9 +143,20 @@ public enum AdapterImport {
         default: throw fault("an adapter with \"\(key)\" cannot be expressed in GGUF")
         }
       }
+      // The one acts behind certain tokens only, the other on layers that the model does not have.
+      for key in ["alora_invocation_tokens", "layer_replication"] {
+        if let value = object[key], value != .null {
+          throw fault("an adapter with \"\(key)\" cannot be expressed in GGUF")
+        }
+      }
+      switch object["init_lora_weights"] {
+      case nil, .null?, .bool?, .string("gaussian")?, .string("eva")?, .string("orthogonal")?: break
+      default:
+        throw fault(
+          "an adapter with this \"init_lora_weights\" belongs to a base whose weights it has changed: save it as a "
+            + "plain one first (PEFT's path_initial_model_for_weight_conversion)")
+      }
       self.rank = Int(rank)
-      // Rank-stabilised adapters count alpha / √rank.
-      self.alpha = Float(object["use_rslora"] == .bool(true) ? alpha * Double(rank).squareRoot() : alpha)
     }
   }
 }

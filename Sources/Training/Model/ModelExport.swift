@@ -115,7 +115,7 @@ extension TrainingEngine {
     guard file["adapter.type"]?.string == "lora" else {
       throw FusionRouteError.badInput("\(file.path) is not a LoRA adapter")
     }
-    let alpha = file["adapter.lora.alpha"]?.float ?? 0
+    let alpha = LoRAOptions.alpha(of: file, rank: options.rank)
     guard abs(alpha - options.alpha) <= 1e-4 * options.alpha else {
       throw FusionRouteError.badInput(
         "\(file.path) has alpha \(alpha), not \(options.alpha): give its own rank and alpha to continue it")
@@ -177,10 +177,15 @@ extension LoRAOptions {
       if !found.contains(name) { found.append(name) }
     }
     let rank = first.rowCount
-    let alpha = file["adapter.lora.alpha"]?.float ?? 0
-    self.init(rank: rank, alpha: alpha > 0 ? alpha : Float(rank), targets: found)
+    self.init(rank: rank, alpha: Self.alpha(of: file, rank: rank), targets: found)
     do { try validate() } catch let error as FusionRouteError {
       throw FusionRouteError.badInput("\(file.path): \(error.message)")
     }
+  }
+
+  /// As llama.cpp does it: no alpha, no scaling.
+  fileprivate static func alpha(of file: GGUFFile, rank: Int) -> Float {
+    let found = file["adapter.lora.alpha"]?.float ?? 0
+    return found > 0 ? found : Float(rank)
   }
 }

@@ -47,7 +47,11 @@ enum Checkpoint {
   }
 
   /// Restores what `write` wrote. Throws `.badInput` for a file of another run.
-  static func read(_ path: String, into engine: TrainingEngine, fingerprint: String) throws -> TrainingState {
+  ///
+  /// - Parameter totalSteps: of the run; the last checkpoint of a run has done them all.
+  static func read(
+    _ path: String, into engine: TrainingEngine, fingerprint: String, totalSteps: Int
+  ) throws -> TrainingState {
     let file = try GGUFFile.read(path)
     guard file.architecture == architecture, let run = file["fusionroute.run"]?.string,
       let step = file["fusionroute.step"]?.integer, let modelSteps = file["fusionroute.model_steps"]?.integer,
@@ -57,6 +61,11 @@ enum Checkpoint {
       throw FusionRouteError.badInput(
         "\(path) belongs to a run with other data, models or settings: give another --out directory, or remove its "
           + "checkpoints to begin again")
+    }
+    guard step <= totalSteps, modelSteps <= step, headSteps <= step else {
+      throw FusionRouteError.badInput(
+        "\(path) counts \(step) steps, \(modelSteps) of the model and \(headSteps) of the head, in a run of "
+          + "\(totalSteps): the file is damaged; remove it to go on from an earlier one")
     }
     for (index, parameter) in engine.trainables.parameters.enumerated() {
       for (kind, values) in [("p", parameter.values), ("m", parameter.moment1), ("v", parameter.moment2)] {

@@ -263,7 +263,7 @@ public final class TrainingLoop {
 
   private func resume() throws {
     guard let latest = Checkpoint.all(in: checkpointFolder).first else { return }
-    state = try Checkpoint.read(latest.path, into: engine, fingerprint: fingerprint)
+    state = try Checkpoint.read(latest.path, into: engine, fingerprint: fingerprint, totalSteps: totalSteps)
     resumedAt = state.step
   }
 }

@@ -46,7 +46,9 @@ struct Family: Sendable {
     }
     func file(_ name: String, _ key: String) throws -> String {
       let path = "\(folder)/\(name)"
-      guard !name.hasPrefix("/"), !name.split(separator: "/").contains(".."),
+      // By bytes: a slash may be part of a Character.
+      let parts = name.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+      guard name.utf8.first != UInt8(ascii: "/"), !parts.contains(where: { $0.elementsEqual("..".utf8) }),
         FileManager.default.fileExists(atPath: path)
       else { throw fault("\"\(key)\" names \(name), which is no file in the directory") }
       return path

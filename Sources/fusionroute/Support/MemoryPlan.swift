@@ -32,9 +32,9 @@ enum MemoryPlan {
       } catch let error as FusionRouteError {
         throw FusionRouteError(error.code, "\(name): \(error.message)", cause: error.cause)
       }
-      needed += forecast.kvBytes + forecast.computeBytes
+      needed = .saturatingSum(needed, forecast.kvBytes, forecast.computeBytes)
       // Processes that map the same file share its pages.
-      if mapped.insert(engine.model).inserted { needed += forecast.weightsBytes }
+      if mapped.insert(engine.model).inserted { needed = .saturatingSum(needed, forecast.weightsBytes) }
       available = forecast.available ?? available
     }
     if let limit, needed > UInt64(limit) {
