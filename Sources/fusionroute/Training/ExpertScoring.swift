@@ -45,28 +45,32 @@ struct ExpertScoring {
       return try ScoreCache(folder: folder, fingerprint: fingerprint)
     }
     let keys = sequences.map(ScoreCache.key(of:))
-    let missing = experts.indices.flatMap { expert in
-      sequences.indices.filter { caches[expert][keys[$0]] == nil }.map { (expert: expert, sequence: $0) }
-    }
-    let known = experts.count * sequences.count - missing.count
+    let missing = experts.indices.map { expert in sequences.indices.filter { caches[expert][keys[$0]] == nil } }
+    let count = missing.map(\.count).reduce(0, +)
+    let known = experts.count * sequences.count - count
     let text =
       "asking the experts about \(sequences.count) sequences" + (known > 0 ? " (\(known) answers are known)" : "")
     try await progress.showing(text) {
-      // Enough to keep every slot busy; the coordinator places them.
-      let limit = max(2, 2 * coordinator.expertSlots)
-      try await withThrowingTaskGroup(of: Void.self) { group in
-        for (done, work) in missing.enumerated() {
-          if done >= limit {
-            try await group.next()
-            progress.update("\(text): \(done - limit + 1) of \(missing.count)")
-          }
+      // A lane per expert, so that no expert waits for another. Enough in each to keep every slot busy.
+      let limit = max(2, 2 * coordinator.expertSlots / experts.count)
+      try await withThrowingTaskGroup(of: Int.self) { group in
+        var lanes = missing.map { $0.makeIterator() }
+        func ask(_ expert: Int) {
+          guard let index = lanes[expert].next() else { return }
           group.addTask {
-            let sequence = sequences[work.sequence]
-            let scores = try await Self.scores(of: sequence, expert: experts[work.expert], coordinator)
-            try caches[work.expert].store(scores, for: keys[work.sequence])
+            let sequence = sequences[index]
+            let scores = try await Self.scores(of: sequence, expert: experts[expert], coordinator)
+            try caches[expert].store(scores, for: keys[index])
+            return expert
           }
         }
-        try await group.waitForAll()
+        for expert in experts.indices { (0..<limit).forEach { _ in ask(expert) } }
+        var done = 0
+        while let expert = try await group.next() {
+          done += 1
+          progress.update("\(text): \(done) of \(count)")
+          ask(expert)
+        }
       }
     }
     return try keys.map { key in
