@@ -24,6 +24,19 @@ public enum WireMessage: Sendable, Equatable {
   case release(Release)
   case drain
   case goodbye(Goodbye)
+
+  /// The request that a worker's answer belongs to, and the incarnation of the coordinator that made it; nil for other
+  /// messages.
+  public var answered: (request: UInt64, coordinator: UInt64)? {
+    switch self {
+    case .stepReply(let message): (message.request, message.coordinator)
+    case .prefixMissing(let message): (message.request, message.coordinator)
+    case .rowChunk(let message): (message.request, message.coordinator)
+    case .scoreReply(let message): (message.request, message.coordinator)
+    case .failure(let message): (message.request, message.coordinator)
+    default: nil
+    }
+  }
 }
 
 /// The message types by their field number in `Envelope.body`.

@@ -305,9 +305,9 @@ extension CoordinatorLink: Outlet {
   func send(_ message: WireMessage) {
     state.withLock { state in
       // Who asked has gone: nobody waits for it, and its rows would spend the credit of whoever is there now.
-      if let recipient = message.recipient, recipient != state.coordinator { return }
+      if let answered = message.answered, answered.coordinator != state.coordinator { return }
       // Within the lock, here and in `release`: what is decided first leaves first.
-      if let passes = state.gate.offer(message, request: message.request, bytes: message.creditBytes) {
+      if let passes = state.gate.offer(message, request: message.answered?.request ?? 0, bytes: message.creditBytes) {
         transmit(passes)
       }
     }
@@ -335,30 +335,6 @@ extension CoordinatorLink: Outlet {
 }
 
 extension WireMessage {
-  /// The request a worker's answer belongs to, 0 for other messages.
-  var request: UInt64 {
-    switch self {
-    case .stepReply(let message): message.request
-    case .prefixMissing(let message): message.request
-    case .rowChunk(let message): message.request
-    case .scoreReply(let message): message.request
-    case .failure(let message): message.request
-    default: 0
-    }
-  }
-
-  /// The incarnation of the coordinator that a worker's answer is for, nil for other messages.
-  var recipient: UInt64? {
-    switch self {
-    case .stepReply(let message): message.coordinator
-    case .prefixMissing(let message): message.coordinator
-    case .rowChunk(let message): message.coordinator
-    case .scoreReply(let message): message.coordinator
-    case .failure(let message): message.coordinator
-    default: nil
-    }
-  }
-
   /// Payload that counts against the coordinator's credit: only rows do.
   var creditBytes: Int {
     if case .rowChunk(let chunk) = self { chunk.values.count * MemoryLayout<Float>.size } else { 0 }

@@ -76,7 +76,7 @@ extension ExpertPool {
 
   /// Whether a registered worker stays within what it may send unasked.
   static func isWithin(_ message: WireMessage, from replica: ReplicaID, state: inout State, now: UInt64) -> Bool {
-    if let request = message.answeredRequest, state.calls[request]?.replica == replica { return true }
+    if let answered = message.answered, state.calls[answered.request]?.replica == replica { return true }
     if state.doors.unasked.take(replica, now: now) { return true }
     state.turnedAway.limitedMessages += 1
     return false
@@ -103,19 +103,5 @@ extension ExpertPool {
   func shutOut(_ replica: ReplicaID, at peer: PeerID?, reason: String) {
     lose(replica, reason: reason)
     if let peer { send(.refused(Refused(code: .authorisation, message: reason)), to: peer) }
-  }
-}
-
-extension WireMessage {
-  /// The request that a worker's message answers.
-  var answeredRequest: UInt64? {
-    switch self {
-    case .stepReply(let message): message.request
-    case .prefixMissing(let message): message.request
-    case .rowChunk(let message): message.request
-    case .scoreReply(let message): message.request
-    case .failure(let message): message.request
-    default: nil
-    }
   }
 }

@@ -43,7 +43,7 @@ extension ExpertPool: ServerHandler {
 
   private func receive(_ message: WireMessage, from replica: ReplicaID, at peer: PeerID, payload: Int, now: UInt64) {
     // Request numbers start anew with each coordinator: an answer to the one before must not pass for one to us.
-    if let asked = message.coordinator, asked != incarnation { return }
+    if let answered = message.answered, answered.coordinator != incarnation { return }
     switch message {
     case .heartbeat(let beat):
       let drains = state.withLock { state in

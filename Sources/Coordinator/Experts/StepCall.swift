@@ -94,17 +94,3 @@ struct StepAssembly: Sendable {
     return (rows, reply)
   }
 }
-
-extension WireMessage {
-  /// Whose request a worker's answer belongs to; nil for other messages.
-  var coordinator: UInt64? {
-    switch self {
-    case .stepReply(let message): message.coordinator
-    case .prefixMissing(let message): message.coordinator
-    case .rowChunk(let message): message.coordinator
-    case .scoreReply(let message): message.coordinator
-    case .failure(let message): message.coordinator
-    default: nil
-    }
-  }
-}
