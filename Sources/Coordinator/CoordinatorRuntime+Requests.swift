@@ -26,11 +26,13 @@ extension CoordinatorRuntime {
     if let trace = request.trace { try Self.validate(trace) }
     if let alternatives = request.alternatives { try Self.validate(alternatives: alternatives) }
     let limit = contextLimit(for: request.mode)
-    guard request.prompt.count <= limit else {
-      throw FusionRouteError.badInput(
-        "the prompt has \(request.prompt.count) tokens and the context holds \(limit): shorten it, or raise `context` in "
-          + "the cluster file")
-    }
+    guard request.prompt.count <= limit else { throw Self.promptTooLong(request.prompt.count, limit: limit) }
+  }
+
+  static func promptTooLong(_ count: Int, limit: Int) -> FusionRouteError {
+    .badInput(
+      "the prompt has \(count) tokens and the context holds \(limit): shorten it, or raise `context` in the cluster "
+        + "file")
   }
 
   static func validate(_ trace: TraceContext) throws {
@@ -48,12 +50,9 @@ extension CoordinatorRuntime {
     }
   }
 
-  /// Tokens a sequence may have in a mode: the least context of the models it may meet.
+  /// Tokens a sequence may have in a mode: the least context of the models it may meet, as far as they are there.
   public func contextLimit(for mode: DecodingMode) -> Int {
-    let experts = Set(SequenceDecoder.involved(mode, of: host.head.experts))
-    let least = pool.state.withLock { state in
-      state.registry.replicas.values.filter { experts.contains($0.offer.expert) }.map(\.offer.context).min()
-    }
+    let least = pool.contexts(of: Set(SequenceDecoder.involved(mode, of: host.head.experts))).values.min()
     return min(mode.usesRouter ? host.context : Int.max, least ?? Int.max)
   }
 
@@ -107,7 +106,7 @@ extension CoordinatorRuntime {
         meter.generated(by: id, final: decoder.summary)
         used = decoder.summary.generatedTokens * weight
       }
-      try await decoder.run(contextLimit: contextLimit(for: request.mode), queued: ContinuousClock.now - arrival)
+      try await decoder.run(queued: ContinuousClock.now - arrival)
       return decoder.summary
     }
   }

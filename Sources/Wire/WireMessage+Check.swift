@@ -213,7 +213,8 @@ extension FieldCheck {
   }
 
   func score(_ value: Score) throws(WireError) {
-    try range(value.tokens.count, 2...limits.context, "tokens' number")
+    // The last is scored and not read: it needs no place in the context.
+    try range(value.tokens.count, 2...(limits.context + 1), "tokens' number")
     try tokens(value.tokens, "tokens")
     try range(value.first, 1...(value.tokens.count - 1), "first")
     try range(value.topK, 0...limits.topK, "top_k")
@@ -224,7 +225,7 @@ extension FieldCheck {
     let count = value.logProbabilities.count
     try range(count, 1...limits.context, "count")
     try range(value.first, 1...limits.context, "first")
-    try range(value.first + count, 2...limits.context, "first + count")
+    try range(value.first + count, 2...(limits.context + 1), "first + count")
     try range(value.topK, 0...limits.topK, "top_k")
     guard value.argmaxes.count == count else { throw fail("argmaxes", "differ in number from the log-probabilities") }
     try logits(value.logProbabilities, "log-probabilities")

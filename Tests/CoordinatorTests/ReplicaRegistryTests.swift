@@ -265,6 +265,30 @@ import Testing
     _ = try accepted(registry.register(Self.offer(incarnation: 2), from: "a3", now: 2).0)
   }
 
+  @Test("an expert's context is the least of its replicas that take steps; what others offer limits nobody")
+  func contexts() throws {
+    var registry = Self.registry()
+    var offer = Self.offer(incarnation: 1)
+    offer.context = 1024
+    _ = try accepted(registry.register(offer, from: "a", now: 0).0)
+    #expect(registry.contexts(of: ["math", "code"]) == ["math": 1024])
+    offer = Self.offer(incarnation: 2, vocabulary: Self.bits)
+    offer.context = 256
+    let decision = registry.register(offer, from: "b", now: 0).0
+    guard case .compareVocabulary(let b) = decision else {
+      Issue.record("\(decision)")
+      return
+    }
+    #expect(registry.contexts(of: ["math", "code"]) == ["math": 1024])
+    registry.verified(b)
+    #expect(registry.contexts(of: ["math"]) == ["math": 256])
+    registry.drain(b)
+    #expect(registry.contexts(of: ["math"]) == ["math": 256])
+    registry.quarantine(b)
+    #expect(registry.contexts(of: ["math"]) == ["math": 1024])
+    #expect(registry.contexts(of: ["code"]) == [:])
+  }
+
   @Test("draining names the experts that it would leave without a replica")
   func abandoned() throws {
     var registry = Self.registry()

@@ -122,14 +122,23 @@ import Testing
     #expect(try ready.string("reason")?.contains("\"math\"") == true)
     let refused = try await gateway.post("/v1/completions", SecurityTests.completion)
     #expect(refused.status == 503 && refused.headers["retry-after"] != nil, "\(refused.text)")
+    let prompt: [Token] = [5, 17, 40]
     let routed = try await gateway.post(
-      "/v1/completions", #"{"prompt":"a","max_tokens":2,"fusionroute":{"on_expert_loss":"router"}}"#)
+      "/v1/completions",
+      #"{"prompt":\#(prompt),"max_tokens":4,"temperature":0,"fusionroute":{"on_expert_loss":"router"}}"#)
     #expect(routed.status == 200)
-    #expect(
-      (try routed.json("choices", 0, "fusionroute", "tokens") as? [[String: Any]])?.allSatisfy {
-        $0["degraded"] as? Bool == true
-      }
-        == true)
+    let tokens = try #require(
+      try routed.json("choices", 0, "fusionroute", "tokens") as? [[String: Any]], "\(routed.text)")
+    #expect(!tokens.isEmpty && tokens.allSatisfy { $0["degraded"] as? Bool == true })
+    // The router alone: by r, where the models' c is not 1.
+    let ids = tokens.compactMap { ($0["id"] as? Int).map { Token($0) } }
+    let rows = try PlainOracle.rows(model: models.router, tokens: prompt + ids.dropLast()).dropFirst(prompt.count - 1)
+    for (row, token) in zip(rows, tokens) {
+      let best = try #require(row.indices.max { (row[$0], $1) < (row[$1], $0) })
+      #expect(token["id"] as? Int == best)
+      let logit = try #require(token["logit"] as? Double)
+      #expect(abs(logit - Double(row[best])) < 1e-4)
+    }
     #expect(
       try await gateway.post("/v1/completions", #"{"model":"fusionroute:router","prompt":"a","max_tokens":2}"#).status
         == 200)

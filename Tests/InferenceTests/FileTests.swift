@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import ModelFiles
+import Synchronization
 import Testing
 
 @testable import Inference
@@ -132,6 +133,11 @@ import Testing
       ModelProbe.runInChild(
         path: try TestModels.generated(.llama), adapters: [AdapterFile(path: try adapter(width: 64, seed: 1))]) == 0)
     #expect(ModelProbe.runInChild(path: scratch("absent"), adapters: []) == 65)
+    // A computation that fails says nothing about the file: not a verdict to keep.
+    let monitor = DecoderMonitor()
+    monitor.failuresToSimulate.store(1, ordering: .relaxed)
+    #expect(ModelProbe.runInChild(path: try TestModels.generated(.llama), adapters: [], monitor: monitor) == 69)
+    #expect(ModelProbe.runInChild(path: try TestModels.generated(.llama), adapters: [], monitor: monitor) == 0)
   }
 
   // MARK: - Adapters

@@ -1,4 +1,5 @@
 import Core
+import Synchronization
 import Testing
 
 @testable import Inference
@@ -102,6 +103,43 @@ import Testing
     #expect(answers.allSatisfy { $0?.rows.count == 1 })
     let after = decoder.statistics
     #expect(after.refilledTokens == before.refilledTokens && after.batches - before.batches == 3)
+    decoder.shutdown()
+  }
+
+  @Test("a failed batch of steps that went over the slot of a prefill has the prefill read everything again")
+  func failedBridgeOverAPrefill() async throws {
+    let model = try TestModels.model("llama f32")
+    let vocabulary = model.vocabulary.size
+    var configuration = DecoderConfiguration(slots: 5, contextPerSequence: 512, prefillMilliseconds: 0.001)
+    configuration.fixedStepShare = 0.1
+    let decoder = try BatchingDecoder(model: model, configuration: configuration)
+    let tokens = (0..<5).map { randomTokens(200, vocabulary: vocabulary, seed: UInt64(420 + $0)) }
+    let expected = try LlamaOracle.rows(model: model.path, tokens: tokens[3], vocabulary: vocabulary)
+    // Slots 0 to 4 in this order.
+    for slot in 0..<5 { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<10])) }
+    let rows = RowBox()
+    let (results, continuation) = AsyncStream<Result<DecodeSummary, FusionRouteError>>.makeStream()
+    decoder.submit(
+      DecodeRequest(
+        id: BatchingDecoder.nextID(), sequence: 3, tokens: tokens[3], wanted: [20, 199],
+        deliver: { row in
+          rows.append(row)
+          guard row.position == 20 else { return }
+          // On the decoder's own thread, so that all three are there at its next turn. Whichever runs are made of 0, 2
+          // and 4, the one with 2 and 4 goes over 3; it has come first and is computed first.
+          for slot in [2, 4, 0] {
+            decoder.submit(
+              DecodeRequest(
+                id: BatchingDecoder.nextID(), sequence: UInt64(slot), tokens: Array(tokens[slot][..<11]), wanted: [10],
+                deliver: { _ in }, completion: { continuation.yield($0) }))
+          }
+          decoder.monitor.failuresToSimulate.store(1, ordering: .relaxed)
+        }, completion: { continuation.yield($0) }))
+    for await result in results.prefix(4) { _ = try result.get() }
+    #expect(decoder.statistics.refilledTokens > 0 && decoder.monitor.failuresToSimulate.load(ordering: .relaxed) == 0)
+    #expect(rows.all.map(\.position) == [20, 199])
+    let digests = [20, 199].map { expected[$0].withUnsafeBytes { SHA256Digest(hashing: $0) } }
+    #expect(rows.all.map { bits($0.logits) } == digests)
     decoder.shutdown()
   }
 }

@@ -307,6 +307,11 @@ extension ProcessSuites {
       try await refused(["--no-such-option"], 64, ["--no-such-option"])
       try await Self.expectRefused(["worker", "--expert", "a b"], in: scratch, code: 64, words: [])
       try await Self.expectRefused(
+        [
+          "worker", "--expert", "math", "--model", models.expert(0), "--coordinator", "ipc://\(scratch.path("w"))",
+          "--context", "262145",
+        ], in: scratch, code: 64, words: ["--context", "262144"])
+      try await Self.expectRefused(
         ["run", "-c", cluster, "--attach", "--prompt", "One"], in: scratch, words: ["listen.workers"])
 
       let (descriptor, port) = try FreePort.listen()

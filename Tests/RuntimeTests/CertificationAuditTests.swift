@@ -107,37 +107,40 @@ import Testing
     try await withCluster(
       models, scratch: scratch, logLevel: .critical, configure: { $0.auditRate = 0 }
     ) { cluster in
-      let lies: [(String, LyingWorker.Lie)] = [
+      // The certificate's own check finds some of them, and the worker is never used again; the codec refuses the
+      // others, which costs it its registration.
+      let lies: [(name: String, isBanned: Bool, lie: LyingWorker.Lie)] = [
         (
-          "a floor below a named logit outside the top",
+          "a floor below a named logit outside the top", true,
           { partial, _ in
             partial.floor = (partial.topLogits.last ?? 0) - 1_000
             return true
           }
         ),
         (
-          "a floor above the least of the top",
+          "a floor above the least of the top", false,
           { partial, _ in
             partial.floor = (partial.topLogits.last ?? 0) + 1
             return true
           }
         ),
         (
-          "the same token twice",
+          "the same token twice", false,
           { partial, _ in
             if partial.topIDs.count > 1 { partial.topIDs[1] = partial.topIDs[0] }
             return true
           }
         ),
         (
-          "a named logit that differs from the top's",
+          "a named logit that differs from the top's", true,
           { partial, _ in
             for index in partial.namedIDs.indices { partial.namedLogits[index] -= 0.5 }
             return true
           }
         ),
       ]
-      for (index, (name, lie)) in lies.enumerated() {
+      for (index, (name, isBanned, lie)) in lies.enumerated() {
+        let lost = cluster.coordinator.status().faults?.lostReplicas ?? 0
         let worker = try LyingWorker(cluster, expert: liar.name, model: liar.path, lie: lie)
         try await worker.waitUntilRegistered()
         // Always new prompts: one that the honest replica has read would go to it again.
@@ -145,16 +148,34 @@ import Testing
           GenerationRequest(prompt: TestPrompts.random(12, seed: UInt64(100 * index + $0)), maximumTokens: 32)
         }
         var answers: [[Token]] = []
+        var failovers = 0
         for pair in 0..<3 {
           async let first = cluster.answer(requests[2 * pair])
           async let second = cluster.answer(requests[2 * pair + 1])
           do {
-            for answer in try await [first, second] { answers.append(answer.tokens.map(\.id)) }
+            for answer in try await [first, second] {
+              answers.append(answer.tokens.map(\.id))
+              failovers += answer.summary.failovers
+            }
           } catch {
             Issue.record("\(name): \(error)")
           }
         }
         #expect(worker.answered > 0, "\(name): never asked")
+        #expect(failovers > 0, "\(name): never caught")
+        let status = cluster.coordinator.status()
+        if isBanned {
+          let replicas = status.experts.first { $0.name == liar.name }?.replicas ?? []
+          #expect(replicas.contains { $0.state == "quarantined" }, "\(name)")
+          // No step comes any more, for as long as it stays.
+          let answered = worker.answered
+          async let first = cluster.answer(requests[0])
+          async let second = cluster.answer(requests[1])
+          #expect(try await [first, second].allSatisfy { $0.summary.failovers == 0 }, "\(name)")
+          #expect(worker.answered == answered, "\(name)")
+        } else {
+          #expect((status.faults?.lostReplicas ?? 0) > lost, "\(name)")
+        }
         worker.stop()
         for (request, answer) in zip(requests, answers) {
           #expect(try await cluster.answer(request).tokens.map(\.id) == answer, "\(name)")

@@ -19,17 +19,23 @@ final class LyingWorker: Sendable {
     var lies: Set<[UInt64]> = []
     var answered: Set<[UInt64]> = []
     var requests: UInt64 = 0
+    var hasLeft = false
     var lastBeat = ContinuousClock.now
   }
 
   private let decoder: BatchingDecoder
   private let offer: Register
   private let lie: Lie
+  private let showsFullRows: Bool
   private let state = LockedBox(State())
   private let client = LockedBox<MessageClient?>(nil)
 
-  init(_ cluster: InProcessCluster, expert: String, model path: String, lie: @escaping Lie) throws {
+  /// - Parameter showsFullRows: otherwise it leaves for good when it is asked for one.
+  init(
+    _ cluster: InProcessCluster, expert: String, model path: String, showsFullRows: Bool = true, lie: @escaping Lie
+  ) throws {
     self.lie = lie
+    self.showsFullRows = showsFullRows
     let model = try Model.load(path: path)
     decoder = try BatchingDecoder(
       model: model, configuration: DecoderConfiguration(slots: cluster.slots, contextPerSequence: cluster.context))
@@ -77,6 +83,10 @@ final class LyingWorker: Sendable {
   private func transmit(_ message: WireMessage) { client.withValue { $0 }?.send(WireCodec.encode(message)) }
 
   private func answer(_ step: Step) {
+    if !showsFullRows, step.wants.contains(where: \.fullRow) {
+      state.withValue { $0.hasLeft = true }
+      return transmit(.goodbye(Goodbye(sender: offer.incarnation, reason: "no full rows here")))
+    }
     let tokens: [Token]? = state.withValue { state in
       let held = state.sequences[step.sequence] ?? []
       guard held.count >= step.baseLength else { return nil }
@@ -155,7 +165,7 @@ extension LyingWorker: ClientHandler {
     guard let message = try? WireCodec.decode(frames, from: .coordinator) else { return }
     switch message {
     case .registered(let registered): state.withValue { $0.registered = registered }
-    case .registerAgain: transmit(.register(offer))
+    case .registerAgain: if !state.withValue({ $0.hasLeft }) { transmit(.register(offer)) }
     case .step(let step): answer(step)
     case .release(let release):
       _ = state.withValue { $0.sequences.removeValue(forKey: release.sequence) }
@@ -167,7 +177,7 @@ extension LyingWorker: ClientHandler {
 
   func tick() {
     let due = state.withValue { state in
-      guard ContinuousClock.now - state.lastBeat > .milliseconds(300) else { return false }
+      guard !state.hasLeft, ContinuousClock.now - state.lastBeat > .milliseconds(300) else { return false }
       state.lastBeat = .now
       return true
     }

@@ -8,6 +8,7 @@ struct ProductAnswer: Decodable {
     var id: Token
     var expert: String?
     var logit: Float
+    var degraded: Bool?
   }
   struct Usage: Decodable {
     var evaluated_tokens: [String: Int]

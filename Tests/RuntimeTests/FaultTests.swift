@@ -187,14 +187,33 @@ extension ProcessSuites {
       try await ProcessTable.expectNone(using: scratch.url.path, within: 5)
     }
 
+    /// The printed answer's degraded tokens by plain llama.cpp's rows: r under `router`, c·r + e of the expert that is
+    /// left under `next_best`.
+    static func checkDegraded(_ line: String, _ policy: String, scale: Float, isGreedy: Bool) throws {
+      let models = try FaultModels.shared.get()
+      let answer = try JSONDecoder().decode(ProductAnswer.self, from: Data(line.utf8))
+      let all = answer.prompt_tokens + answer.ids.dropLast()
+      let router = try PlainOracle.rows(model: models.router, tokens: all)
+      let expert = try PlainOracle.rows(model: models.expert(0), tokens: all)
+      for (index, token) in answer.tokens.enumerated() where token.degraded == true {
+        let position = answer.prompt_tokens.count - 1 + index
+        let row =
+          policy == "router" ? router[position] : zip(router[position], expert[position]).map { scale * $0 + $1 }
+        #expect(abs(token.logit - row[Int(token.id)]) < 1e-4, "\(policy), token \(index)")
+        if isGreedy { #expect(Int(token.id) == GenerationTests.argmax(row), "\(policy), token \(index)") }
+      }
+    }
+
     @Test("an expert lost for good: `fail` says so, `next_best` and `router` go on and mark the tokens")
     func lostForGood() async throws {
       let models = try FaultModels.shared.get()
+      // A scale that tells c·r from r.
+      let scale: Float = 0.75
       for policy in ["fail", "next_best", "router"] {
         let scratch = try Scratch("lost")
         let endpoint = "ipc://\(scratch.path("w.sock"))"
         let cluster = try models.cluster(
-          in: scratch,
+          in: scratch, head: try models.scaledHead(scale, in: scratch),
           extra: "listen: { workers: \"\(endpoint)\" }\non_expert_loss: \(policy)\nexpert_wait: 300ms\n")
         func worker(_ index: Int) throws -> Program {
           try Program(
@@ -208,9 +227,16 @@ extension ProcessSuites {
         let math = try worker(0)
         let code = try worker(1)
         try await run.until("two workers") { Self.registered($0).count == 2 }
-        let reference = try await Self.warmReference(run, Self.prompts[1])
-        let (answer, took) = try await Self.answer(run, Self.prompts[1]) {
-          try await Task.sleep(for: .milliseconds(Int(reference.timing.milliseconds / 4)))
+        // Long enough for a kill in its middle.
+        var prompt = Self.prompts[1]
+        var reference = try await Self.warmReference(run, prompt)
+        for seed in 8..<30 where reference.tokens.count < Self.length {
+          prompt = Self.line("To make bread", temperature: 0.8, seed: seed)
+          reference = try await Self.warmReference(run, prompt)
+        }
+        let quarter = Int(reference.timing.milliseconds / 4)
+        let (answer, took) = try await Self.answer(run, prompt) {
+          try await Task.sleep(for: .milliseconds(quarter))
           code.signal(SIGKILL)
         }
         // `expert_wait` is spent once in an answer, not at every token.
@@ -225,6 +251,10 @@ extension ProcessSuites {
           #expect(degraded.allSatisfy { $0.expert == (policy == "next_best" ? "math" : nil) })
           let before = answer.tokens.prefix { $0.degraded != true }
           #expect(Array(before) == Array(reference.tokens.prefix(before.count)))
+          try Self.checkDegraded(try #require(run.lines.last), policy, scale: scale, isGreedy: false)
+          // The expert is gone from the first token on.
+          _ = try await Self.answer(run, Self.line("A computer stores numbers", tokens: 60))
+          try Self.checkDegraded(try #require(run.lines.last), policy, scale: scale, isGreedy: true)
         }
         // What does not need the lost expert is answered as ever.
         let alone = #"{"prompt":"One","raw":true,"max_tokens":5,"mode":"expert:math"}"#

@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import ModelFiles
 import Testing
 
 #if canImport(Darwin)
@@ -295,6 +296,17 @@ struct FaultModels: Sendable {
     let scratch = try Self.folder.get()
     models = try TestModels.make(in: scratch, experts: 2)
     atexit { if let folder = try? FaultModels.folder.get() { try? FileManager.default.removeItem(at: folder.url) } }
+  }
+
+  /// Writes their head with another complement scale and returns its path.
+  func scaledHead(_ scale: Float, in scratch: Scratch) throws -> String {
+    let one = try RoutingHead.read(head)
+    let path = scratch.path("head.gguf")
+    try RoutingHead(
+      experts: one.experts, weight: one.weight, bias: one.bias, complementScale: scale,
+      embeddingWidth: one.embeddingWidth
+    ).write(path)
+    return path
   }
 
   /// Writes a cluster file for them and returns its path.

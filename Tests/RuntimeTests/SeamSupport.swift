@@ -90,6 +90,11 @@ final class SeamCluster: Sendable {
   /// Tokens that went through the workers' models.
   var evaluated: UInt64 { workers.reduce(0) { $0 + $1.service.engine.load.evaluatedTokens } }
 
+  /// Has every worker forget a sequence that goes on: the next step finds its prefix missing.
+  func forget(_ sequence: UInt64) {
+    for worker in workers { worker.service.release(coordinator: pool.incarnation, sequence: sequence) }
+  }
+
   /// What is left of sequences anywhere: nothing, once all have ended.
   var leftovers: [String] {
     var found: [String] = []

@@ -93,7 +93,7 @@ private enum Invariants {
     case .score(let score):
       require(
         score.tokens.allSatisfy { isToken($0, limits) } && score.first >= 1 && score.first < score.tokens.count
-          && score.tokens.count <= limits.context && score.topK <= limits.topK, "score")
+          && score.tokens.count <= limits.context + 1 && score.topK <= limits.topK, "score")
     case .scoreReply(let reply): broken(reply, limits)
     case .vocabularyPage(let page):
       require(
@@ -155,7 +155,7 @@ private enum Invariants {
     }
     return require(
       count > 0 && reply.argmaxes.count == count && reply.topIDs.count == count * reply.topK && groups
-        && reply.first >= 1 && reply.first + count <= limits.context
+        && reply.first >= 1 && reply.first + count <= limits.context + 1
         && reply.argmaxes.allSatisfy { isToken($0, limits) }
         && reply.logSumExps.count == (reply.topK == 0 ? 0 : count)
         && (reply.logProbabilities + reply.logSumExps).allSatisfy(isLogit), "score reply")

@@ -136,6 +136,23 @@ import Testing
     }
   }
 
+  @Test("a score may have one token more than the context: nothing comes after the last one")
+  func scoreAsLongAsTheContext() {
+    let context = WireLimits().context
+    var score = Score(
+      request: 1, coordinator: 2, tokens: Array(repeating: 7, count: context + 1), first: context, topK: 0,
+      fullRows: false, deadlineMilliseconds: 1)
+    #expect(refusal(.score(score), .coordinator) == nil)
+    score.tokens.append(7)
+    #expect(refusal(.score(score), .coordinator)?.message.hasPrefix("Score.tokens' number ") == true)
+    var reply = ScoreReply(
+      request: 1, coordinator: 2, first: context, topK: 0, last: true, logProbabilities: [-1], argmaxes: [7],
+      topIDs: [], topLogits: [], logSumExps: [])
+    #expect(refusal(.scoreReply(reply), .worker) == nil)
+    (reply.logProbabilities, reply.argmaxes) = ([-1, -1], [7, 7])
+    #expect(refusal(.scoreReply(reply), .worker)?.message.hasPrefix("ScoreReply.first + count ") == true)
+  }
+
   @Test func payloadMustMatchTheHeader() {
     let frames = WireCodec.encode(.stepReply(Self.reply))
     func code(_ frames: [[UInt8]]) -> WireError.Code? {

@@ -84,18 +84,21 @@ extension SequenceDecoder {
 
   // MARK: One model's or two models' rows
 
+  /// By r itself: c weighs the router against an expert.
   private func decideWithoutExpert(_ row: LogitsRow) async throws -> Decision {
-    let choice = try await choose(router: row) { scorer in try measured { try scorer.decideWithoutExpert() } }
-    return Decision(choice: choice, probabilities: try probabilities(of: choice, router: row, expert: nil))
+    let choice = try await choose(router: row, scale: 1) { scorer in try measured { try scorer.decideWithoutExpert() } }
+    return Decision(choice: choice, probabilities: try probabilities(of: choice, router: row, scale: 1, expert: nil))
   }
 
   private func decide(router row: LogitsRow?, expert: String) async throws -> Decision {
     guard let link = links[expert] else { throw FusionRouteError.internal("no line to expert \"\(expert)\"") }
     var asked = AskedRows(isWhole: request.alternatives != nil)
-    let choice = try await choose(router: row) { scorer in try await ask(link, scorer, &asked) }
+    let scale = router.head.complementScale
+    let choice = try await choose(router: row, scale: scale) { scorer in try await ask(link, scorer, &asked) }
     summary.certification.record(partialRows: asked.partials, fullRow: asked.full?.count)
     return Decision(
-      choice: choice, expert: expert, probabilities: try probabilities(of: choice, router: row, expert: asked.full))
+      choice: choice, expert: expert,
+      probabilities: try probabilities(of: choice, router: row, scale: scale, expert: asked.full))
   }
 
   /// The best token that the constraint allows.
@@ -103,10 +106,14 @@ extension SequenceDecoder {
   /// The best of all is the best of those allowed if it is allowed itself, so it is tested alone first: to find every
   /// forbidden token takes a grammar far longer. With top-k, top-p or min-p that is not so: what is left out depends on
   /// what else may come. Then the forbidden ones are masked before.
-  private func choose(router row: LogitsRow?, _ decide: (StepScorer) async throws -> Choice) async throws -> Choice {
-    guard constraint != nil else { return try await decide(try scorer(router: row, banned: [])) }
+  ///
+  /// - Parameter scale: what the router's logits are multiplied by.
+  private func choose(
+    router row: LogitsRow?, scale: Float, _ decide: (StepScorer) async throws -> Choice
+  ) async throws -> Choice {
+    guard constraint != nil else { return try await decide(try scorer(router: row, scale: scale, banned: [])) }
     if !request.sampling.isFiltered {
-      let choice = try await decide(try scorer(router: row, banned: []))
+      let choice = try await decide(try scorer(router: row, scale: scale, banned: []))
       if try measured({ try constraint?.allows(choice.token) ?? true }) { return choice }
     }
     let forbidden = try measured { try constraint?.forbidden() ?? [] }
@@ -115,25 +122,24 @@ extension SequenceDecoder {
         "after \(summary.generatedTokens) tokens the grammar or schema allows no token of this model's vocabulary, nor the "
           + "text to end: loosen it")
     }
-    return try await decide(try scorer(router: row, banned: forbidden))
+    return try await decide(try scorer(router: row, scale: scale, banned: forbidden))
   }
 
-  private func scorer(router row: LogitsRow?, banned: [Token]) throws -> StepScorer {
+  private func scorer(router row: LogitsRow?, scale: Float, banned: [Token]) throws -> StepScorer {
     try measured {
       try StepScorer(
-        router: row, complementScale: complementScale, parameters: request.sampling, history: history,
+        router: row, complementScale: scale, parameters: request.sampling, history: history,
         outputIndex: summary.generatedTokens, choice: request.choice, vocabulary: vocabulary, banned: banned)
     }
   }
 
-  private var complementScale: Float { request.mode == .fusion ? router.head.complementScale : 1 }
-
-  private func probabilities(of choice: Choice, router row: LogitsRow?, expert: LogitsRow?) throws -> LogProbabilities?
-  {
+  private func probabilities(
+    of choice: Choice, router row: LogitsRow?, scale: Float, expert: LogitsRow?
+  ) throws -> LogProbabilities? {
     guard let count = request.alternatives else { return nil }
     return try measured {
       try LogProbabilities(
-        router: row, complementScale: complementScale, expert: expert, chosen: choice.token, top: count,
+        router: row, complementScale: scale, expert: expert, chosen: choice.token, top: count,
         vocabulary: vocabulary)
     }
   }
@@ -199,8 +205,14 @@ extension SequenceDecoder {
   /// Fetches the full row and compares; false when the worker was caught and is out.
   private func audit(_ partial: PartialRow, link: ExpertLink, replica: ReplicaID) async throws -> Bool {
     let want = Step.Want(position: chain.count - 1, fullRow: true)
-    let (result, source) = try await link.step(chain, wants: [want], trace: trace)
-    guard source == replica, case .full(let full)? = result.rows.first else { return true }
+    let answer: (result: StepResult, replica: ReplicaID)
+    do {
+      answer = try await link.step(chain, wants: [want], trace: trace)
+    } catch is ExpertLink.Unavailable {
+      // Nobody is left to be checked; the token was certain before.
+      return true
+    }
+    guard answer.replica == replica, case .full(let full)? = answer.result.rows.first else { return true }
     guard let finding = try RowAudit.check(partial: partial, full: full, vocabulary: vocabulary) else { return true }
     await link.quarantine(replica, reason: "its partial row contradicts its full row: \(finding)")
     return false

@@ -34,11 +34,15 @@ final class SequenceDecoder {
   private(set) var chain: TokenChain
   private(set) var history: History
   private var text: GeneratedText
-  /// What the answer has come to so far; complete when ``run(contextLimit:queued:)`` has ended, however it ended.
+  /// What the answer has come to so far; complete when ``run(queued:)`` has ended, however it ended.
   var summary: GenerationSummary
   var constraint: (any TokenConstraint)?
   var predictor: ExpertPredictor
   private let spans: RequestTrace?
+  /// Tokens the sequence may have, by the models that are known.
+  private var contextLimit: Int
+  /// Experts whose context is not known, since they have had no replica yet.
+  private var unseen: Set<String>
   /// What workers are told of the request and of the part of it under way.
   private(set) var trace: TraceContext?
   /// Tokens that went through a model for the token under way.
@@ -70,7 +74,9 @@ final class SequenceDecoder {
       generatedTokens: 0, tokensPerExpert: [:], evaluatedTokens: ["router": 0], queued: .zero, prefill: .zero,
       decode: .zero,
       latency: LatencySplit(), prefillLatency: LatencySplit(), certification: CertificationStatistics(), failovers: 0)
-    for expert in Self.involved(request.mode, of: experts) {
+    contextLimit = request.mode.usesRouter ? router.context : Int.max
+    unseen = Set(Self.involved(request.mode, of: experts))
+    for expert in unseen {
       links[expert] = ExpertLink(expert: expert, sequence: id, pool: pool, settings: settings.link, logger: logger)
     }
   }
@@ -87,15 +93,14 @@ final class SequenceDecoder {
   /// Decodes to the end. The caller has checked the request against ``CoordinatorRuntime/validate``.
   ///
   /// - Parameter queued: how long the request has waited for its slot.
-  func run(contextLimit: Int, queued: Duration) async throws {
+  func run(queued: Duration) async throws {
     summary.queued = queued
     let began = ContinuousClock.now
     var firstToken: ContinuousClock.Instant?
     do {
       await warm()
       if constraint?.isComplete == true { summary.finishReason = .stop }
-      while summary.finishReason != .stop, summary.generatedTokens < request.maximumTokens, chain.count <= contextLimit
-      {
+      while summary.finishReason != .stop, summary.generatedTokens < request.maximumTokens, try hasRoom() {
         try Task.checkCancellation()
         let decision = try await decideTraced()
         let now = ContinuousClock.now
@@ -118,6 +123,24 @@ final class SequenceDecoder {
     summary.trailingText = text.finish()
     summary.text = text.emitted
     emit(.finished(summary), summary)
+  }
+
+  /// Whether the sequence fits the context, as far as it is known now. An expert's counts from when it first has a
+  /// replica, and does not shrink: of those that come later only one with room takes the sequence.
+  ///
+  /// - Throws: `.badInput` if not even the prompt fits.
+  private func hasRoom() throws -> Bool {
+    if !unseen.isEmpty {
+      for (expert, context) in pool.contexts(of: unseen) {
+        contextLimit = min(contextLimit, context)
+        unseen.remove(expert)
+      }
+    }
+    guard chain.count > contextLimit else { return true }
+    guard summary.generatedTokens > 0 else {
+      throw CoordinatorRuntime.promptTooLong(chain.count, limit: contextLimit)
+    }
+    return false
   }
 
   /// Under ``FanoutPolicy/all`` every expert has read the whole prefix at the end, also those that lagged behind.

@@ -110,6 +110,11 @@ final class ExpertPool: Sendable {
     state.withLock { state in experts.map { state.registry.capacity($0) }.min() }
   }
 
+  /// See ``ReplicaRegistry/contexts(of:)``.
+  func contexts(of experts: Set<String>) -> [String: Int] {
+    state.withLock { $0.registry.contexts(of: experts) }
+  }
+
   func close() {
     let (calls, waiters, peers) = state.withLock { state in
       state.closed = true

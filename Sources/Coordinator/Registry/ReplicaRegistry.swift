@@ -266,6 +266,16 @@ public struct ReplicaRegistry<Peer: Hashable & Sendable>: Sendable {
   /// Sequences that an expert's replicas hold at once.
   public func capacity(_ expert: String) -> Int { serving(expert).reduce(0) { $0 + $1.offer.slots } }
 
+  /// Tokens that a sequence may have with each of these experts: the least of its replicas that take steps. Experts
+  /// without one are left out.
+  func contexts(of experts: Set<String>) -> [String: Int] {
+    replicas.values.reduce(into: [:]) { contexts, replica in
+      let offer = replica.offer
+      guard experts.contains(offer.expert), replica.state == .serving || replica.state == .draining else { return }
+      contexts[offer.expert] = min(offer.context, contexts[offer.expert] ?? Int.max)
+    }
+  }
+
   // MARK: Work
 
   public mutating func assign(_ sequence: UInt64, to id: ReplicaID) { replicas[id]?.assigned.insert(sequence) }

@@ -157,7 +157,7 @@ extension DecoderCore {
         }
       }
     }
-    if case .done = outcome {} else { for slot in holes { recover(slot: slot, trusted: false) } }
+    if case .done = outcome {} else { for slot in holes { recover(hole: slot) } }
     publish()
     for serial in done {
       if let index = active.firstIndex(where: { $0.serial == serial }) { finish(at: index, success: ()) }
@@ -176,6 +176,12 @@ extension DecoderCore {
       context.clear(slot: slot)
       table.truncate(slot, to: 0)
     }
+  }
+
+  /// The same for a bridged slot, which may be a prefill's: that took no part in the batch, but has to start anew.
+  private func recover(hole slot: Int) {
+    recover(slot: slot, trusted: false)
+    for index in active.indices where active[index].slot == slot { active[index].next = table.tokenCount(of: slot) }
   }
 
   /// Hands over the wanted rows of `range`; its first token has index `first` in the batch. False if a row is missing.

@@ -91,6 +91,10 @@ public enum ModelProbe {
 
   /// The child's side: loads everything, renders the chat template and decodes one token. The exit code tells.
   public static func runInChild(path: String, adapters: [AdapterFile]) -> Int32 {
+    runInChild(path: path, adapters: adapters, monitor: DecoderMonitor())
+  }
+
+  static func runInChild(path: String, adapters: [AdapterFile], monitor: DecoderMonitor) -> Int32 {
     do {
       let model = try Model.load(path: path, options: .init(adapters: adapters))
       _ = model.vocabulary.fingerprint
@@ -100,13 +104,17 @@ public enum ModelProbe {
         _ = try? model.renderChat([ChatMessage(role: "user", content: "Hello")], addGenerationPrompt: true)
       }
       let configuration = DecoderConfiguration(slots: 2, contextPerSequence: 256, maximumBatch: 32)
-      let context = try LlamaContext(model: model, configuration: configuration, monitor: DecoderMonitor())
+      let context = try LlamaContext(model: model, configuration: configuration, monitor: monitor)
       context.begin(hidden: false)
       for slot in 0..<2 { context.add(0, position: 0, slot: slot, output: true) }
-      guard case .done = context.decode() else {
-        throw FusionRouteError.badInput("the model file \(path) loads but cannot be evaluated")
+      switch context.decode() {
+      case .done: return 0
+      case .refused(let reason):
+        throw FusionRouteError.badInput("the model file \(path) loads but cannot be evaluated: \(reason)")
+      // It may have been for want of memory, which is no verdict on the file.
+      case .lost(let reason, _):
+        throw FusionRouteError.unavailable("the model file \(path) loads, but evaluating it failed: \(reason)")
       }
-      return 0
     } catch let error as FusionRouteError {
       FileHandle.standardError.write(Data((error.description + "\n").utf8))
       return error.code.exitCode

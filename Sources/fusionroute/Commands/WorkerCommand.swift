@@ -4,6 +4,7 @@ internal import Foundation
 internal import Inference
 internal import Launch
 internal import Messaging
+internal import Wire
 internal import Worker
 
 struct WorkerCommand: AsyncParsableCommand {
@@ -89,7 +90,8 @@ struct WorkerCommand: AsyncParsableCommand {
     guard loraScale.isFinite else { throw ValidationError("--lora-scale must be a finite number.") }
     guard (1...1024).contains(threads) else { throw ValidationError("--threads must be 1 to 1024.") }
     guard (1...256).contains(slots) else { throw ValidationError("--slots must be 1 to 256.") }
-    guard context > 0 else { throw ValidationError("--context must be positive.") }
+    let longest = WireLimits().context
+    guard (1...longest).contains(context) else { throw ValidationError("--context must be 1 to \(longest).") }
     guard gpuLayers >= 0 else { throw ValidationError("--gpu-layers must be 0 or more.") }
   }
 
