@@ -6,23 +6,26 @@ extension Journal {
   /// - Parameters:
   ///   - window: seconds within which it is to be done.
   ///   - outputLifetime: seconds that its output is kept.
-  /// - Throws: `.badInput` if there is no such input file of the owner's; `.storageFull` at the limit of open batches.
+  /// - Throws: `.badInput` if there is no such input file of the owner's; `.storageFull` at the limit of open batches,
+  ///   or where the journal has no room for the requests.
   public func addBatch(
     owner: String, endpoint: String, inputFile: String, metadata: String?, window: Int, outputLifetime: Int?, now: Int
   ) async throws -> StoredBatch {
     try await queue.write { [self] db in
-      let purpose = try String.fetchOne(
-        db, sql: "SELECT purpose FROM file WHERE id = ? AND owner = ?", arguments: [inputFile, owner])
-      guard purpose == "batch" else {
-        throw FusionRouteError.badInput(
-          purpose == nil
-            ? "there is no file \"\(inputFile)\"" : "the file \"\(inputFile)\" has another purpose than batch")
+      guard
+        let file = try Row.fetchOne(
+          db, sql: "SELECT purpose, bytes FROM file WHERE id = ? AND owner = ?", arguments: [inputFile, owner])
+      else { throw FusionRouteError.badInput("there is no file \"\(inputFile)\"") }
+      guard file["purpose"] as String == "batch" else {
+        throw FusionRouteError.badInput("the file \"\(inputFile)\" has another purpose than batch")
       }
       let open =
         try Int.fetchOne(db, sql: "SELECT COUNT(*) FROM batch WHERE owner = ? AND final IS 0", arguments: [owner]) ?? 0
       guard open < limits.openBatchesPerOwner else {
         throw FusionRouteError(.storageFull, "\(open) batches have not ended yet: wait for them, or cancel some")
       }
+      // Its requests are written down a second time, once they have been read.
+      try checkRoom(db, for: file["bytes"])
       let batch = StoredBatch(
         id: Self.newID("batch_"), owner: owner, endpoint: endpoint, inputFile: inputFile, metadata: metadata,
         outputLifetime: outputLifetime, life: BatchLife(created: now, window: window))

@@ -51,13 +51,9 @@ public final class Journal: Sendable {
     }
   }
 
-  /// Bytes of the file and of its log.
-  public var size: Int {
-    [path, path + "-wal"].reduce(0) { sum, path in
-      var status = stat()
-      return stat(path, &status) == 0 ? sum + Int(status.st_size) : sum
-    }
-  }
+  /// Bytes of the file that hold something, which is what ``JournalLimits/bytes`` bounds. The file itself does not
+  /// shrink: what was deleted leaves room in it.
+  public func usedBytes() async throws -> Int { try await queue.read { db in try Self.usedBytes(db) } }
 
   private static func prepare(_ path: String) throws {
     let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -141,12 +137,16 @@ public final class Journal: Sendable {
     (try Int64.fetchOne(db, sql: "SELECT MAX(serial) FROM \(table)") ?? 0) + 1
   }
 
-  /// Throws `.overloaded` with the code `storage-full` where there is no room for `bytes` more.
-  func checkRoom(_ db: Database, for bytes: Int) throws {
+  private static func usedBytes(_ db: Database) throws -> Int {
     let pages = try Int.fetchOne(db, sql: "PRAGMA page_count") ?? 0
     let free = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
     let size = try Int.fetchOne(db, sql: "PRAGMA page_size") ?? 4_096
-    guard (pages - free) * size + bytes <= limits.bytes else {
+    return (pages - free) * size
+  }
+
+  /// Throws `.storageFull` where there is no room for `bytes` more.
+  func checkRoom(_ db: Database, for bytes: Int) throws {
+    guard try Self.usedBytes(db) + bytes <= limits.bytes else {
       throw FusionRouteError(
         .storageFull,
         "the journal has no room for \(bytes) bytes more: delete files, or raise gateway.journal_size")

@@ -188,6 +188,14 @@ import Testing
       #expect(answer.headers["vary"] == "Origin")
       let wrong = try await gateway.post("/v1/completions", "{}", headers: allowed)
       #expect(wrong.status == 400 && wrong.headers["access-control-allow-origin"] == "https://chat.example")
+      // As those who call from elsewhere are told.
+      for (path, status, code) in [
+        ("/nothing", 404, "unknown_route"), ("/v1/completions", 405, "method_not_allowed"),
+      ] {
+        let wrong = try await headers(allowed, path: path)
+        #expect(try wrong.status == status && wrong.string("error", "code") == code, "\(path): \(wrong.text)")
+        #expect(wrong.headers["access-control-allow-origin"] == "https://chat.example", "\(path)")
+      }
       let preflight = try await gateway.send(
         "OPTIONS", "/v1/chat/completions",
         headers: allowed.merging(["access-control-request-method": "POST"]) { $1 }, body: nil)

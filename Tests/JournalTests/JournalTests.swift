@@ -224,6 +224,33 @@ import Testing
     #expect(try await journal.file(short.id, owner: "ann") == nil)
   }
 
+  @Test func batchesNeedRoomForTheirRequests() async throws {
+    let scratch = try Scratch()
+    var limits = JournalLimits()
+    limits.bytes = 400_000
+    let journal = try scratch.open(limits)
+    let file = try await journal.addFile(
+      owner: "ann", name: "a", purpose: "batch", contents: [UInt8](repeating: 1, count: 250_000), now: 5)
+    let batch = await Self.failure {
+      _ = try await journal.addBatch(
+        owner: "ann", endpoint: "/", inputFile: file.id, metadata: nil, window: 10, outputLifetime: nil, now: 5)
+    }
+    #expect(batch?.code == .storageFull)
+    #expect(try await journal.openBatches().isEmpty)
+  }
+
+  @Test func whatWasDeletedLeavesRoom() async throws {
+    let scratch = try Scratch()
+    let journal = try scratch.open()
+    let empty = try await journal.usedBytes()
+    let size = 3_000_000
+    let file = try await journal.addFile(
+      owner: "ann", name: "a", purpose: "batch", contents: [UInt8](repeating: 1, count: size), now: 5)
+    #expect(try await journal.usedBytes() >= empty + size)
+    #expect(try await journal.deleteFile(file.id, owner: "ann"))
+    #expect(try await journal.usedBytes() < empty + size / 10)
+  }
+
   @Test func unusableFiles() async throws {
     let scratch = try Scratch()
     let journal = try scratch.open()

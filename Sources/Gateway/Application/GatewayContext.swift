@@ -33,8 +33,12 @@ struct GatewayContext: RequestContext {
   }
 
   /// Tells when the client has gone.
+  ///
+  /// - Throws: ``GatewayError/clientGone`` if it has already: a closed connection has no handlers any more.
   func monitor() async throws -> ConnectionMonitor {
-    try await channel.pipeline.handler(type: ConnectionHandler.self).map(\.monitor).get()
+    do { return try await channel.pipeline.handler(type: ConnectionHandler.self).map(\.monitor).get() } catch {
+      throw GatewayError.clientGone
+    }
   }
 }
 

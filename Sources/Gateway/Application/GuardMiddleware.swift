@@ -32,7 +32,7 @@ struct GuardMiddleware: RouterMiddleware {
         response = try await admitted(request, context: context, next: next)
       } catch {
         // The page is to read what was wrong.
-        let told = environment.told(error)
+        let told = environment.told(error, request: request, routes: routes)
         environment.report(told, of: context.requestID)
         response = told.response
       }

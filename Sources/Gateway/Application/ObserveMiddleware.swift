@@ -43,12 +43,15 @@ struct ObserveMiddleware: RouterMiddleware {
   }
 
   private func answer(to error: any Error, request: Request, context: GatewayContext) -> Response {
-    let told = told(error, request: request)
+    let told = environment.told(error, request: request, routes: routes)
     environment.report(told, of: context.requestID)
     return told.response
   }
+}
 
-  private func told(_ error: any Error, request: Request) -> GatewayError {
+extension GatewayEnvironment {
+  /// An error of a request as its client may see it, those of Hummingbird and of the connection among them.
+  func told(_ error: any Error, request: Request, routes: RouteTable) -> GatewayError {
     switch error {
     case is ConnectionHandler.BodyTimeout:
       return .closing(.requestTimeout, "the request's body did not come in time", code: "request_timeout")
@@ -66,7 +69,7 @@ struct ObserveMiddleware: RouterMiddleware {
           + "\(request.method.rawValue.clipped)", code: "method_not_allowed")
       wrong.allow = methods
       return wrong
-    default: return environment.told(error)
+    default: return told(error)
     }
   }
 }

@@ -4,6 +4,7 @@ internal import Core
 internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
+internal import Journal
 
 /// What tools ask about the service: models, health, status, metrics.
 struct ServiceRoutes: Sendable {
@@ -68,15 +69,20 @@ struct ServiceRoutes: Sendable {
     return Self.json(Array(try encoder.encode(environment.coordinator.status())))
   }
 
-  func metrics(_ request: Request, context: GatewayContext) -> Response {
+  func metrics(_ request: Request, context: GatewayContext) async -> Response {
+    var batches: MetricsRenderer.Batches?
+    if let accepted = environment.accepted {
+      // A journal that cannot be read is no reason to tell nothing of all the rest.
+      let bytes = try? await accepted.journal.usedBytes()
+      batches = MetricsRenderer.Batches(
+        counts: accepted.runner.counts.current, journalBytes: bytes, journalLimit: accepted.journal.limits.bytes)
+    }
     let text = MetricsRenderer(
       status: environment.coordinator.status(), http: environment.metrics.current,
       connections: environment.connections.value, connectionLimit: environment.connections.limit,
       bodyBytes: environment.bodies.bytes, answersRunning: environment.gate.running,
       lostLogLines: environment.log?.lostLines ?? 0,
-      batches: environment.accepted.map {
-        .init(counts: $0.runner.counts.current, journalBytes: $0.journal.size, journalLimit: $0.journal.limits.bytes)
-      }, process: ProcessStatistics.current()
+      batches: batches, process: ProcessStatistics.current()
     ).render()
     return Response(
       status: .ok, headers: [.contentType: PrometheusText.contentType],

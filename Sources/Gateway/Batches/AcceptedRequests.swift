@@ -29,8 +29,8 @@ final class AcceptedRequests: Sendable {
         continuation.yield(
           .success(try await run(request, deadline: deadline, trace: trace, environment: environment)))
       } catch {
-        // It was not answered: the same key may be tried anew.
-        try? await journal.forget(owner: request.owner, key: request.key)
+        // It was not answered: the same key may be tried anew, and is told so once that is true.
+        await forget(request, environment)
         continuation.yield(.failure(error))
       }
       continuation.finish()
@@ -55,8 +55,11 @@ final class AcceptedRequests: Sendable {
     }
     // What went wrong on our side, or took too long, is not the answer for ever.
     if case .failed(let error) = outcome, error.status.code >= 500 { throw error }
-    if try await journal.settle(
-      owner: request.owner, key: request.key, status: outcome.status, answer: outcome.body) == false,
+    let isCounted = try await BatchRunner.untilWritten(environment.logger) {
+      try await journal.settle(
+        owner: request.owner, key: request.key, status: outcome.status, answer: outcome.body)
+    }
+    if !isCounted,
       case .answered(let status, let body) = try await journal.claim(
         owner: request.owner, key: request.key, route: request.route, body: request.body, client: request.client,
         now: UnixTime.now.seconds)
@@ -65,6 +68,13 @@ final class AcceptedRequests: Sendable {
       return (status, body)
     }
     return (outcome.status, outcome.body)
+  }
+
+  /// A key that nobody works for must not stay taken.
+  private func forget(_ request: StoredRequest, _ environment: GatewayEnvironment) async {
+    try? await BatchRunner.untilWritten(environment.logger) {
+      try await journal.forget(owner: request.owner, key: request.key)
+    }
   }
 
   /// What a process before this one has accepted and not answered.
@@ -81,10 +91,12 @@ final class AcceptedRequests: Sendable {
           } catch let error as GatewayError where error.status.code == 503 || error.status.code == 429 {
             try? await Task.sleep(for: pause)
             pause = min(pause * 2, BatchRunner.longestPause)
+          } catch is CancellationError {
+            return
           } catch {
             environment.logger.warning(
               "accepted request not answered", metadata: ["key": "\(request.key)", "error": "\(error)"])
-            try? await journal.forget(owner: request.owner, key: request.key)
+            await forget(request, environment)
             return
           }
         }

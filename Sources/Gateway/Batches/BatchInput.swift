@@ -18,21 +18,27 @@ enum BatchInput {
   static func items(_ text: [UInt8], endpoint: String, maximumBody: Int) throws(Refused) -> [BatchItem] {
     var items: [BatchItem] = []
     var problems: [StoredBatch.Problem] = []
-    var seen: Set<String> = []
-    for (index, line) in text.split(separator: 0x0A, omittingEmptySubsequences: false).enumerated() {
+    // By bytes: to clients, canonically equivalent texts are different ones.
+    var seen: Set<ExactText> = []
+    var (start, number) = (0, 0)
+    // One line after the other: a list of millions of empty ones would be much larger than the file.
+    while start < text.count {
+      let line = text[start..<(text[start...].firstIndex(of: 0x0A) ?? text.count)]
+      start = line.endIndex + 1
+      number += 1
       guard line.contains(where: { $0 != 0x20 && $0 != 0x0D && $0 != 0x09 }) else { continue }
       do throws(Wrong) {
         guard items.count < maximumItems else {
           throw Wrong("too_many_tasks", "the file has more than \(maximumItems) requests")
         }
         let item = try item(Array(line), number: items.count, endpoint: endpoint, maximumBody: maximumBody)
-        guard seen.insert(item.customID).inserted else {
+        guard seen.insert(ExactText(item.customID)).inserted else {
           throw Wrong("duplicate_custom_id", "the custom_id \"\(item.customID.clipped)\" occurs twice", "custom_id")
         }
         items.append(item)
       } catch {
         problems.append(
-          StoredBatch.Problem(code: error.code, message: error.message, line: index + 1, param: error.param))
+          StoredBatch.Problem(code: error.code, message: error.message, line: number, param: error.param))
         if problems.count >= maximumProblems { break }
       }
     }

@@ -25,6 +25,8 @@ final class BatchRunner: Sendable {
 
   private enum Ended: Sendable {
     case item(batch: String, number: Int)
+    /// A batch's input was read; work on it may go on.
+    case reading(batch: String)
     case work(batch: String)
   }
 
@@ -73,6 +75,7 @@ final class BatchRunner: Sendable {
     for end in ended {
       switch end {
       case .item(let batch, let number): schedule.itemEnded(number, of: batch)
+      case .reading(let batch): schedule.readingEnded(batch)
       case .work(let batch): schedule.workEnded(batch)
       }
     }
@@ -81,6 +84,7 @@ final class BatchRunner: Sendable {
     for (index, batch) in batches.enumerated() where now >= batch.life.expires {
       if let late = try await journal.apply(.windowEnded, to: batch.id, now: now) { batches[index] = late }
     }
+    try await cancelOrphans(&batches, now: now, environment)
     counts.looked(
       open: batches.count { !$0.life.status.isFinal },
       waiting: batches.reduce(0) { $0 + ($1.life.takesResults ? $1.life.total - $1.life.ended : 0) })
@@ -88,12 +92,30 @@ final class BatchRunner: Sendable {
     schedule.update(batches.map { ($0.id, $0.life) })
     for batch in batches {
       switch schedule.work(on: batch.id) {
-      case .validate: start(&group, batch) { try await self.validate(batch, environment) }
+      case .validate:
+        start(&group, batch) {
+          defer { self.tell(.reading(batch: batch.id)) }
+          try await self.validate(batch, environment)
+        }
       case .finalize: start(&group, batch) { try await self.finalize(batch) }
       case nil: break
       }
     }
     try await startItems(&schedule, batches, group: &group, environment)
+  }
+
+  /// Batches whose API key was revoked: nobody else can cancel them.
+  private func cancelOrphans(
+    _ batches: inout [StoredBatch], now: Int, _ environment: GatewayEnvironment
+  ) async throws {
+    guard let keys = environment.keys else { return }
+    for (index, batch) in batches.enumerated()
+    where !batch.owner.isEmpty && !batch.life.awaitsFinalization && !keys.has(name: batch.owner) {
+      guard let cancelled = try await journal.apply(.cancel, to: batch.id, now: now) else { continue }
+      batches[index] = cancelled
+      logger.notice(
+        "batch cancelled: its API key was revoked", metadata: ["batch": "\(batch.id)", "key": "\(batch.owner)"])
+    }
   }
 
   private func startItems(
@@ -111,8 +133,7 @@ final class BatchRunner: Sendable {
       schedule.started(item.number, of: turn.batch)
       group.addTask { [self] in
         await run(item, of: batch, environment)
-        ended.withLock { $0.append(.item(batch: batch.id, number: item.number)) }
-        signal.yield()
+        tell(.item(batch: batch.id, number: item.number))
       }
     }
   }
@@ -125,8 +146,28 @@ final class BatchRunner: Sendable {
         logger.error("batch cannot go on for now", metadata: ["batch": "\(batch.id)", "error": "\(error)"])
         try? await Task.sleep(for: Self.longestPause)
       }
-      ended.withLock { $0.append(.work(batch: batch.id)) }
-      signal.yield()
+      tell(.work(batch: batch.id))
+    }
+  }
+
+  private func tell(_ end: Ended) {
+    ended.withLock { $0.append(end) }
+    signal.yield()
+  }
+
+  /// Writes until it succeeds: a disk that is full may have room later, and what was computed is not computed again.
+  ///
+  /// - Throws: `CancellationError` alone; what was to be written is then left to the next process.
+  static func untilWritten<R>(_ logger: Logger, _ work: () async throws -> R) async throws -> R {
+    var pause = firstPause
+    while true {
+      try Task.checkCancellation()
+      do { return try await work() } catch {
+        try Task.checkCancellation()
+        logger.error("journal not written for now", metadata: ["error": "\(error)"])
+        try await Task.sleep(for: pause)
+        pause = min(pause * 2, longestPause)
+      }
     }
   }
 
@@ -175,11 +216,11 @@ final class BatchRunner: Sendable {
         let result = try await UnattendedAnswers(environment: environment).answer(
           route, body: item.body, client: "batch:\(batch.owner)", deadline: nil, trace: trace, priority: .batch)
         let line = BatchObjects.line(item, requestID: requestID, status: result.status, body: result.body)
-        if try await journal.record(
-          item.number, of: batch.id, succeeded: result.status < 400, line: line, now: UnixTime.now.seconds)
-        {
-          outcome = result.status < 400
+        let isCounted = try await Self.untilWritten(logger) {
+          try await journal.record(
+            item.number, of: batch.id, succeeded: result.status < 400, line: line, now: UnixTime.now.seconds)
         }
+        if isCounted { outcome = result.status < 400 }
         return
       } catch {
         if environment.gate.isDraining { return }

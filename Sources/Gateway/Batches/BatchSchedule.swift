@@ -1,7 +1,7 @@
 internal import Journal
 
 /// Which item runs next: batches take turns, so that a long one does not hold up those behind it, and no item runs twice at
-/// once. Decisions alone.
+/// once. Of inputs one is read at a time, since it is in memory as a whole. Decisions alone.
 struct BatchSchedule: Sendable {
   enum Work: Sendable, Equatable {
     case validate
@@ -21,6 +21,8 @@ struct BatchSchedule: Sendable {
   private var entries: [String: Entry] = [:]
   /// Whose turn it is, in order.
   private var turns: [String] = []
+  /// The batch whose input is being read.
+  private var reading: String?
 
   init(concurrency: Int) { self.concurrency = max(1, concurrency) }
 
@@ -46,13 +48,22 @@ struct BatchSchedule: Sendable {
   mutating func work(on id: String) -> Work? {
     guard let entry = entries[id], !entry.isWorking else { return nil }
     var work: Work?
-    if entry.life.status == .validating { work = .validate }
+    if entry.life.status == .validating, reading == nil {
+      work = .validate
+      reading = id
+    }
     if entry.life.awaitsFinalization, entry.running.isEmpty { work = .finalize }
     if work != nil { entries[id]?.isWorking = true }
     return work
   }
 
-  mutating func workEnded(_ id: String) { entries[id]?.isWorking = false }
+  /// Its input is in memory no more, well read or not: that of another may be.
+  mutating func readingEnded(_ id: String) { if reading == id { reading = nil } }
+
+  mutating func workEnded(_ id: String) {
+    readingEnded(id)
+    entries[id]?.isWorking = false
+  }
 
   /// The batch whose turn it is, and from where on to look for a waiting item; nil when enough run or none waits.
   mutating func next() -> (batch: String, from: Int)? {

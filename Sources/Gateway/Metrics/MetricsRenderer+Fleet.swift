@@ -48,7 +48,11 @@ extension MetricsRenderer {
     for (outcome, count) in [("finished", counts.finished), ("failed", counts.failed)] {
       text.sample(count, [("outcome", outcome)])
     }
-    text.single("fusionroute_journal_bytes", .gauge, "Bytes of the journal's file and its log.", batches.journalBytes)
+    if let bytes = batches.journalBytes {
+      text.single(
+        "fusionroute_journal_bytes", .gauge, "Bytes in use in the journal's file; what was deleted does not count.",
+        bytes)
+    }
     text.single(
       "fusionroute_journal_limit_bytes", .gauge, "Bytes beyond which the journal takes nothing new in.",
       batches.journalLimit)

@@ -16,8 +16,8 @@ struct MetricsRenderer {
 
   struct Batches {
     var counts: BatchCounts.State
-    /// Bytes.
-    var journalBytes: Int
+    /// Bytes; nil while the journal cannot be read.
+    var journalBytes: Int?
     var journalLimit: Int
   }
 

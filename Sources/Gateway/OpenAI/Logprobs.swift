@@ -91,9 +91,9 @@ struct CompletionLogprobs {
       json.array("top_logprobs", entries) { json, entry in
         guard let logprob = entry.logprob else { return json.null() }
         json.object { json in
-          var known: Set<String> = []
+          var known: Set<ExactText> = []
           let told = entry.alternatives.prefix(top).map { ($0.id, $0.logProbability) } + [(entry.token, logprob)]
-          for (token, logprob) in told where known.insert(texts.key(token)).inserted {
+          for (token, logprob) in told where known.insert(ExactText(texts.key(token))).inserted {
             json.key(texts.key(token))
             json.logprob(logprob)
           }

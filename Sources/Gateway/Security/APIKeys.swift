@@ -66,6 +66,9 @@ final class APIKeys: Sendable {
     }
   }
 
+  /// Whether a key of that name may be used now.
+  func has(name: String) -> Bool { current().contains { $0.name == name } }
+
   /// A file that cannot be read, or has a bad line, changes nothing: whoever edits it must not shut everybody out.
   private func current() -> [(digest: SHA256Digest, name: String)] {
     state.withLock { state in

@@ -103,7 +103,7 @@ struct AnswerRun: Sendable {
         try await write(event, to: &writer)
       }
       if plan.options.includesUsage { try await write([renderer.usageChunk(summaries)], to: &writer) }
-      try await writer.write(EventStreamWriter.done)
+      try await send([EventStreamWriter.done], to: &writer)
       end(error: nil)
     } catch {
       let told = failed(error)
@@ -115,8 +115,7 @@ struct AnswerRun: Sendable {
   private mutating func write(_ event: AnswerStream.Event, to writer: inout any ResponseBodyWriter) async throws {
     if case .idle = event {
       guard ContinuousClock.now - lastWrite >= environment.configuration.keepAlive / 2 else { return }
-      lastWrite = .now
-      return try await writer.write(EventStreamWriter.comment)
+      return try await send([EventStreamWriter.comment], to: &writer)
     }
     let parts = take(event)
     let isLast = assembly.isComplete && !plan.options.includesUsage
@@ -128,9 +127,13 @@ struct AnswerRun: Sendable {
 
   private mutating func write(_ chunks: [[UInt8]], to writer: inout any ResponseBodyWriter) async throws {
     guard !chunks.isEmpty else { return }
+    try await send(chunks.map(EventStreamWriter.event), to: &writer)
+  }
+
+  private mutating func send(_ buffers: [ByteBuffer], to writer: inout any ResponseBodyWriter) async throws {
     lastWrite = .now
     do {
-      try await writer.write(contentsOf: chunks.map(EventStreamWriter.event))
+      try await writer.write(contentsOf: buffers)
     } catch {
       // A connection that takes no bytes has nobody at its other end.
       throw GatewayError.clientGone
