@@ -113,8 +113,27 @@ import Testing
     #expect(
       own.code == 0 && own.output.contains("\"passed\":null") && own.output.contains("\"alone\":{}"), "\(own.errors)")
     let (shown, code) = try await Terminal.run(
-      command + ["--interactive"], steps: [("Ready", "hello there\n"), ("cat alone", "\u{4}")], environment: cache)
+      command + ["--interactive"],
+      // A line that is no prompt does not end it.
+      steps: [("Ready", "{oops\n"), ("line 1 of the prompts", "hello there\n"), ("cat alone", "\u{4}")],
+      environment: cache)
     #expect(code == 0 && shown.contains("hello there"), "\(shown)")
+  }
+
+  @Test func aTitleCannotSteerTheTerminal() async throws {
+    let (folder, digest) = try await family()
+    let other = models.path("family-title")
+    try? FileManager.default.removeItem(atPath: other)
+    try FileManager.default.copyItem(atPath: folder, toPath: other)
+    _ = try write(
+      "family-title/family.json", manifest(base: digest).replacing("A family", with: "A \\u001b[31mfamily"))
+    let result = try await Product.run(
+      [
+        "demo", "--family", other, "--model", models.path("router.gguf"), "--max-tokens", "2", "--prompt", "hello",
+        "--no-alone",
+      ], environment: ["FUSIONROUTE_CACHE": models.path("demo-cache")])
+    #expect(result.code == 0 && result.errors.contains("A \u{FFFD}[31mfamily of toys"), "\(result.errors)")
+    #expect(!result.errors.utf8.contains(0x1B))
   }
 
   @Test func familiesThatDoNotFitAreRefused() async throws {

@@ -18,7 +18,7 @@ import Testing
     let cluster = try models.cluster("eval-cluster")
     let (command, log) = try grader("kinds")
     _ = try tasks("eval-tasks.jsonl", 8)
-    _ = try await reward()
+    let rewardFolder = try await reward()
     let evaluation = try write(
       "eval-kinds.yaml",
       """
@@ -60,6 +60,9 @@ import Testing
         ["run", "-c", cluster, "--mode", mode, "--max-tokens", "10", "--format", "json"], input: input)
       #expect(try AnswerObject.list(told.output).map(\.text) == ids.map { answers[name]?[$0]?.text }, "\(name)")
     }
+    let scorer = try RewardScorer(model: models.path("router.gguf"), folder: rewardFolder, threads: 1)
+    defer { scorer.stop() }
+    var told = 0
     for id in ids {
       let experts = try ["ant", "bee", "cat"].map { try #require(answers[$0]?[id]) }
       for record in experts {
@@ -73,6 +76,17 @@ import Testing
       #expect(oracle.grade.passed == experts.contains { $0.grade.passed })
       let selection = try #require(answers["selection"]?[id])
       #expect(selection.text == experts.first { $0.method == selection.chosen }?.text)
+      var rewards: [Double] = []
+      for record in experts {
+        let prompt = EvaluationTask.Message(role: "user", content: "say \(id.dropFirst()) words")
+        rewards.append(try await scorer.rate([prompt], answer: record.text).reward)
+      }
+      let best = try #require(rewards.max())
+      let chosen = try #require(experts.firstIndex { $0.method == selection.chosen })
+      // Batches of another size round otherwise.
+      let tolerance = 2e-3 * max(1, abs(best))
+      #expect(best - rewards[chosen] <= tolerance, "\(id): \(rewards), chosen \(chosen)")
+      if rewards.contains(where: { best - $0 > tolerance }) { told += 1 }
       #expect(selection.evaluations["reward"] ?? 0 > 0)
       #expect(selection.expertEvaluations == experts.reduce(0) { $0 + $1.expertEvaluations })
       let routed = try #require(answers["first"]?[id])
@@ -80,6 +94,8 @@ import Testing
       let expected = try #require(answers["plain"]?[id])
       #expect(routed.chosen == expected.deciders.first.flatMap { $0.map { expected.experts[$0] } })
     }
+    // The rewards do tell answers apart.
+    #expect(told > 0)
     #expect(answers["collab"]?.count == 4)
     for record in answers["collab"]?.values.map({ $0 }) ?? [] {
       #expect(

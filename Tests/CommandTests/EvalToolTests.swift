@@ -57,6 +57,7 @@ import Testing
   @Test func faultsOfFilesNameTheirLine() async throws {
     _ = try models.cluster("eval-bad")
     _ = try tasks("bad-tasks.jsonl", 2)
+    let ready = "tasks: bad-tasks.jsonl\ncluster: eval-bad.yaml\n"
     for (text, word) in [
       ("tasks: bad-tasks.jsonl\nmethod: {}", "did you mean \"methods\""), ("methods: { a: { mode: x } }", "mode"),
       ("methods: { a: { select: [b] } }", "no method"), ("methods: { a: { head: h } }", "needs one of"),
@@ -64,6 +65,10 @@ import Testing
       ("cluster: c\nmethods: { a: { mode: fusion, scale: -1 } }", "scale"),
       ("cluster: c\nmethods: { a: { mode: fusion, collab: 2 } }", "of which it may have one"), ("- a", "mapping"),
       ("methods: [", "YAML"), ("reward: { model: a }", "from"), ("limit: 0", "limit"),
+      ("\(ready)average: [odd, evne]\nmethods: { a: { mode: router } }", "\"evne\""),
+      ("\(ready)changes_from: b\nmethods: { a: { mode: router }, b: { mean: [a] } }", "it is a mean"),
+      ("\(ready)changes_from: a\nreference: b\nmethods: { a: { mode: router }, b: { mean: [a] } }", "it is a mean"),
+      ("\(ready)methods: { a: { mode: router, limit: 1 }, b: { oracle: [a] } }", "is lower"),
     ] {
       let file = try write("bad-eval.yaml", text)
       let result = try await Product.run(["eval", "-e", file, "--out", models.path("bad-out"), "--grader", "cat"])

@@ -110,6 +110,11 @@ import Testing
     #expect(throws: (any Error).self) { try GenerationOptions.parse(arguments) }
   }
 
+  /// As the help and the article on training write it.
+  @Test func expertsAreClampedToANegativeNumber() throws {
+    #expect(try TrainRoutingOptions.parse(["--clamp-experts", "-10"]).clampExperts == -10)
+  }
+
   /// What `run` and `workers` start is what `worker` reads.
   @Test func workersReadTheirInvocation() throws {
     var cluster = ClusterFile(

@@ -7,7 +7,12 @@ import Testing
 private struct World {
   var seed: UInt64
   var experts: Int
+  /// Tokens of a text that an expert still goes on from, with one more.
+  var context = Int.max
   static let end: Token = 0
+
+  /// Tokens that a text may have.
+  var room: Int { context == .max ? .max : context + 1 }
 
   func hash(_ salt: UInt64, _ tokens: [Token]) -> UInt64 {
     tokens.reduce(SplitMix64.mix(seed &+ salt)) { SplitMix64.mix($0 ^ UInt64($1 + 1)) }
@@ -23,7 +28,7 @@ private struct World {
   /// An expert's continuation of a text that has not ended.
   func continuation(_ expert: Int, _ prefix: [Token], _ count: Int) -> (tokens: [Token], isComplete: Bool) {
     var tokens: [Token] = []
-    while tokens.count < count {
+    while tokens.count < count, prefix.count + tokens.count < room {
       tokens.append(greedy(expert, prefix + tokens))
       if tokens.last == Self.end { return (tokens, true) }
     }
@@ -36,7 +41,7 @@ private struct World {
   /// Collab as it is defined, asking for everything at every token.
   func definition(rollout: Int, maximum: Int) -> (tokens: [Token], deciders: [Int?]) {
     var (text, deciders): ([Token], [Int?]) = ([], [])
-    while text.count < maximum, text.last != Self.end {
+    while text.count < min(maximum, room), text.last != Self.end {
       let proposals = (0..<experts).map { greedy($0, text) }
       if Set(proposals).count == 1 {
         text.append(proposals[0])
@@ -53,29 +58,36 @@ private struct World {
 }
 
 @Suite struct CollabTests {
+  /// Does what it asks for, up to far more rounds than it may take.
+  private func follow(_ world: World, rollout: Int, maximum: Int) -> (collab: Collab, asked: Int) {
+    var collab = Collab(experts: world.experts, rollout: rollout, maximumTokens: min(maximum, world.room))
+    var asked = 0
+    for _ in 0..<1_000 {
+      switch collab.next() {
+      case .finished: return (collab, asked)
+      case .ask(let experts, let count):
+        #expect(!experts.isEmpty)
+        asked += experts.count
+        for expert in experts {
+          let (tokens, isComplete) = world.continuation(expert, collab.committed, count)
+          collab.learn(expert: expert, tokens: tokens, isComplete: isComplete)
+        }
+      case .rate(let candidates):
+        #expect(Set(candidates).count == candidates.count)
+        collab.choose(candidates.map { world.reward(collab.committed + $0) })
+      }
+    }
+    Issue.record("it does not end")
+    return (collab, asked)
+  }
+
   @Test func sameAsTheDefinition() {
     var random = seededGenerator("collab", default: 51)
     var disagreements = 0
     for _ in 0..<300 {
       let world = World(seed: random.next(), experts: 1 + random.below(4))
       let (rollout, maximum) = (random.below(6), 1 + random.below(30))
-      var collab = Collab(experts: world.experts, rollout: rollout, maximumTokens: maximum)
-      var asked = 0
-      loop: for _ in 0..<10_000 {
-        switch collab.next() {
-        case .finished: break loop
-        case .ask(let experts, let count):
-          #expect(!experts.isEmpty)
-          asked += experts.count
-          for expert in experts {
-            let (tokens, isComplete) = world.continuation(expert, collab.committed, count)
-            collab.learn(expert: expert, tokens: tokens, isComplete: isComplete)
-          }
-        case .rate(let candidates):
-          #expect(Set(candidates).count == candidates.count)
-          collab.choose(candidates.map { world.reward(collab.committed + $0) })
-        }
-      }
+      let (collab, asked) = follow(world, rollout: rollout, maximum: maximum)
       let expected = world.definition(rollout: rollout, maximum: maximum)
       #expect(collab.committed == expected.tokens)
       #expect(collab.deciders == expected.deciders)
@@ -86,6 +98,23 @@ private struct World {
       disagreements += collab.disagreements
     }
     #expect(disagreements > 300)
+  }
+
+  /// Experts at the end of their context write less than they are asked for, and do not end.
+  @Test func theContextEndsAnswers() {
+    var random = seededGenerator("collab context", default: 52)
+    var cut = 0
+    for _ in 0..<300 {
+      let world = World(seed: random.next(), experts: 2 + random.below(3), context: 3 + random.below(10))
+      let rollout = 1 + random.below(6)
+      let collab = follow(world, rollout: rollout, maximum: 40).collab
+      let expected = world.definition(rollout: rollout, maximum: 40)
+      #expect(collab.committed == expected.tokens)
+      #expect(collab.deciders == expected.deciders)
+      #expect(collab.isComplete == (expected.tokens.last == World.end))
+      if expected.tokens.count == world.room, !collab.isComplete { cut += 1 }
+    }
+    #expect(cut > 50)
   }
 
   @Test func nothingIsAskedWhereNothingIsWanted() {
@@ -121,6 +150,27 @@ private struct World {
     ] {
       let error = #expect(throws: FusionRouteError.self) { try Method.check(methods) }
       #expect(error?.message.contains(word) == true, "\(error?.message ?? "")")
+    }
+  }
+
+  /// What chooses among answers needs all of them; a mean takes the prompts that all have.
+  @Test func limitsOfCandidatesAreChecked() throws {
+    func methods(_ kind: Method.Kind, limit: Int?, candidate: Int?) -> [Method] {
+      [Method(name: "a", kind: .decode(.init()), limit: candidate), Method(name: "b", kind: kind, limit: limit)]
+    }
+    for (limit, candidate, all) in [(5, 5, nil), (5, nil, nil), (nil, 50, 20), (nil, nil, 3)] as [(Int?, Int?, Int?)] {
+      for kind in [Method.Kind.select(["a"]), .oracle(["a"])] {
+        try Method.check(limitsOf: methods(kind, limit: limit, candidate: candidate), limit: all)
+      }
+    }
+    for (limit, candidate, all) in [(nil, 50, nil), (51, 50, nil), (nil, 50, 60)] as [(Int?, Int?, Int?)] {
+      for kind in [Method.Kind.select(["a"]), .oracle(["a"])] {
+        let error = #expect(throws: FusionRouteError.self) {
+          try Method.check(limitsOf: methods(kind, limit: limit, candidate: candidate), limit: all)
+        }
+        #expect(error?.code == .badInput && error?.message.contains("50") == true, "\(error?.message ?? "")")
+      }
+      try Method.check(limitsOf: methods(.mean(["a"]), limit: limit, candidate: candidate), limit: all)
     }
   }
 }

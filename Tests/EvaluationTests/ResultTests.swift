@@ -90,18 +90,35 @@ import Testing
     func outcomes(_ method: String, _ passed: [Bool]) -> [String: AnswerRecord] {
       Dictionary(uniqueKeysWithValues: zip(Self.math, passed).map { ($0.id, Make.record(method, $0, passed: $1)) })
     }
-    let summary = Make.results(
+    let results = Make.results(
       Self.math,
       [
         "one": outcomes("one", [true, true, false, false]), "two": outcomes("two", [true, false, false]),
         "fusionroute": outcomes("fusionroute", [true, true, true, true]),
-      ], methods: ["one", "two", "both", "fusionroute"], means: ["both": ["one", "two"]]
-    ).summary()
+      ], methods: ["one", "two", "both", "fusionroute"], means: ["both": ["one", "two"]])
+    let summary = results.summary()
     let both = try #require(summary.rows.first { $0.method == "both" })
     // The last prompt lacks one of them.
     #expect(both.cells[0].count == 3 && both.cells[0].accuracy == 0.5 && both.average == 0.5)
+    // Three right answers of six, to three prompts.
+    #expect(both.cells[0].answers == 6 && both.cells[0].passed == 3)
+    #expect(summary.rows.map(\.cells[0].answers) == [4, 3, 6, 4])
+    let page = EvaluationReport.page(results, summary, title: "means", facts: [])
+    #expect(page.contains("<td title='3 of 6'>"))
     let comparison = try #require(both.comparison)
     #expect(comparison.count == 3 && comparison.difference == 0.5 && comparison.won == 2 && comparison.lost == 0)
+  }
+
+  /// A model by itself runs in a cluster with an expert that nobody asks, which is none of the table's.
+  @Test func expertsAreThoseThatDecide() {
+    var alone = Make.record("alone", Self.math[0], passed: true, deciders: [nil, nil])
+    alone.experts = ["none"]
+    var all = results()
+    all.methods.insert("alone", at: 0)
+    all.records["alone"] = [alone.id: alone]
+    #expect(all.summary().experts == ["ant", "bee"])
+    all.reference = "alone"
+    #expect(all.summary().experts == ["ant", "bee"])
   }
 
   @Test func tagsAndSharesAreCounted() throws {

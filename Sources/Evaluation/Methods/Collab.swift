@@ -20,6 +20,8 @@ public struct Collab: Sendable {
     var tokens: [Token]
     /// Nothing follows the last token.
     var isComplete: Bool
+    /// The expert writes no more than this: the answer ends, or the context does.
+    var isFull: Bool
   }
 
   /// Tokens that follow a proposal before it is rated.
@@ -60,7 +62,7 @@ public struct Collab: Sendable {
   private mutating func decide() -> Action {
     let short = known.indices.filter { index in
       guard let continuation = known[index] else { return true }
-      return continuation.tokens.count < 1 + rollout && !continuation.isComplete
+      return continuation.tokens.count < 1 + rollout && !continuation.isFull
     }
     guard short.isEmpty else { return .ask(experts: short, tokens: 1 + rollout) }
     for (index, continuation) in known.enumerated() {
@@ -77,13 +79,14 @@ public struct Collab: Sendable {
     return .rate(candidates.map(\.tokens))
   }
 
-  /// Takes what an expert wrote after the committed text.
+  /// Takes what an expert wrote after the committed text. Fewer tokens than were asked for are all that it can write.
   ///
   /// - Parameter isComplete: it ended there by itself.
   public mutating func learn(expert: Int, tokens: [Token], isComplete: Bool) {
     guard known.indices.contains(expert) else { return }
     // No token at all: the context is full, or the answer had ended.
-    known[expert] = Continuation(tokens: tokens, isComplete: isComplete || tokens.isEmpty)
+    known[expert] = Continuation(
+      tokens: tokens, isComplete: isComplete || tokens.isEmpty, isFull: isComplete || tokens.count < 1 + rollout)
   }
 
   /// Takes the ratings of ``Action/rate(_:)``, in its order: the best wins, of equal ones the first.

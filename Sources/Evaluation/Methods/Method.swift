@@ -99,6 +99,25 @@ public struct Method: Sendable, Equatable {
     }
   }
 
+  /// Checks that methods choose among answers that are there: those of methods that answer as many prompts. Throws
+  /// `.badInput`.
+  ///
+  /// - Parameter limit: prompts per task of all methods at most; nil: all.
+  public static func check(limitsOf methods: [Method], limit: Int?) throws {
+    func prompts(_ method: Method) -> Int { min(method.limit ?? .max, limit ?? .max) }
+    for method in methods {
+      switch method.kind {
+      case .select, .oracle: break
+      case .decode, .firstExpert, .collab, .mean: continue
+      }
+      for other in methods where method.candidates.contains(other.name) && prompts(other) < prompts(method) {
+        throw FusionRouteError.badInput(
+          "the method \"\(method.name)\" chooses among answers of \"\(other.name)\", whose limit of \(prompts(other)) "
+            + "prompts is lower: give \"\(method.name)\" that limit too")
+      }
+    }
+  }
+
   /// The rows that a cluster has by itself: every expert, the router, routing without complementary logits, routing per
   /// prompt, an oracle's choice, and the method; with a reward model also Sequence Selection.
   ///

@@ -67,7 +67,7 @@ public enum EvaluationReport {
   private static func cell(_ cell: EvaluationSummary.Cell) -> String {
     guard let accuracy = cell.accuracy else { return "<td>–</td>" }
     let parts = cell.parts.map { "\($0.name) \(HTML.percent($0.share))" }
-    var title = "\(cell.passed) of \(cell.count)"
+    var title = "\(cell.passed) of \(cell.answers)"
     if cell.passedWithSeveralExperts > 0 { title += "; \(cell.passedWithSeveralExperts) right ones by several experts" }
     let below = parts.isEmpty ? "" : "<small>\(HTML.escaped(parts.joined(separator: ", ")))</small>"
     return "<td title='\(HTML.escaped(title))'>\(HTML.percent(accuracy))\(small(cell.interval))\(below)</td>"

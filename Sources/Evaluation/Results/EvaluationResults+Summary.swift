@@ -50,8 +50,8 @@ extension EvaluationResults {
       return EvaluationSummary.Cell.Part(name: name, share: Double(all.count(where: \.passed)) / Double(all.count))
     }
     return EvaluationSummary.Cell(
-      task: task, count: values.count, passed: records.count { $0.grade.passed }, accuracy: Statistics.mean(values),
-      interval: interval, parts: parts,
+      task: task, count: values.count, answers: records.count, passed: records.count { $0.grade.passed },
+      accuracy: Statistics.mean(values), interval: interval, parts: parts,
       passedWithSeveralExperts: records.count { $0.grade.passed && $0.decidingExperts.count > 1 })
   }
 

@@ -64,8 +64,8 @@ extension EvaluationSummary {
           row.cells.map { cell in
             .members([
               ("task", .string(cell.task)), ("prompts", .integer(Int64(cell.count))),
-              ("passed", .integer(Int64(cell.passed))), ("accuracy", .finite(cell.accuracy)),
-              ("interval", interval(cell.interval)),
+              ("answers", .integer(Int64(cell.answers))), ("passed", .integer(Int64(cell.passed))),
+              ("accuracy", .finite(cell.accuracy)), ("interval", interval(cell.interval)),
               ("parts", .members(cell.parts.map { ($0.name, .finite($0.share)) })),
               ("passed_with_several_experts", .integer(Int64(cell.passedWithSeveralExperts))),
             ])

@@ -7,7 +7,9 @@ public struct EvaluationSummary: Sendable, Equatable {
     public var task: String
     /// Prompts.
     public var count: Int
-    /// Right answers; of a mean, those of all its methods.
+    /// Answers to them; of a mean, those of all its methods.
+    public var answers: Int
+    /// Right ones among ``answers``.
     public var passed: Int
     /// Nil without prompts.
     public var accuracy: Double?
@@ -166,12 +168,14 @@ public struct EvaluationResults: Sendable {
     return tasks.map(\.task).filter { seen.insert($0).inserted }
   }
 
-  /// Experts in the order of the reference's records, then of the others.
+  /// Experts in the order of the reference's records, then of the others. Answers in which no expert decided, such as those
+  /// of a model by itself, name none.
   public var experts: [String] {
     var names: [String] = []
     for method in [reference] + methods {
       // Of the most experts a record knows, which is the head's order.
-      let longest = records[method]?.values.max { ($0.experts.count, $1.id) < ($1.experts.count, $0.id) }
+      let decided = records[method]?.values.filter { record in record.deciders.contains { $0 != nil } } ?? []
+      let longest = decided.max { ($0.experts.count, $1.id) < ($1.experts.count, $0.id) }
       for name in longest?.experts ?? [] where !names.contains(name) { names.append(name) }
     }
     return names

@@ -110,7 +110,7 @@ struct DemoCommand: AsyncParsableCommand {
     let (model, alone, interactive) = (model, alone, interactive)
     try await withInterruption {
       let models = try await family.models(base: try model ?? DemoModels.cachedModel(), progress: progress)
-      if options.format == .text { Self.say(family.title) }
+      if options.format == .text { Self.say(TokenPainter.printable(family.title)) }
       do {
         try await ClusterSession.with(models.cluster(slots: 4), workers: .all, log: log, progress: progress) {
           session in

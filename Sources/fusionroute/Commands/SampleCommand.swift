@@ -18,7 +18,8 @@ struct SampleCommand: AsyncParsableCommand {
       exits with 0 for an answer that passes and 1 for one that fails (--grader), one that stays and answers lines as \
       `eval` has it (--grader-service), or a reward model (--reward with --model). \
       --as sft writes the answers that pass, --as pairs writes a passed against a failed answer of similar length. \
-      Answers are kept beside the result as they come: the same command again goes on where it stopped.
+      Answers are kept beside the result as they come: the same command again goes on where it stopped. Those of other \
+      prompts, settings or models are refused; a service is known by its address only.
 
       With --format json one object at the end says what became of all of them: answers, how many of them passed and \
       how many did not end (unfinished), the examples that were written, and the file.
@@ -99,15 +100,18 @@ struct SampleCommand: AsyncParsableCommand {
     try await withInterruption { [self] in
       if let cluster {
         let file = try ClusterFile.load(path: cluster)
+        let identity = try await progress.step("checking the models") { try self.identity(list, file) }
         let grader = try await makeGrader(progress)
         try await ClusterSession.with(file, workers: attach ? .elsewhere : .all, log: log, progress: progress) {
-          session in try await sample(list, with: LocalAnswerer(session), grader: grader, progress: progress)
+          session in
+          try await sample(list, identity, with: LocalAnswerer(session), grader: grader, progress: progress)
         }
       } else {
+        let identity = try await progress.step("checking the models") { try self.identity(list, nil) }
         let grader = try await makeGrader(progress)
         try await ServiceClient.with(service, waiting: { _ in }) { client in
           let answerer = try await RemoteAnswerer(client, tellsPrompts: false)
-          try await sample(list, with: answerer, grader: grader, progress: progress)
+          try await sample(list, identity, with: answerer, grader: grader, progress: progress)
         }
       }
     }
@@ -122,20 +126,38 @@ struct SampleCommand: AsyncParsableCommand {
     }
   }
 
-  /// Everything that the answers depend on.
-  private func identity(_ list: [SamplePrompt]) -> String {
+  /// Everything that the answers and their scores depend on. Digests of files are cached.
+  ///
+  /// - Parameter file: nil: a service answers.
+  private func identity(_ list: [SamplePrompt], _ file: ClusterFile?) throws -> String {
     var hasher = SHA256Hasher()
     for prompt in list { hasher.update(field: prompt.record) }
     hasher.update(field: "\(generation.sampling) \(generation.maxTokens) \(generation.mode.mode) \(generation.stop)")
     hasher.update(
       field: "\(generation.raw) \(grader ?? graderService ?? "") \(reward ?? "") \(cluster ?? service.url.description)")
+    if let file {
+      for engine in [file.router.engine] + file.experts.map(\.engine) {
+        // A worker's files may be on its machine alone.
+        let isHere = [engine.model, engine.lora].compactMap { $0 }.allSatisfy(Self.isFile)
+        hasher.update(field: try isHere ? EvaluationIdentity.fingerprint(of: engine) : "elsewhere")
+      }
+      // The cluster's start says what is missing.
+      let head = file.router.head
+      if Self.isFile(head) {
+        hasher.update(field: try ModelFingerprint.compute(model: head, adapters: [], settings: [:]).hex)
+      }
+    }
+    if let reward, let model { hasher.update(field: try RewardScorer.fingerprint(model: model, folder: reward)) }
     return hasher.finalize().hex
   }
 
+  private static func isFile(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+
   private func sample(
-    _ list: [SamplePrompt], with answerer: some Answerer, grader: AnswerGrader, progress: Progress
+    _ list: [SamplePrompt], _ identity: String, with answerer: some Answerer, grader: AnswerGrader,
+    progress: Progress
   ) async throws {
-    let store = try SampleStore(path: "\(out).answers", identity: identity(list))
+    let store = try SampleStore(path: "\(out).answers", identity: identity)
     let known = Set(store.answers.map { [$0.prompt, $0.sample] })
     let work = list.indices.flatMap { prompt in
       (0..<answers).compactMap { known.contains([prompt, $0]) ? nil : (prompt: prompt, sample: $0) }
@@ -168,12 +190,17 @@ struct SampleCommand: AsyncParsableCommand {
     asked.sampling.seed = SplitMix64.mix(generation.seed &+ UInt64(index) << 20 &+ UInt64(sample)) >> 1
     let collected = Mutex(Answer())
     try await answerer.answer(asked, options: generation) { event in collected.withLock { $0.add(event) } }
+    // A stream that ends by cancellation ends without an error, in the middle of its answer.
+    try Task.checkCancellation()
     let answer = collected.withLock { $0 }
+    guard answer.summary != nil else { throw FusionRouteError.internal("an answer ended without its summary") }
     let isEmpty = answer.text.allSatisfy(\.isWhitespace)
     let score =
       isEmpty
       ? -Double.greatestFiniteMagnitude
       : try await grader.score(prompt: prompt.messages, answer: answer.text, record: prompt.record)
+    // Ctrl-C reaches the grader's command too, whose verdict is none then.
+    try Task.checkCancellation()
     return SampledAnswer(
       prompt: index, sample: sample, text: answer.text, isComplete: answer.summary?.finishReason == "stop", score: score
     )

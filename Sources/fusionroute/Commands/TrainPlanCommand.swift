@@ -19,8 +19,8 @@ struct TrainPlanCommand: AsyncParsableCommand {
       `train` names the command, the other keys its options (`model` its argument); `sample` names the prompts, the other \
       keys options of `sample`; `run` is a shell command in the plan's directory, in which $FUSIONROUTE is this program. \
       `out` is what a step makes, `reads` what `run` depends on; paths are relative to the file. A step is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
-      on where it stopped if it was interrupted. Minutes and tokens of each step are printed at the end and kept in \
-      plan.yaml.report.jsonl. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
+      on where it stopped if it was interrupted. Minutes and tokens of each step are printed at the end; the seconds of \
+      each are kept in plan.yaml.report.jsonl. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
       """)
 
   @Argument(help: ArgumentHelp("The plan (YAML).", valueName: "file"))

@@ -57,12 +57,16 @@ struct FamilyDemo: Sendable {
     note(Summary.legend(experts: answerer.experts, style: Style(.standardError)))
     PromptSource.inviteToType()
     for await item in PromptSource.standardInput.items() {
-      let prompt = try item.get()
-      guard case .text(let text) = prompt.content else {
-        note("Type the question itself, one a line.\n")
-        continue
+      do {
+        guard case .text(let text) = try item.get().content else {
+          note("Type the question itself, one a line.\n")
+          continue
+        }
+        try await show(Question(text: text), &totals)
+      } catch let error as FusionRouteError where error.code == .badInput {
+        // Of this line; the next one may do.
+        Failure.report(error)
       }
-      try await show(Question(text: text), &totals)
     }
   }
 

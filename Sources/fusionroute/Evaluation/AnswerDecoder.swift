@@ -62,8 +62,12 @@ struct AnswerDecoder: Sendable {
     return DecodedAnswer(answer, experts: answerer.experts)
   }
 
-  func answer(_ content: Prompt.Content, mode: String, maximumTokens: Int) async throws -> Answer {
+  /// - Parameter stop: texts that end the answer; nil: those of the options.
+  func answer(
+    _ content: Prompt.Content, mode: String, maximumTokens: Int, stop: [String]? = nil
+  ) async throws -> Answer {
     var prompt = Prompt(label: nil, content: content)
+    prompt.stop = stop
     guard let parsed = DecodingMode(parsing: mode) else {
       throw FusionRouteError.internal("there is no mode \"\(mode)\"")
     }
@@ -82,6 +86,10 @@ struct AnswerDecoder: Sendable {
     }
     let answer = collected.withLock { $0 }
     guard answer.summary != nil else { throw FusionRouteError.internal("an answer ended without its summary") }
+    guard !answer.tokens.contains(where: \.degraded) else {
+      throw FusionRouteError.unavailable(
+        "an expert was lost: what others decided in its place is no answer of this method")
+    }
     return answer
   }
 }

@@ -5,6 +5,9 @@ internal import Inference
 internal import Synchronization
 
 /// Collab on the runtime: proposals and rollouts are answers of single experts, ratings the reward model's.
+///
+/// Stop texts end the committed text and what is rated, but not what an expert writes: one may come about by tokens of
+/// several experts.
 struct CollabRunner: Sendable {
   let session: ClusterSession
   let decoder: AnswerDecoder
@@ -15,20 +18,27 @@ struct CollabRunner: Sendable {
     let model = session.coordinator.router
     let experts = decoder.answerer.experts
     let prompt = try tokens(of: task, model: model)
-    var collab = Collab(experts: experts.count, rollout: rollout, maximumTokens: maximumTokens)
+    // As long as every expert has room for a token more. A prompt that has none is asked with, which says so.
+    let limit = experts.map { session.coordinator.contextLimit(for: .expert($0)) }.min() ?? .max
+    let room = limit == .max ? maximumTokens : max(1, limit - prompt.count + 1)
+    var collab = Collab(experts: experts.count, rollout: rollout, maximumTokens: min(maximumTokens, room))
+    func text(_ tokens: [Token]) throws -> StoppedText {
+      try StoppedText(tokens.map { model.vocabulary.piece($0, special: false) }, stop: decoder.options.stop)
+    }
     var evaluations: [String: Int] = [:]
     // The slowest expert of each round and the ratings, as if the machine were this answer's alone: the waits for a place are
     // left out, as with every other method.
     var seconds = 0.0
     while true {
-      switch collab.next() {
-      case .finished:
-        var decoded = text(collab, model.vocabulary)
-        decoded.experts = experts
-        decoded.promptTokens = prompt.count
-        decoded.evaluations = evaluations
-        decoded.seconds = seconds
-        return decoded
+      let action = collab.next()
+      let written = try text(collab.committed)
+      switch action {
+      case _ where written.isStopped, .finished:
+        return DecodedAnswer(
+          text: written.text, pieces: written.pieces, experts: experts,
+          deciders: Array(collab.deciders.prefix(written.pieces.count)),
+          finish: written.isStopped || collab.isComplete ? "stop" : "length", promptTokens: prompt.count,
+          seconds: seconds, evaluations: evaluations)
       case .ask(let asked, let count):
         let prefix = prompt + collab.committed
         let answers = try await ask(asked.map { ($0, experts[$0]) }, prefix, count)
@@ -41,8 +51,7 @@ struct CollabRunner: Sendable {
       case .rate(let candidates):
         var rewards: [Double] = []
         for candidate in candidates {
-          let bytes = (collab.committed + candidate).flatMap { model.vocabulary.piece($0, special: false) }
-          let rating = try await reward.rate(task.messages, answer: String(decoding: bytes, as: UTF8.self))
+          let rating = try await reward.rate(task.messages, answer: try text(collab.committed + candidate).text)
           rewards.append(rating.reward)
           evaluations[AnswerRecord.reward, default: 0] += rating.evaluated
           seconds += rating.seconds
@@ -70,7 +79,8 @@ struct CollabRunner: Sendable {
         group.addTask {
           (
             expert.index,
-            try await decoder.answer(.tokens(prefix), mode: "expert:\(expert.name)", maximumTokens: count)
+            try await decoder.answer(
+              .tokens(prefix), mode: "expert:\(expert.name)", maximumTokens: count, stop: [])
           )
         }
       }
@@ -78,14 +88,5 @@ struct CollabRunner: Sendable {
       for try await answer in group { answers.append(answer) }
       return answers.sorted { $0.0 < $1.0 }
     }
-  }
-
-  private func text(_ collab: Collab, _ vocabulary: Vocabulary) -> DecodedAnswer {
-    var assembler = TextAssembler()
-    var pieces = collab.committed.map { assembler.append(vocabulary.piece($0, special: false)) }
-    if let last = pieces.indices.last { pieces[last] += assembler.finish() }
-    return DecodedAnswer(
-      text: pieces.joined(), pieces: pieces, experts: [], deciders: collab.deciders,
-      finish: collab.isComplete ? "stop" : "length", promptTokens: 0, seconds: 0, evaluations: [:])
   }
 }

@@ -34,6 +34,8 @@ enum EvaluationCluster {
         source: model, router: .init(engine: engine, head: ""), experts: [.init(name: plainExpert, engine: engine)])
     }
     guard var cluster = base else { throw FusionRouteError.internal("a method without cluster") }
+    // An answer in which others stood in for a lost expert is not the method's.
+    cluster.onExpertLoss = .fail
     if let model = decoding.model {
       cluster.router.engine.model = model
       cluster.router.engine.lora = nil

@@ -68,23 +68,25 @@ struct EvaluationIdentity {
       guard let expert = cluster.expert(named: name) else {
         throw FusionRouteError.badInput("\(cluster.source) has no expert \"\(name)\"")
       }
-      parts.append(try model(expert.engine))
+      parts.append(try Self.fingerprint(of: expert.engine))
       // The router's model brings the chat template and the tokenizer, which its weights do not touch.
       parts.append(try GGUFFile.read(router.model)["tokenizer.chat_template"]?.string ?? "")
-    case .router?: parts.append(try model(router))
+    case .router?: parts.append(try Self.fingerprint(of: router))
     case .fusion?, .noComplement?:
-      parts.append(try model(router))
+      parts.append(try Self.fingerprint(of: router))
       parts.append(try ModelFingerprint.compute(model: cluster.router.head, adapters: [], settings: [:]).hex)
       if decoding.mode == "fusion", let scale = decoding.scale { parts.append("scale \(scale)") }
-      for expert in cluster.experts { parts += [expert.name, try model(expert.engine)] }
+      for expert in cluster.experts { parts += [expert.name, try Self.fingerprint(of: expert.engine)] }
     case nil: throw FusionRouteError.badInput("there is no mode \"\(decoding.mode)\"")
     }
     return combined("decode", parts)
   }
 
-  private func model(_ engine: ClusterFile.Engine) throws -> String {
+  /// Of a model and what changes its answers; the context ends those that reach it.
+  static func fingerprint(of engine: ClusterFile.Engine) throws -> String {
     try ModelFingerprint.compute(
-      model: engine.model, adapters: engine.adapters, settings: ["kv": engine.kv.rawValue]
+      model: engine.model, adapters: engine.adapters,
+      settings: ["kv": engine.kv.rawValue, "context": "\(engine.context)"]
     ).hex
   }
 }

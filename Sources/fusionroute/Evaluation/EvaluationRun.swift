@@ -79,6 +79,18 @@ struct EvaluationRun: Sendable {
     }
   }
 
+  /// All items of all lists, one of each list in turn. Each list begins elsewhere: an answer to a prompt that another
+  /// method has just read finds it in the caches, and what the method costs would seem less.
+  static func interleaved<Item>(_ lists: [[Item]]) -> [Item] {
+    var items: [Item] = []
+    for index in 0..<(lists.map(\.count).max() ?? 0) {
+      for (place, list) in lists.enumerated() where index < list.count {
+        items.append(list[(index + place * list.count / lists.count) % list.count])
+      }
+    }
+    return items
+  }
+
   /// Has the methods of one cluster answer.
   ///
   /// - Parameter session: nil where a running service answers.
@@ -88,10 +100,7 @@ struct EvaluationRun: Sendable {
     let width = 2 * answerer.parallelism
     let plain = methods.filter { if case .decode = $0.kind { true } else { false } }
     if interleaves, plain.count > 1 {
-      let lists = try plain.map { try pending($0) }
-      let jobs = (0..<(lists.map(\.count).max() ?? 0)).flatMap { index in
-        lists.compactMap { $0.indices.contains(index) ? $0[index] : nil }
-      }
+      let jobs = Self.interleaved(try plain.map { try pending($0) })
       try await run("\(plain.count) methods", jobs, width: width) { try await decode($0, decoder) }
     } else {
       for method in plain {
@@ -155,6 +164,8 @@ struct EvaluationRun: Sendable {
     } else {
       decoded = try await decoder.answer(
         job.task, mode: "expert:\(expert)", maximumTokens: settings.maximumTokens)
+      // The prompt, which it finds in its cache now.
+      decoded.evaluations[expert, default: 0] += first.evaluations[expert] ?? 0
     }
     // The router's reading of the prompt comes on top; the expert reads its prompt once.
     decoded.seconds += first.seconds
@@ -177,10 +188,11 @@ struct EvaluationRun: Sendable {
             ratings.append(try await reward.rate(job.task.messages, answer: candidate.text))
           }
           guard let best = AnswerChoice.best(ratings.map(\.reward)) else { return }
-          try store.add(
-            chosen(
-              best, candidates, job, rewardTokens: ratings.reduce(0) { $0 + $1.evaluated },
-              rewardSeconds: ratings.reduce(0) { $0 + $1.seconds }))
+          let record = chosen(
+            best, candidates, job, rewardTokens: ratings.reduce(0) { $0 + $1.evaluated },
+            rewardSeconds: ratings.reduce(0) { $0 + $1.seconds })
+          try store.add(record)
+          progress.advance(passed: record.grade.passed)
         }
       case .oracle(let names):
         // From grades, which may have changed: made anew each time, and cheap.

@@ -52,10 +52,9 @@ struct EvaluationSession: Sendable {
 
   private func run(_ all: [Method], service: RemoteAnswerer?) async throws {
     let methods = try chosen(all)
-    let reference = try settings.reference(of: methods)
-    if let name = settings.changesFrom, !all.contains(where: { $0.name == name }) {
-      throw FusionRouteError.badInput("\"changes_from\" names \"\(name)\", which is no method")
-    }
+    try Method.check(limitsOf: methods, limit: settings.limit)
+    let reference = try settings.reference(of: methods, among: all, isOption: options.reference != nil)
+    try settings.check(tasks: tasks, methods: methods, among: all, reference: reference)
     guard let command = settings.grader else {
       throw FusionRouteError.usage(
         "give the grader's command with --grader, for example Deploy/evaluation/grade of a checkout")
@@ -131,7 +130,10 @@ struct EvaluationSession: Sendable {
       }
     }
     // Nothing else computes any more.
-    try run.reward?.use(threads: ProcessorCount.usable)
+    let rates = try run.methods.contains { method in
+      if case .select = method.kind { try !run.pending(method).isEmpty } else { false }
+    }
+    if rates { try run.reward?.use(threads: ProcessorCount.usable) }
     try await run.choose()
   }
 

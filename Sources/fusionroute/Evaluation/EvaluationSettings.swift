@@ -33,12 +33,41 @@ struct EvaluationSettings: Sendable {
   /// Nil: the rows that the cluster has by itself.
   var methods: [Method]?
 
-  /// Of an evaluation with one row, that one; otherwise `fusionroute`.
-  func reference(of methods: [Method]) throws -> String {
-    let name = reference ?? (methods.contains { $0.name == "fusionroute" } ? "fusionroute" : methods.last?.name ?? "")
-    guard methods.contains(where: { $0.name == name }) else {
-      throw FusionRouteError.badInput("the reference \"\(name)\" is none of the methods")
+  /// What was asked for; otherwise `fusionroute`, and where that does not run the last row.
+  ///
+  /// - Parameters:
+  ///   - all: with those that do not run this time. A reference among them is passed over.
+  ///   - isOption: the reference was asked for this time, and must run.
+  func reference(of methods: [Method], among all: [Method], isOption: Bool) throws -> String {
+    func has(_ methods: [Method], _ name: String) -> Bool { methods.contains { $0.name == name } }
+    if let reference {
+      if has(methods, reference) { return reference }
+      guard !isOption, has(all, reference) else {
+        throw FusionRouteError.badInput("the reference \"\(reference)\" is none of the methods")
+      }
     }
-    return name
+    return has(methods, "fusionroute") ? "fusionroute" : methods.last?.name ?? ""
+  }
+
+  /// Checks what names tasks and methods against those that there are. Throws `.badInput`.
+  ///
+  /// - Parameter all: with the methods that do not run this time.
+  func check(tasks: [EvaluationTask], methods: [Method], among all: [Method], reference: String) throws {
+    let names = Set(tasks.map(\.task))
+    if let name = average?.first(where: { !names.contains($0) }) {
+      throw FusionRouteError.badInput(
+        "\"average\" names \"\(name)\", which is no task; there are \(names.sorted().joined(separator: ", "))")
+    }
+    guard let changesFrom else { return }
+    guard all.contains(where: { $0.name == changesFrom }) else {
+      throw FusionRouteError.badInput("\"changes_from\" names \"\(changesFrom)\", which is no method")
+    }
+    // Nothing is compared with one that does not run.
+    guard methods.contains(where: { $0.name == changesFrom }) else { return }
+    for method in methods where method.name == changesFrom || method.name == reference {
+      guard case .mean = method.kind else { continue }
+      throw FusionRouteError.badInput(
+        "\"changes_from\" compares answers, and \"\(method.name)\" has none: it is a mean; name one of its methods")
+    }
   }
 }

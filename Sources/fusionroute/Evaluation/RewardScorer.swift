@@ -41,11 +41,19 @@ final class RewardScorer: Sendable {
     encoder = try ExampleEncoder(model: vocabulary, maximumLength: Self.maximumLength)
     self.model = model
     decoder = Mutex(try Self.decoder(model, threads: threads))
-    let digests = try [
-      ModelFingerprint.compute(model: stage.model, adapters: adapters, settings: [:]),
-      ModelFingerprint.compute(model: headPath, adapters: [], settings: [:]),
-    ]
-    fingerprint = digests.map(\.hex).joined(separator: "+")
+    fingerprint = try Self.fingerprint(stage)
+  }
+
+  /// Of what ``init(model:folder:threads:)`` takes, without loading it.
+  static func fingerprint(model path: String, folder: String) throws -> String {
+    try fingerprint(TrainStart(resultsIn: folder, baseModel: path, isFull: false))
+  }
+
+  private static func fingerprint(_ stage: TrainStart) throws -> String {
+    let adapters = stage.adapter.map { [AdapterFile(path: $0)] } ?? []
+    var digests = [try ModelFingerprint.compute(model: stage.model, adapters: adapters, settings: [:])]
+    if let head = stage.head { digests.append(try ModelFingerprint.compute(model: head, adapters: [], settings: [:])) }
+    return digests.map(\.hex).joined(separator: "+")
   }
 
   private static func decoder(_ model: Model, threads: Int) throws -> BatchingDecoder {

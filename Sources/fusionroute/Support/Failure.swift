@@ -28,7 +28,8 @@ enum Failure {
   /// `error: SENTENCE` on stderr, the form that a supervising process looks for; a log line where logs are for machines.
   static func report(_ error: FusionRouteError) {
     let style = Style(.standardError)
-    let sentence = singleLine("\(error)")
+    // It may hold what stands in files and prompts, which must not steer the reader's terminal.
+    let sentence = TokenPainter.printable(singleLine("\(error)"))
     // Who pressed Ctrl-C made no mistake.
     let isMistake = error.code != .interrupted
     let text =

@@ -1,4 +1,5 @@
 internal import Core
+internal import Evaluation
 internal import Foundation
 internal import Training
 
@@ -7,11 +8,7 @@ extension SamplePrompt {
   static func read(_ path: String) throws -> [SamplePrompt] {
     guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
     else { throw FusionRouteError.badInput("the prompts \(path) cannot be read as UTF-8 text") }
-    let prompts = try text.split(separator: "\n", omittingEmptySubsequences: false).enumerated().compactMap {
-      index, line -> SamplePrompt? in
-      guard line.contains(where: { !$0.isWhitespace }) else { return nil }
-      return try parse(String(line), source: "\(path):\(index + 1)")
-    }
+    let prompts = try JSONLines.lines(of: text).map { try parse($0.line, source: "\(path):\($0.number)") }
     guard !prompts.isEmpty else { throw FusionRouteError.badInput("\(path) has no prompts") }
     return prompts
   }

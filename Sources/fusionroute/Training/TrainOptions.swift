@@ -177,7 +177,9 @@ struct TrainScheduleOptions: ParsableArguments {
       "Sequences computed together; a step has as many passes as it needs. Memory grows with it.", valueName: "n"))
   var sequencesPerPass = 4
 
-  @Option(help: ArgumentHelp("Highest learning rate.", valueName: "f"))
+  @Option(
+    help: ArgumentHelp(
+      "Highest learning rate. Default: 2e-4 for lm and sft, 5e-5 for cdpo and dpo, 1e-4 for reward.", valueName: "f"))
   var learningRate: Float?
 
   @Option(help: ArgumentHelp("Highest learning rate of the routing head.", valueName: "f"))
@@ -258,6 +260,7 @@ struct TrainRoutingOptions: ParsableArguments {
   var lambda: Double?
 
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
       "Raise experts' log-probabilities to this, for example -10. Default: leave them.", valueName: "f"))
   var clampExperts: Float?
