@@ -14,6 +14,12 @@ ensure_environment() { # NAME
     return
   fi
   lock_cache
+  # Another process may have made it meanwhile, and be running from it.
+  if [[ -x $place/bin/python && $(cat "$place/.fusionroute-key" 2>/dev/null) == "$key" ]]; then
+    unlock_cache
+    printf '%s\n' "$place/bin/python"
+    return
+  fi
   say "installing the Python packages of $1 (once)"
   stage=$(new_stage)
   rm -rf "$place"

@@ -18,6 +18,12 @@ ensure_rootfs() {
   PATH=$PATH:/usr/sbin command -v debootstrap >/dev/null ||
     fail "$exit_unavailable" "there is no debootstrap here: apt-get install debootstrap"
   lock_cache
+  # Another process may have made it meanwhile, and be using it.
+  if [[ -e $place/.complete ]]; then
+    unlock_cache
+    printf '%s\n' "$place"
+    return
+  fi
   say "making a Debian root file system (250 MB, once)"
   stage=$(new_stage)
   PATH=$PATH:/usr/sbin debootstrap --variant=minbase --include="$rootfs_packages" bookworm "$stage/rootfs" \

@@ -41,6 +41,10 @@ def verdict(grader, line, source):
         return {"id": identifier, **grader.grade(fields, answer, prompt).fields}
     except ValueError as error:
         return {"id": identifier, "error": str(error)}
+    except (RecursionError, OverflowError) as error:
+        # Of the answer: too deep for the reference grader's parser, a number too large to compare.
+        reason = f"it cannot be graded: {type(error).__name__}"
+        return {"id": identifier, "passed": False, "score": 0.0, "reason": reason}
 
 
 def main(arguments=None):

@@ -125,6 +125,14 @@ class MBPPTests(BenchmarkTests):
         self.assertTrue(self.grader.grade({"name": "mbpp", "record": record}, code).passed)
         self.assertFalse(self.grader.grade({"name": "mbpp", "record": record}, code.replace("2 * n", "n + 1")).passed)
 
+    def test_a_function_that_is_called_as_one_of_pythons_own(self):
+        record = {"test_list": ["assert sum(10, 15) == 6"], "code": "def sum(a, b):\n    return 6", "text": "x"}
+        grader = {"name": "mbpp", "record": record}
+        self.assertTrue(self.grader.grade(grader, "def sum(a, b):\n    return 6").passed)
+        self.assertFalse(self.grader.grade(grader, "def sum(a, b):\n    return 7").passed)
+        fooled = {"name": "mbpp", "record": {"test_list": ["assert set(f([1])) == set([1])"], "text": "x"}}
+        self.assertFalse(self.grader.grade(fooled, "def f(a): return []\ndef set(x): return 0").passed)
+
 
 class GSM8KTests(BenchmarkTests):
     @staticmethod

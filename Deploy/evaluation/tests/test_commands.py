@@ -72,6 +72,16 @@ class GradeTests(unittest.TestCase):
         self.assertIn("chess", first["error"])
         self.assertTrue(second["passed"])
 
+    def test_an_answer_that_cannot_be_graded_is_wrong(self):
+        record = {
+            "key": 1, "prompt": "x", "instruction_id_list": ["detectable_format:json_format"], "kwargs": [{}],
+        }
+        deep = line(1, "[" * 1200, grader={"name": "ifeval", "record": record})
+        done = grade(lines=[deep, line(2, "#### 5")])
+        verdicts = [json.loads(text) for text in done.stdout.splitlines()]
+        self.assertEqual([v["passed"] for v in verdicts], [False, True], done.stderr)
+        self.assertEqual(done.returncode, 0)
+
     def test_what_is_no_line_ends_it(self):
         for text in ("{", "[]", '{"text": 5, "grader": {"name": "math", "answer": 5}}', "[" * 100_000):
             done = grade(lines=[text])

@@ -148,6 +148,11 @@ class FormalTests(unittest.TestCase):
             self.assertEqual(self.grader.grade(fields, text).score, score, text)
             self.assertEqual(self.grader.grade(fields, text).passed, score == 1, text)
             self.assertEqual(self.grader.grade(half, text).passed, score >= 0.5, text)
+        # Digits stand together and are symbols each.
+        digits = {"name": "formal", "answer": "= 3809", "least": 0.4}
+        for text, score in (("= 3808", 0.8), ("= 9", 0.2), ("=", 0.2)):
+            self.assertEqual(self.grader.grade(digits, text).score, score, text)
+            self.assertEqual(self.grader.grade(digits, text).passed, score >= 0.4, text)
         # All of it right and more behind it is still not right.
         self.assertLess(self.grader.grade(fields, "= a b c\n= a").score, 1)
 

@@ -202,6 +202,22 @@ class InstructTests(GraderTests):
             grader, [], ["<<Rivers>>", "<<a>> 1 2 3 4 5", f"Tell me about rivers. {instruction.description}"]
         )
 
+    def test_what_the_instructions_demand_is_no_answer(self):
+        made = formats.Instruction
+        title, start = formats.title(), made("multi-turn:constrained_start", {"starter": "Here is what I know:"})
+        end = made("startend:end_checker", {"end_phrase": "I hope that this helps you."})
+        postscript = made("detectable_content:postscript", {"postscript_marker": "P.S."})
+        self.assertGrades(
+            self.grader(title, postscript),
+            [f"<<Rivers of the world>>\n{self.TEXT}\nP.S. More soon."],
+            ["<<Rivers of the world and more>>\n\nP.S. Keep this for later, it is long."],
+        )
+        self.assertGrades(
+            self.grader(start, end),
+            [f"Here is what I know: {self.TEXT} I hope that this helps you."],
+            ["Here is what I know: 7. I hope that this helps you."],
+        )
+
 
 class MixedTests(GraderTests):
     def test_parts_are_graded_apart_and_together(self):

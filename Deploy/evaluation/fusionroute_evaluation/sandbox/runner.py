@@ -135,10 +135,12 @@ def serve_test(socket, candidate):
     try:
         functions = Functions(candidate, request["code"])
         namespace = {"__name__": "test"}
-        for name in functions.names:
+        # What the test itself is written with (abs, set, …) is not the answer's to replace.
+        given = [n for n in functions.names if n in request["names"] or not hasattr(builtins, n)]
+        for name in given:
             namespace[name] = functions[name]
         exec(compile(request["setup"], "<setup>", "exec"), namespace)
-        for name in request["names"] or functions.names:
+        for name in request["names"] or given:
             if name not in functions.names:
                 raise NameError(f"name '{name}' is not defined")
             namespace[name] = functions[name]

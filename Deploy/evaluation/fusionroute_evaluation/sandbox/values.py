@@ -9,6 +9,8 @@ import math
 
 MAXIMUM_NODES = 200_000
 MAXIMUM_DEPTH = 60
+# Elements of what hashes them: hashes that are all equal make it quadratic.
+MOST_HASHED = 10_000
 # Integers beyond these lose digits in other JSON readers, and Python limits their decimal form.
 EXACT_INTEGER = 1 << 53
 MAXIMUM_INTEGER_BITS = 1 << 16
@@ -84,6 +86,8 @@ def decode(value, depth=0):
         return float(content) if kind == "float" else {"bytes": bytes, "bytearray": bytearray}[kind].fromhex(content)
     if not isinstance(content, list):
         raise ValueError("not a value")
+    if kind in ("dict", "set", "frozenset") and len(content) > MOST_HASHED:
+        raise ValueError("too many elements")
     if kind == "dict":
         return {decode(k, depth + 1): decode(v, depth + 1) for k, v in content}
     if kind == "complex":

@@ -83,15 +83,42 @@ def _function(variable, expressions):
     return namespace["f"]
 
 
-def cases(rng, kind, variable, expressions):
+def _near(rng, kind, variable, expressions):
+    """Wrong functions that are near: a bound off by one, the operations the other way round. None that is never wrong."""
+    changed = [
+        [*expressions[:at], expression.replace(exact, wide), *expressions[at + 1 :]]
+        for at, expression in enumerate(expressions)
+        for exact, wide in ((" > ", " >= "), (" < ", " <= "))
+        if exact in expression
+    ]
+    if len(expressions) > 1:
+        changed.append(expressions[::-1])
+    whole = _function(variable, expressions)
+    probes = []
+    for _ in range(200):
+        argument = _value(rng, kind)
+        try:
+            probes.append(([argument], whole(argument)))
+        except (ValueError, IndexError):
+            continue
+    return [function for function in (_function(variable, c) for c in changed) if not _agrees(function, probes)]
+
+
+def cases(rng, kind, variable, expressions, is_strict=False):
     """Hidden cases on which no constant, no unchanged argument and no part of the operations is right; None if the
-    operations have none."""
+    operations have none.
+
+    - `is_strict`: nor the same with a bound off by one or in another order.
+    """
     whole = _function(variable, expressions)
     parts = [
         _function(variable, expressions[:i] + expressions[i + 1 :])
         for i in range(len(expressions))
         if len(expressions) > 1
     ]
+    wrong = [lambda value: value, *parts]
+    if is_strict:
+        wrong += _near(rng, kind, variable, expressions)
     for _ in range(12):
         found = []
         for _ in range(60):
@@ -107,7 +134,7 @@ def cases(rng, kind, variable, expressions):
         results = [expected for _, expected in found]
         if max(results.count(result) for result in results) > CASES // 2:
             continue
-        if any(_agrees(part, found) for part in [lambda value: value, *parts]):
+        if any(_agrees(function, found) for function in wrong):
             continue
         return found
     return None
@@ -140,7 +167,8 @@ def problem(rng, split, count=None):
     if not chosen[-1].is_final:
         phrases.append("return the result")
     function = rng.choice(FUNCTIONS)
-    found = cases(rng, kind, variable, expressions)
+    # Training prompts' answers are only chosen from; what is reported is measured on the others.
+    found = cases(rng, kind, variable, expressions, is_strict=split != "train")
     if found is None:
         return None
     what = "a list of integers" if kind == "list" else "a text"
