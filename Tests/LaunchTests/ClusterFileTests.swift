@@ -100,6 +100,10 @@ import Testing
     ),
     ("number in quotes", least + "decoding: { top_k: \"3\" }\n", ["cluster.yaml:7:", "\"top_k\""]),
     ("number out of range", least + "decoding: { top_k: 0 }\n", ["\"top_k\" is \"0\"", "1 to 65536"]),
+    (
+      "context beyond the protocol's", least + "    context: 262145\n",
+      ["cluster.yaml:7:", "\"context\" is \"262145\"", "16 to 262144"]
+    ),
     ("huge number", least + "decoding: { top_k: 99999999999999999999 }\n", ["\"top_k\""]),
     ("flag by another word", least + "decoding: { reproducible: yes }\n", ["\"reproducible\"", "`true` or `false`"]),
     ("NaN", least + "decoding: { audit_rate: nan }\n", ["\"audit_rate\"", "0 to 1"]),

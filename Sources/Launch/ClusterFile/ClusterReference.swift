@@ -11,7 +11,7 @@ public enum ClusterReference {
 
       Relative paths are relative to the file. Keys that do not stand here are errors that name the key and its line.
       Sizes are bytes, or numbers with `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `MB`, `GB` or `TB`; durations need a unit:
-      `us`, `ms`, `s`, `min` or `h`.
+      `us`, `ms`, `s`, `min` or `h`, and are at most 30 days.
 
       ```yaml
       router: { model: router.gguf, head: router-head.gguf }

@@ -4,7 +4,8 @@ public enum ClusterSchema {
     Setting("router", .section(router), .required, "The model that picks the expert and adds its own logits."),
     Setting(
       "experts", .named(expert), .required,
-      "The experts by name: letters, digits, `.`, `_` and `-`, at most 64; the names stand in the routing head."),
+      "The experts by name: letters, digits, `.`, `_` and `-`, at most 64, first a letter or digit, not `router`; the "
+        + "names stand in the routing head."),
     Setting("hosts", .list(host), .absent("everything runs on this machine"), "The machines that replicas run on."),
     Setting("listen", .section(listen), .absent("defaults below"), "Where the coordinator is reached."),
     Setting("gateway", .section(gateway), .absent("defaults below"), "How the HTTP service is guarded and bounded."),
@@ -17,7 +18,9 @@ public enum ClusterSchema {
       "expert_wait", .duration, .value("30s"),
       "How long a request waits for an expert that has no replica left, before `on_expert_loss` applies."),
     Setting(
-      "start_wait", .duration, .value("5min"), "How long `run` waits at the start for every expert to have a replica."),
+      "start_wait", .duration, .value("5min"),
+      "How long `run` and other commands that start a cluster to use it themselves wait for every expert to have a "
+        + "replica; `up` and `coordinator` do not wait."),
     Setting(
       "faults", .section(faults), .absent("defaults below"), "When a worker counts as lost or slow, and what follows."),
     Setting("supervision", .section(supervision), .absent("defaults below"), "How worker processes are kept running."),
@@ -35,7 +38,7 @@ public enum ClusterSchema {
         + "processes of several threads that share cores slow each other down by an order of magnitude."),
     Setting("gpu_layers", .integer(0...100_000), .value("0"), "Layers computed on a GPU."),
     Setting(
-      "context", .integer(16...4_194_304), .value("4096"), "Tokens per sequence, prompt and answer together."),
+      "context", .integer(16...262_144), .value("4096"), "Tokens per sequence, prompt and answer together."),
     Setting(
       "slots", .integer(1...256), .value("4"),
       "Sequences held in the KV cache at once. The cache has slots × context entries."),
@@ -153,7 +156,7 @@ public enum ClusterSchema {
       "Requests that may wait for a slot; further ones are answered with 429 and `Retry-After`."),
     Setting(
       "client_queue_limit", .integer(0...1_000_000), .absent("half of `queue_limit`"),
-      "How many of them may be one client's: one API key's."),
+      "How many of them may be one client's: one API key's, or without keys one `user`'s or address's."),
     Setting(
       "request_deadline", .duration, .absent("none"),
       "How long a request may take, from its arrival to its last token. Requests of batches have the batch's window instead."
