@@ -9,8 +9,8 @@ def judge(expected, text, least=1):
     given = [line.split() for line in text.rstrip().split("\n")]
     marks = [at < len(given) and given[at] == line for at, line in enumerate(wanted)]
     # Digits stand together, other symbols apart.
-    symbols = ["".join(line) for line in wanted]
-    right = sum(a == b for at, line in enumerate(symbols) for a, b in zip(line, "".join(given[at]) if at < len(given) else ""))
+    symbols, told = (["".join(line) for line in lines] for lines in (wanted, given))
+    right = sum(a == b for line, other in zip(symbols, told) for a, b in zip(line, other))
     is_right = all(marks) and len(given) == len(wanted)
     score = 1.0 if is_right else min(right / sum(map(len, symbols)), 0.99)
     reason = ""

@@ -83,6 +83,20 @@ def _function(variable, expressions):
     return namespace["f"]
 
 
+def _drawn(rng, kind, function, count, attempts):
+    """Up to `count` pairs of arguments, out of so many attempts, and what a function that takes them gives."""
+    found = []
+    for _ in range(attempts):
+        argument = _value(rng, kind)
+        try:
+            found.append(([argument], function(argument)))
+        except (ValueError, IndexError):
+            continue
+        if len(found) == count:
+            break
+    return found
+
+
 def _near(rng, kind, variable, expressions):
     """Wrong functions that are near: a bound off by one, the operations the other way round. None that is never wrong."""
     changed = [
@@ -93,14 +107,7 @@ def _near(rng, kind, variable, expressions):
     ]
     if len(expressions) > 1:
         changed.append(expressions[::-1])
-    whole = _function(variable, expressions)
-    probes = []
-    for _ in range(200):
-        argument = _value(rng, kind)
-        try:
-            probes.append(([argument], whole(argument)))
-        except (ValueError, IndexError):
-            continue
+    probes = _drawn(rng, kind, _function(variable, expressions), 200, 200)
     return [function for function in (_function(variable, c) for c in changed) if not _agrees(function, probes)]
 
 
@@ -120,15 +127,7 @@ def cases(rng, kind, variable, expressions, is_strict=False):
     if is_strict:
         wrong += _near(rng, kind, variable, expressions)
     for _ in range(12):
-        found = []
-        for _ in range(60):
-            argument = _value(rng, kind)
-            try:
-                found.append(([argument], whole(argument)))
-            except (ValueError, IndexError):
-                continue
-            if len(found) == CASES:
-                break
+        found = _drawn(rng, kind, whole, CASES, 60)
         if len(found) < CASES or sum(not expected for _, expected in found) > 1:
             continue
         results = [expected for _, expected in found]
