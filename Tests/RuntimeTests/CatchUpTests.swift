@@ -122,8 +122,7 @@ import Testing
     let all = prompt + tokens.dropLast().map(\.id)
     let head = try RoutingHead.read(models.head)
     let router = try PlainOracle.rowsAndHidden(model: models.router, tokens: all)
-    var experts: [String: [[Float]]] = [:]
-    for (name, path) in models.experts { experts[name] = try PlainOracle.rows(model: path, tokens: all) }
+    let experts = try models.expertRows(all)
     for (index, token) in tokens.enumerated() {
       let position = prompt.count - 1 + index
       let e = try #require(token.expert.flatMap { experts[$0] })[position]

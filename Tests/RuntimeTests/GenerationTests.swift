@@ -32,8 +32,7 @@ import Testing
         #expect(tokens.count == summary.generatedTokens && !tokens.isEmpty)
         let all = prompt + tokens.dropLast().map(\.id)
         let router = try PlainOracle.rows(model: models.router, tokens: all)
-        var experts: [String: [[Float]]] = [:]
-        for (name, path) in models.experts { experts[name] = try PlainOracle.rows(model: path, tokens: all) }
+        let experts = try models.expertRows(all)
         for (index, token) in tokens.enumerated() {
           let position = prompt.count - 1 + index
           let row: [Float]

@@ -71,3 +71,12 @@ package enum TestBinaries {
     return folder.appendingPathComponent(name)
   }
 }
+
+extension TestModels {
+  /// Plain llama.cpp's rows of every expert, by its name.
+  package func expertRows(_ tokens: [Token]) throws -> [String: [[Float]]] {
+    try experts.reduce(into: [:]) { rows, expert in
+      rows[expert.name] = try PlainOracle.rows(model: expert.path, tokens: tokens)
+    }
+  }
+}
