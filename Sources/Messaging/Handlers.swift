@@ -7,8 +7,11 @@ public protocol ServerHandler: Sendable {
   func started(_ server: MessageServer)
   /// A whole message. `user` is the name of the peer's key; nil without security.
   func received(_ frames: [[UInt8]], from peer: PeerID, user: String?)
-  /// The peer has gone (a send failed) or its key was revoked. What was still to be sent to it is lost.
+  /// The peer has gone (a send failed). What was still to be sent to it is lost.
   func unreachable(_ peer: PeerID)
+  /// The key that let the peer in is no longer allowed: a message of it was dropped. Its connection stands, so that it can
+  /// be told. For every such message, possibly before `accessChanged` and without end.
+  func disallowed(_ peer: PeerID)
   /// Some connection has ended; ZeroMQ does not say whose. Send each peer something: `unreachable` follows for the lost
   /// ones. Called at once and once more a little later, since the socket may learn of it after its monitor does.
   func peerDisconnected()
@@ -21,6 +24,7 @@ public protocol ServerHandler: Sendable {
 extension ServerHandler {
   public func started(_ server: MessageServer) {}
   public func unreachable(_ peer: PeerID) {}
+  public func disallowed(_ peer: PeerID) {}
   public func peerDisconnected() {}
   public func accessChanged() {}
   public func tick() {}

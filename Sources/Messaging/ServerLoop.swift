@@ -173,8 +173,7 @@ extension ServerLoop {
     if let allowList {
       guard let known = message.userID.flatMap({ allowList.user(of: $0) }) else {
         counters.update { $0.droppedUnauthorised += 1 }
-        options.logger.warning("message dropped: its key is no longer allowed", metadata: ["peer": "\(peer)"])
-        handler.unreachable(peer)
+        handler.disallowed(peer)
         return
       }
       user = known

@@ -16,6 +16,7 @@ final class RecordingServer: ServerHandler {
   struct Record: Sendable {
     var messages: [Message] = []
     var unreachable: [PeerID] = []
+    var disallowed: [PeerID] = []
     var disconnects = 0
     var ticks = 0
   }
@@ -34,11 +35,13 @@ final class RecordingServer: ServerHandler {
   }
 
   func unreachable(_ peer: PeerID) { record.withLock { $0.unreachable.append(peer) } }
+  func disallowed(_ peer: PeerID) { record.withLock { $0.disallowed.append(peer) } }
   func peerDisconnected() { record.withLock { $0.disconnects += 1 } }
   func tick() { record.withLock { $0.ticks += 1 } }
 
   var messages: [Message] { record.withLock { $0.messages } }
   var unreachablePeers: [PeerID] { record.withLock { $0.unreachable } }
+  var disallowedPeers: [PeerID] { record.withLock { $0.disallowed } }
   var disconnects: Int { record.withLock { $0.disconnects } }
   var ticks: Int { record.withLock { $0.ticks } }
 

@@ -188,6 +188,34 @@ extension ProcessSuites {
       try await house.end()
     }
 
+    /// Its messages come before the coordinator has gone through its registrations, and after.
+    @Test("a worker that talks all the time is told that its key was revoked, whether it was registered or not")
+    func revokedWhileTalking() async throws {
+      let house = try await House("talking")
+      for (index, registers) in [true, false].enumerated() {
+        let name = "talker\(index)"
+        try Messaging.Keys.addWorker(name, directory: house.keys)
+        let peer = try KeyedPeer(house.endpoint, keys: house.keys, name: name)
+        try await wait("connection") { peer.isConnected }
+        if registers {
+          peer.send(.register(try await Listener.introduction(of: 0, in: house.scratch)))
+          try await wait("registration") { peer.isRegistered }
+        }
+        try Messaging.Keys.revoke(name, directory: house.keys)
+        for count in 0..<400 {
+          peer.send(.heartbeat(Heartbeat(sender: 1, count: UInt64(count), progress: 1)))
+          try await Task.sleep(for: .milliseconds(2))
+        }
+        try await wait("a refusal") { !peer.refusals.isEmpty }
+        #expect(peer.refusals.allSatisfy { $0.code == .authorisation && $0.message.contains("allow-list") })
+        #expect(peer.refusals.count < 100)
+        peer.stop()
+        try await house.stillAnswers()
+      }
+      #expect(house.lost.count == 1, "\(house.lost)")
+      try await house.end()
+    }
+
     @Test("a worker's key cannot speak as a coordinator, take another's registration, or flood")
     func misuse() async throws {
       let house = try await House("misuse")

@@ -320,6 +320,16 @@ extension ExpertPool: ServerHandler {
     }
   }
 
+  /// Says why it is no longer heard, or a worker would wait for ever on a connection that stands.
+  func disallowed(_ peer: PeerID) {
+    let reason = "its key is not in the allow-list"
+    if let replica = state.withLock({ $0.registry.replica(of: peer) }) {
+      shutOut(replica, at: peer, reason: reason)
+    } else if isToBeAnswered(stranger: peer) {
+      send(.refused(Refused(code: .authorisation, message: reason)), to: peer)
+    }
+  }
+
   /// A connection broke, and the socket does not say whose: whoever cannot be reached any more is the one.
   func peerDisconnected() { beat() }
 
