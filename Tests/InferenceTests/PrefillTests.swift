@@ -9,16 +9,20 @@ import Testing
   private typealias Candidate = PrefillPolicy.Candidate
 
   @Test(
-    "short ones wait for those before them and as many long chunks; long ones get every other chunk", arguments: 0..<10)
+    "short ones wait for those before them and as many long chunks; of the long ones the first and the shortest get on",
+    arguments: 0..<10)
   func policy(seed: UInt64) {
     print("prefill policy seed \(seed)")
     var random = SplitMix64(seed: seed)
     let chunk = 32
     var policy = PrefillPolicy()
     var waiting: [Candidate] = []
-    /// Per serial: chunks served to others since it came or was served last.
+    /// Short ones, per serial: chunks served to others since it came, and short ones that were there before.
     var waited: [UInt64: Int] = [:]
     var ahead: [UInt64: Int] = [:]
+    /// Chunks since the long one that came first, and the one with the least left, were served last or became that.
+    var (first, sinceFirst): (UInt64?, Int) = (nil, 0)
+    var (least, sinceLeast): (UInt64?, Int) = (nil, 0)
     var clock: UInt64 = 0
     var serial: UInt64 = 0
     for _ in 0..<3_000 {
@@ -26,30 +30,111 @@ import Testing
         serial += 1
         let isLong = waiting.count { $0.remaining > chunk } < 3 && Bool.random(using: &random)
         let remaining = isLong ? Int.random(in: 33...2_000, using: &random) : Int.random(in: 1...32, using: &random)
-        ahead[serial] = waiting.count { ($0.remaining > chunk) == isLong }
-        waited[serial] = 0
+        if !isLong { ahead[serial] = waiting.count { $0.remaining <= chunk } }
         waiting.append(Candidate(remaining: remaining, lastServed: clock, serial: serial))
       }
+      let long = waiting.filter { $0.remaining > chunk }
+      let firstNow = long.map(\.serial).min()
+      let leastNow = long.min { ($0.remaining, $0.serial) < ($1.remaining, $1.serial) }?.serial
+      if firstNow != first { (first, sinceFirst) = (firstNow, 0) }
+      if leastNow != least { (least, sinceLeast) = (leastNow, 0) }
       guard let index = policy.next(waiting, chunk: chunk) else {
         #expect(waiting.isEmpty)
         continue
       }
       clock += 1
       let served = waiting[index].serial
-      let wasLong = waiting[index].remaining > chunk
-      // Those of its kind that were there before it once each, and a chunk of the other kind before each of them.
-      #expect((waited[served] ?? 0) <= 2 * (ahead[served] ?? 0) + 1, "serial \(served)")
+      if waiting[index].remaining <= chunk {
+        // The short ones that were there before it, and a long chunk before each of them and before itself.
+        if let ahead = ahead[served] { #expect(waited[served, default: 0] <= 2 * ahead + 1, "serial \(served)") }
+      } else {
+        #expect(served == first || served == least)
+      }
       for candidate in waiting where candidate.serial != served { waited[candidate.serial, default: 0] += 1 }
-      waited[served] = 0
-      if wasLong, waiting[index].remaining > 2 * chunk {
+      sinceFirst = first == nil || served == first ? 0 : sinceFirst + 1
+      sinceLeast = least == nil || served == least ? 0 : sinceLeast + 1
+      // A short one, one of the other long ones, and another short one.
+      #expect(sinceFirst <= 3 && sinceLeast <= 3)
+      if waiting[index].remaining > chunk {
         waiting[index].remaining -= chunk
         waiting[index].lastServed = clock
-        ahead[served] = waiting.count { $0.remaining > chunk } - 1
       } else {
         waiting.remove(at: index)
       }
     }
     #expect(serial > 500)
+  }
+
+  @Test("prompts that come together are read one after the other: never more than two are begun")
+  func together() {
+    var policy = PrefillPolicy()
+    var waiting = (0..<13).map { Candidate(remaining: 330, lastServed: 0, serial: $0) }
+    var begun: Set<UInt64> = []
+    var ends: [Int] = []
+    for turn in 1...200 {
+      guard let index = policy.next(waiting, chunk: 32) else { break }
+      begun.insert(waiting[index].serial)
+      waiting[index].remaining -= 32
+      waiting[index].lastServed = UInt64(turn)
+      if waiting[index].remaining <= 0 {
+        begun.remove(waiting.remove(at: index).serial)
+        ends.append(turn)
+      }
+      #expect(begun.count <= 2)
+    }
+    #expect(waiting.isEmpty && ends.last == 13 * 11 && ends[0] <= 22)
+  }
+
+  @Test(
+    "requests that begin alike and come together read their beginning once, and the next one goes on if it is cancelled"
+  )
+  func commonBeginnings() async throws {
+    let model = try TestModels.model("llama f32")
+    let vocabulary = model.vocabulary.size
+    let decoder = try BatchingDecoder(
+      model: model,
+      configuration: .init(slots: 6, contextPerSequence: 512, hiddenStates: true, prefillMilliseconds: 0.001))
+    let beginning = randomTokens(300, vocabulary: vocabulary, seed: 500)
+    // Two that are equal, two that go on differently, one that begins differently.
+    let prompts: [[Token]] = [
+      beginning, beginning, beginning + randomTokens(40, vocabulary: vocabulary, seed: 501),
+      Array(beginning[..<250]) + randomTokens(9, vocabulary: vocabulary, seed: 502),
+      randomTokens(70, vocabulary: vocabulary, seed: 503),
+    ]
+    func check(_ answers: [Answer?]) throws {
+      for (answer, prompt) in zip(answers, prompts) {
+        let row = try #require(answer?.rows.first)
+        let expected = try LlamaOracle.rows(model: model.path, tokens: prompt, vocabulary: vocabulary)
+        #expect(bits(row.logits) == SHA256Digest(hashing: expected[prompt.count - 1].withUnsafeBytes { Array($0) }))
+      }
+    }
+    let before = decoder.statistics.evaluatedTokens
+    try check(await decoder.together(prompts.indices.map { (UInt64($0), prompts[$0]) }))
+    // Alone they have 969 tokens, and what they share is 550; some of it is read again where a copy would take longer.
+    let evaluated = decoder.statistics.evaluatedTokens - before
+    #expect(evaluated < 550, "\(evaluated)")
+    decoder.shutdown()
+
+    let second = try BatchingDecoder(
+      model: model, configuration: .init(slots: 6, contextPerSequence: 512, prefillMilliseconds: 0.001))
+    let (results, continuation) = AsyncStream<Bool>.makeStream()
+    let ids = [BatchingDecoder.nextID(), BatchingDecoder.nextID()]
+    second.submit(
+      DecodeRequest(
+        id: ids[0], sequence: 0, tokens: beginning, wanted: [100, 299],
+        // On the decoder's own thread, in the middle of the first one.
+        deliver: { _ in
+          second.submit(
+            DecodeRequest(
+              id: ids[1], sequence: 1, tokens: beginning, wanted: [299], deliver: { _ in },
+              completion: { continuation.yield((try? $0.get()) != nil) }))
+          second.cancel(request: ids[0])
+        }, completion: { continuation.yield((try? $0.get()) != nil) }))
+    var ended: [Bool] = []
+    for await result in results.prefix(2) { ended.append(result) }
+    #expect(ended == [false, true])
+    #expect(second.statistics.evaluatedTokens < 300 + 40)
+    second.shutdown()
   }
 
   @Test("while 2,000 tokens are read and others catch up, no step waits for more than one chunk")

@@ -166,6 +166,11 @@ final class DecoderCore {
         busy.insert(sequence)
         continue
       }
+      if isBeingRead(pending.request) {
+        left.append(pending.heldBack)
+        busy.insert(sequence)
+        continue
+      }
       switch place(pending) {
       case .placed: busy.insert(sequence)
       case .concluded: break
@@ -176,6 +181,19 @@ final class DecoderCore {
       }
     }
     waiting = left
+  }
+
+  /// Whether another request is about to compute much of this one's prefix: it is copied then, not computed twice.
+  private func isBeingRead(_ request: DecodeRequest) -> Bool {
+    guard !model.information.isRecurrent, active.contains(where: { stepWidth($0) == nil }) else { return false }
+    let reusable = request.wanted.first ?? request.tokens.count
+    let held = table.longestPrefix(of: request.tokens)
+    guard reusable - held > copyCost else { return false }
+    return active.contains { other in
+      guard stepWidth(other) == nil else { return false }
+      let shared = min(commonPrefix(other.request.tokens, request.tokens), reusable)
+      return shared > other.next && shared - held > copyCost
+    }
   }
 
   private enum Attempt { case placed, concluded, noRoom }

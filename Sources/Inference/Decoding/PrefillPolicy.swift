@@ -2,7 +2,10 @@
 ///
 /// What a chunk ends (an answer's catch-up, a short prompt) goes before what takes many, so that no running answer waits
 /// for another's whole prompt; but every other chunk is for the long ones while there are any, so that these get on
-/// whatever comes. Among equals the one that was served least recently, or came first, is next.
+/// whatever comes. Among the short ones the one that was served least recently, or came first, is next.
+///
+/// Among the long ones, turn by turn: the one with the least left, so that prompts that came together end one after the
+/// other and not all at the end; and the one that came first, so that none waits for ever behind shorter ones.
 struct PrefillPolicy {
   struct Candidate {
     /// Tokens left.
@@ -14,6 +17,7 @@ struct PrefillPolicy {
   }
 
   private var lastWasShort = false
+  private var lastWasFirst = false
 
   /// Index of the candidate that is next; nil if there is none.
   ///
@@ -22,10 +26,16 @@ struct PrefillPolicy {
     let indices = candidates.indices
     let long = indices.filter { candidates[$0].remaining > chunk }
     let short = indices.filter { candidates[$0].remaining <= chunk }
-    let takesShort = !short.isEmpty && (long.isEmpty || !lastWasShort)
-    lastWasShort = takesShort
-    return (takesShort ? short : long).min {
-      (candidates[$0].lastServed, candidates[$0].serial) < (candidates[$1].lastServed, candidates[$1].serial)
+    lastWasShort = !short.isEmpty && (long.isEmpty || !lastWasShort)
+    if lastWasShort {
+      return short.min {
+        (candidates[$0].lastServed, candidates[$0].serial) < (candidates[$1].lastServed, candidates[$1].serial)
+      }
+    }
+    lastWasFirst.toggle()
+    guard !lastWasFirst else { return long.min { candidates[$0].serial < candidates[$1].serial } }
+    return long.min {
+      (candidates[$0].remaining, candidates[$0].serial) < (candidates[$1].remaining, candidates[$1].serial)
     }
   }
 }

@@ -116,7 +116,10 @@ struct SlotTable {
     return bestReleased?.slot ?? empty ?? oldest?.slot
   }
 
-  private func bestPrefix(of tokens: [Token], except target: Int) -> (slot: Int, prefix: Int)? {
+  /// Most leading tokens of `tokens` that any slot holds.
+  func longestPrefix(of tokens: [Token]) -> Int { bestPrefix(of: tokens, except: nil)?.prefix ?? 0 }
+
+  private func bestPrefix(of tokens: [Token], except target: Int?) -> (slot: Int, prefix: Int)? {
     var best: (slot: Int, prefix: Int)?
     for (index, slot) in slots.enumerated() where index != target {
       let prefix = commonPrefix(slot.tokens, tokens)
