@@ -120,6 +120,26 @@ import Testing
     #expect(code == 0 && shown.contains("hello there"), "\(shown)")
   }
 
+  @Test func upServesAFamily() async throws {
+    let (folder, _) = try await family()
+    let cache = ["FUSIONROUTE_CACHE": models.path("demo-cache")]
+    let choice = ["--family", folder, "--model", models.path("router.gguf")]
+    let service = try await RunningService.start(["up", "--listen", "127.0.0.1:*"] + choice, environment: cache)
+    try await service.waitUntilReady()
+    let list = try await service.fetch("/v1/models").body
+    for name in ToyModels.experts { #expect(list.contains("fusionroute:expert:\(name)"), "\(list)") }
+    let question = ["--prompt", "hello", "--max-tokens", "6", "--format", "json"]
+    let served = try await Product.run(["generate", "--url", service.url] + question)
+    let shown = try await Product.run(["demo", "--no-alone"] + choice + question, environment: cache)
+    #expect(served.code == 0 && shown.code == 0, "\(served.errors)\(shown.errors)")
+    let object = try #require(try JSONSerialization.jsonObject(with: Data(shown.output.utf8)) as? [String: Any])
+    let text = try #require((object["fusionroute"] as? [String: Any])?["text"] as? String)
+    #expect(try AnswerObject.list(served.output).first?.text == text && !text.isEmpty)
+    #expect(try await service.stop().code == 0)
+    let both = try await Product.run(["up", "-c", "cluster.yaml"] + choice)
+    #expect(both.code == 64 && both.errors.contains("--family"), "\(both.errors)")
+  }
+
   @Test func aTitleCannotSteerTheTerminal() async throws {
     let (folder, digest) = try await family()
     let other = models.path("family-title")

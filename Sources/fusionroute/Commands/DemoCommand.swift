@@ -78,11 +78,8 @@ struct DemoCommand: AsyncParsableCommand {
 
   func run() async throws {
     let log = output.bootstrap(default: .warning)
-    let found = try generated || standIns ? nil : family ?? Family.find()
-    if let found {
-      let own = try Family.load(found)
-      // Who names another model and no family wants to see that model.
-      if try family != nil || model.map({ try own.fits($0) }) ?? true { return try await show(own, log: log) }
+    if !generated, !standIns, let wanted = try Family.wanted(family, for: model) {
+      return try await show(wanted, log: log)
     }
     guard !interactive else {
       throw FusionRouteError.usage("--interactive needs a family: name its directory with --family")

@@ -10,7 +10,7 @@ struct UpCommand: AsyncParsableCommand {
     discussion: """
       Starts the coordinator in this process, as supervised processes the workers that `plan` places on this machine, \
       and other hosts' workers through their launcher (ssh, Slurm, Kubernetes). Prints where the page and the API are. \
-      Without -c, the demo's models are served.
+      Without -c, the models of `demo` are served: a checkout's family, or stand-ins.
 
       SIGTERM and Ctrl-C end it in order, within gateway.shutdown_grace, and stop what it has started; a second one ends \
       it at once. If this process is killed, its own workers end too, and `fusionroute down` stops other hosts'.
@@ -18,6 +18,11 @@ struct UpCommand: AsyncParsableCommand {
 
   @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML).", valueName: "file"))
   var cluster: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Without -c: the family to serve (see `demo --help`). Default: Deploy/family, if it is there.", valueName: "dir"))
+  var family: String?
 
   @Option(
     help: ArgumentHelp(
@@ -34,9 +39,10 @@ struct UpCommand: AsyncParsableCommand {
   @OptionGroup(title: "Output") var output: OutputOptions
 
   func validate() throws {
-    guard cluster == nil || (model == nil && !generated) else {
-      throw ValidationError("--model and --generated are for the demo's models: leave out -c.")
+    guard cluster == nil || (model == nil && family == nil && !generated) else {
+      throw ValidationError("--family, --model and --generated are for the demo's models: leave out -c.")
     }
+    guard family == nil || !generated else { throw ValidationError("--family and --generated exclude each other.") }
     guard !generated || model == nil else { throw ValidationError("--generated and --model exclude each other.") }
   }
 
@@ -64,13 +70,15 @@ struct UpCommand: AsyncParsableCommand {
 
   private func file(_ log: LogSettings) async throws -> ClusterFile {
     if let cluster { return try ClusterFile.load(path: cluster) }
-    let (model, generated) = (model, generated)
+    let (family, model, generated) = (family, model, generated)
     // Where programs read the log, nothing else may come between.
     let progress = Progress(isQuiet: log.format != .text)
     let demo = try await withInterruption {
-      generated
-        ? try await DemoModels.generated(progress: progress)
-        : try await DemoModels.prepare(model: try model ?? DemoModels.cachedModel(), progress: progress)
+      if generated { return try await DemoModels.generated(progress: progress) }
+      let wanted = try Family.wanted(family, for: model)
+      let model = try model ?? DemoModels.cachedModel()
+      if let wanted { return try await wanted.models(base: model, progress: progress) }
+      return try await DemoModels.prepare(model: model, progress: progress)
     }
     log.logger.notice("\(demo.notice)")
     return demo.cluster(slots: 4)

@@ -83,8 +83,16 @@ struct Family: Sendable {
     }
   }
 
+  /// The family in `folder`, or a checkout's, if there is one and it is made of `model`; nil: of whatever it is made of.
+  static func wanted(_ folder: String?, for model: String?) throws -> Family? {
+    if let folder { return try load(folder) }
+    // Who names another model and no family wants to see that model.
+    guard let family = try find().map(load) else { return nil }
+    return try model.map(family.fits) ?? true ? family : nil
+  }
+
   /// Whether a model is this family's base.
-  func fits(_ model: String) throws -> Bool {
+  private func fits(_ model: String) throws -> Bool {
     try ModelFingerprint.digest(ofFile: model, what: "model file").hex == baseDigest
   }
 
