@@ -17,21 +17,20 @@ import Testing
     let chunk = 32
     var policy = PrefillPolicy()
     var waiting: [Candidate] = []
-    /// Short ones, per serial: chunks served to others since it came, and short ones that were there before.
+    /// Short ones, per serial: chunks served to others since it came, and those that were there before.
     var waited: [UInt64: Int] = [:]
     var ahead: [UInt64: Int] = [:]
     /// Chunks since the long one that came first, and the one with the least left, were served last or became that.
     var (first, sinceFirst): (UInt64?, Int) = (nil, 0)
     var (least, sinceLeast): (UInt64?, Int) = (nil, 0)
-    var clock: UInt64 = 0
     var serial: UInt64 = 0
     for _ in 0..<3_000 {
       for _ in 0..<Int.random(in: 0...1, using: &random) {
         serial += 1
         let isLong = waiting.count { $0.remaining > chunk } < 3 && Bool.random(using: &random)
         let remaining = isLong ? Int.random(in: 33...2_000, using: &random) : Int.random(in: 1...32, using: &random)
-        if !isLong { ahead[serial] = waiting.count { $0.remaining <= chunk } }
-        waiting.append(Candidate(remaining: remaining, lastServed: clock, serial: serial))
+        if !isLong { ahead[serial] = waiting.count }
+        waiting.append(Candidate(remaining: remaining, serial: serial))
       }
       let long = waiting.filter { $0.remaining > chunk }
       let firstNow = long.map(\.serial).min()
@@ -42,10 +41,9 @@ import Testing
         #expect(waiting.isEmpty)
         continue
       }
-      clock += 1
       let served = waiting[index].serial
       if waiting[index].remaining <= chunk {
-        // The short ones that were there before it, and a long chunk before each of them and before itself.
+        // Those that were there before it, as far as they are short by now, and a long chunk before each and before itself.
         if let ahead = ahead[served] { #expect(waited[served, default: 0] <= 2 * ahead + 1, "serial \(served)") }
       } else {
         #expect(served == first || served == least)
@@ -57,7 +55,6 @@ import Testing
       #expect(sinceFirst <= 3 && sinceLeast <= 3)
       if waiting[index].remaining > chunk {
         waiting[index].remaining -= chunk
-        waiting[index].lastServed = clock
       } else {
         waiting.remove(at: index)
       }
@@ -68,14 +65,13 @@ import Testing
   @Test("prompts that come together are read one after the other: never more than two are begun")
   func together() {
     var policy = PrefillPolicy()
-    var waiting = (0..<13).map { Candidate(remaining: 330, lastServed: 0, serial: $0) }
+    var waiting = (0..<13).map { Candidate(remaining: 330, serial: $0) }
     var begun: Set<UInt64> = []
     var ends: [Int] = []
     for turn in 1...200 {
       guard let index = policy.next(waiting, chunk: 32) else { break }
       begun.insert(waiting[index].serial)
       waiting[index].remaining -= 32
-      waiting[index].lastServed = UInt64(turn)
       if waiting[index].remaining <= 0 {
         begun.remove(waiting.remove(at: index).serial)
         ends.append(turn)
@@ -188,6 +184,59 @@ import Testing
     #expect(answers.allSatisfy { $0?.rows.count == 1 })
     let after = decoder.statistics
     #expect(after.refilledTokens == before.refilledTokens && after.batches - before.batches == 3)
+    decoder.shutdown()
+  }
+
+  @Test("a prompt whose slot lies between two steps reads along, and has the bits that it has alone")
+  func promptsReadAlong() async throws {
+    let model = try TestModels.model("llama f32")
+    let vocabulary = model.vocabulary.size
+    var configuration = DecoderConfiguration(slots: 4, contextPerSequence: 512, prefillMilliseconds: 0.001)
+    configuration.fixedStepShare = 0.1
+    let decoder = try BatchingDecoder(model: model, configuration: configuration)
+    let tokens = (0..<3).map { randomTokens(320, vocabulary: vocabulary, seed: UInt64(440 + $0)) }
+    let expected = try tokens.map { try LlamaOracle.rows(model: model.path, tokens: $0, vocabulary: vocabulary) }
+    // Slots 0 to 2 in this order.
+    for slot in 0..<3 { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<10])) }
+    let before = decoder.statistics
+    let rows = (0..<3).map { _ in RowBox() }
+    let (results, continuation) = AsyncStream<Bool>.makeStream()
+    @Sendable func submit(_ slot: Int, _ length: Int, completion: @escaping @Sendable (Bool) -> Void) {
+      decoder.submit(
+        DecodeRequest(
+          id: BatchingDecoder.nextID(), sequence: UInt64(slot), tokens: Array(tokens[slot][..<length]),
+          wanted: [length - 1], deliver: { rows[slot].append($0) },
+          completion: { completion((try? $0.get()) != nil) }))
+    }
+    /// Both steps at once: what a completion submits is there at the decoder's next turn.
+    @Sendable func step(_ length: Int) {
+      guard length <= 70 else {
+        continuation.yield(true)
+        return
+      }
+      submit(0, length) { if !$0 { continuation.yield(false) } }
+      submit(2, length) { if $0 { step(length + 1) } else { continuation.yield(false) } }
+    }
+    decoder.submit(
+      DecodeRequest(
+        id: BatchingDecoder.nextID(), sequence: 3, tokens: [5], wanted: [0],
+        deliver: { _ in
+          submit(1, 310) { continuation.yield($0) }
+          step(11)
+        }, completion: { _ in }))
+    for await result in results.prefix(2) { #expect(result) }
+    for slot in 0..<3 {
+      for row in rows[slot].all {
+        #expect(
+          bits(row.logits) == expected[slot][row.position].withUnsafeBytes { SHA256Digest(hashing: $0) },
+          "slot \(slot), position \(row.position)")
+      }
+    }
+    #expect(rows.map { $0.all.count } == [60, 1, 60])
+    // Chunks have 8 tokens here, and steps are taken before each of them.
+    let chunks = decoder.statistics.prefillChunks - before.prefillChunks
+    #expect(chunks > 10 && chunks <= 300 / 9 + 1, "\(chunks)")
+    #expect(decoder.statistics.refilledTokens == before.refilledTokens)
     decoder.shutdown()
   }
 

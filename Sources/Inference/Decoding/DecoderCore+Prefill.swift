@@ -17,10 +17,8 @@ extension DecoderCore {
     guard !monitor.abort.load(ordering: .relaxed) else { return }
     let waiting = active.indices.filter { stepWidth(active[$0]) == nil }
     let next = prefills.next(
-      waiting.map {
-        PrefillPolicy.Candidate(
-          remaining: active[$0].remaining, lastServed: active[$0].lastServed, serial: active[$0].serial)
-      }, chunk: timedChunk)
+      waiting.map { PrefillPolicy.Candidate(remaining: active[$0].remaining, serial: active[$0].serial) },
+      chunk: timedChunk)
     guard let index = next.map({ waiting[$0] }) else { return }
     let entry = active[index]
     let lead = entry.nextWanted.map { $0 - entry.next } ?? Int.max

@@ -19,9 +19,10 @@ extension DecoderCore {
       let limit = min(context.batchLimit, context.outputLimit)
       // Where all have several tokens left, a bridge would have to be decoded again for each of them.
       let hasSingles = entries.contains { $0.remaining == 1 }
+      let riders = Set(active.filter { stepWidth($0) == nil && ridesAlong($0) }.map(\.slot))
       let runs = StepPlanner.runs(
-        bySlot.keys.sorted(), maximumRun: min(limit, groupLimit()),
-        fillable: { hasSingles && !self.model.information.isRecurrent && self.table.tokenCount(of: $0) > 0 },
+        bySlot.keys.sorted(), maximumRun: limit, maximumSteps: groupLimit(),
+        fillable: { hasSingles && (riders.contains($0) || self.isRepeatable($0)) },
         cost: { self.costs.milliseconds(sequences: $0) })
       // Who has waited longest goes first, so that what is due now is done after at most as many runs.
       guard let run = runs.min(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) else { return }
@@ -33,7 +34,7 @@ extension DecoderCore {
     }
   }
 
-  /// Most sequences in one run, see ``StepCosts/groupSize(of:)``.
+  /// Most steps in one run, see ``StepCosts/groupSize(of:)``.
   func groupLimit() -> Int {
     let stepping = Set(active.filter { stepWidth($0) != nil }.map(\.request.sequence))
     let others = gathering.expected(besides: stepping, now: monotonicNanoseconds())
@@ -44,21 +45,26 @@ extension DecoderCore {
     run.compactMap { bySlot[$0] }.min() ?? 0
   }
 
-  /// One call of llama.cpp over the slots of `run`; idle ones among them decode their last token again.
-  /// False if it did not succeed.
+  /// One call of llama.cpp over the slots of `run`. Of those without a step, the ones whose prompt is being read read a token
+  /// of it, and the others decode their last token again. False if it did not succeed.
   private func decode(run: ClosedRange<Int>, _ bySlot: [Int: UInt64]) -> Bool {
     var members: [(index: Int, first: Int)] = []
     for index in active.indices where bySlot[active[index].slot] == active[index].serial {
       if run.contains(active[index].slot) { members.append((index, 0)) }
     }
-    members.sort { active[$0.index].slot < active[$1.index].slot }
     guard !members.isEmpty else { return true }
-    let holes = run.filter { bySlot[$0] == nil }
-    let available = members.map { active[$0.index].remaining }.min() ?? 1
+    let steps = members.map(\.index)
+    let available = steps.map { active[$0].remaining }.min() ?? 1
     let fits = min(context.batchLimit, context.outputLimit) / run.count
-    let width = holes.isEmpty ? max(1, min(available, fits)) : 1
-    let hidden = members.contains { member in
-      let entry = active[member.index]
+    let width = members.count == run.count ? max(1, min(available, fits)) : 1
+    for index in active.indices where run.contains(active[index].slot) && bySlot[active[index].slot] == nil {
+      if ridesAlong(active[index]) { members.append((index, 0)) }
+    }
+    members.sort { active[$0.index].slot < active[$1.index].slot }
+    let taken = Set(members.map { active[$0.index].slot })
+    let holes = run.filter { !taken.contains($0) }
+    let hidden = steps.contains { index in
+      let entry = active[index]
       return entry.request.wantsHidden && (entry.nextWanted ?? Int.max) < entry.next + width
     }
 
@@ -76,17 +82,23 @@ extension DecoderCore {
         context.add(token, position: position, slot: slot, output: false)
       }
     }
-    for member in members { noteWait(of: active[member.index]) }
+    for index in steps { noteWait(of: active[index]) }
     let expected = costs.milliseconds(sequences: run.count) * Double(width)
     let (outcome, nanoseconds) = compute(expectedMilliseconds: expected, members: members.map(\.index))
     if width == 1, case .done = outcome {
       costs.record(sequences: run.count, milliseconds: Double(nanoseconds) / 1e6)
     }
     let now = monotonicNanoseconds()
-    for member in members { gathering.stepped(active[member.index].request.sequence, now: now) }
+    for index in steps { gathering.stepped(active[index].request.sequence, now: now) }
     settle(outcome, members: members, width: width, nanoseconds: nanoseconds, holes: holes)
     if case .done = outcome { return true } else { return false }
   }
+
+  /// Whether a prompt that is being read may get on by a token in a run of steps over its slot.
+  private func ridesAlong(_ entry: Active) -> Bool { entry.remaining > 1 && entry.nextWanted != entry.next }
+
+  /// Whether the last token of a slot can be decoded again.
+  private func isRepeatable(_ slot: Int) -> Bool { !model.information.isRecurrent && table.tokenCount(of: slot) > 0 }
 
   /// Chunks of others that ended between a step's submission and its own computation.
   private func noteWait(of entry: Active) {
@@ -139,7 +151,6 @@ extension DecoderCore {
         table.append(active[index].request.tokens[range], to: active[index].slot)
         active[index].next = range.upperBound
         active[index].evaluated += width
-        active[index].lastServed = serialOfService()
         monitor.evaluatedTokens.wrappingAdd(UInt64(width), ordering: .relaxed)
         if !deliverRows(of: index, range: range, first: first) {
           failed.append((active[index].serial, .internal("llama.cpp gave no logits for a position that was wanted")))
@@ -199,6 +210,4 @@ extension DecoderCore {
     }
     return true
   }
-
-  func serialOfService() -> UInt64 { monitor.batches.load(ordering: .relaxed) }
 }

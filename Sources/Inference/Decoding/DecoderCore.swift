@@ -33,8 +33,6 @@ final class DecoderCore {
     var firstCompute: UInt64?
     var computeNanoseconds: UInt64 = 0
     var failures = 0
-    /// Count of computations when it was served last, or came.
-    var lastServed: UInt64
 
     var remaining: Int { request.tokens.count - next }
     var nextWanted: Int? { wantedIndex < request.wanted.count ? request.wanted[wantedIndex] : nil }
@@ -214,7 +212,7 @@ final class DecoderCore {
     active.append(
       Active(
         request: request, slot: slot, submitted: pending.submitted, wasHeldBack: pending.wasHeldBack, serial: serial,
-        next: reused, reused: reused, lastServed: serialOfService()))
+        next: reused, reused: reused))
     guard reused == request.tokens.count else { return .placed }
     finish(at: active.count - 1, success: ())
     return .concluded

@@ -2,7 +2,7 @@
 ///
 /// What a chunk ends (an answer's catch-up, a short prompt) goes before what takes many, so that no running answer waits
 /// for another's whole prompt; but every other chunk is for the long ones while there are any, so that these get on
-/// whatever comes. Among the short ones the one that was served least recently, or came first, is next.
+/// whatever comes. Among the short ones the one that came first is next.
 ///
 /// Among the long ones, turn by turn: the one with the least left, so that prompts that came together end one after the
 /// other and not all at the end; and the one that came first, so that none waits for ever behind shorter ones.
@@ -10,8 +10,6 @@ struct PrefillPolicy {
   struct Candidate {
     /// Tokens left.
     var remaining: Int
-    /// Count of computations when it was served last, or came.
-    var lastServed: UInt64
     /// Order of arrival.
     var serial: UInt64
   }
@@ -27,13 +25,10 @@ struct PrefillPolicy {
     let long = indices.filter { candidates[$0].remaining > chunk }
     let short = indices.filter { candidates[$0].remaining <= chunk }
     lastWasShort = !short.isEmpty && (long.isEmpty || !lastWasShort)
-    if lastWasShort {
-      return short.min {
-        (candidates[$0].lastServed, candidates[$0].serial) < (candidates[$1].lastServed, candidates[$1].serial)
-      }
-    }
+    let first = { (list: [Int]) in list.min { candidates[$0].serial < candidates[$1].serial } }
+    if lastWasShort { return first(short) }
     lastWasFirst.toggle()
-    guard !lastWasFirst else { return long.min { candidates[$0].serial < candidates[$1].serial } }
+    guard !lastWasFirst else { return first(long) }
     return long.min {
       (candidates[$0].remaining, candidates[$0].serial) < (candidates[$1].remaining, candidates[$1].serial)
     }

@@ -2,6 +2,7 @@
 struct StepCosts {
   /// Before anything is measured: each further sequence costs this share of the first. CPUs are near it, GPUs far below.
   private static let assumedShare = 0.7
+  private static let leastShare = 0.02
   private static let smoothing = 0.2
   /// Two groups may take so much longer than one, together.
   private static let splitAllowance = 1.3
@@ -27,7 +28,8 @@ struct StepCosts {
     }
   }
 
-  /// Expected duration for k sequences: measured, between two measured ones, or scaled from the nearest.
+  /// Expected duration for k sequences: measured, between two measured ones, on the line through the least and the most that
+  /// were measured, or scaled from the only one.
   func milliseconds(sequences k: Int) -> Double {
     if let known = measured[k] { return known }
     let below = measured.keys.filter { $0 < k }.max()
@@ -36,7 +38,11 @@ struct StepCosts {
     case (let low?, let high?):
       let share = Double(k - low) / Double(high - low)
       return measured[low]! + share * (measured[high]! - measured[low]!)
-    case (let low?, nil): return measured[low]! * shape(k) / shape(low)
+    case (let low?, nil):
+      guard let least = measured.keys.min(), least < low else { return measured[low]! * shape(k) / shape(low) }
+      // Where two small ones happened to take equally long, more of them still take longer.
+      let slope = max((measured[low]! - measured[least]!) / Double(low - least), Self.leastShare * measured[least]!)
+      return measured[low]! + slope * Double(k - low)
     case (nil, let high?): return measured[high]! * shape(k) / shape(high)
     case (nil, nil): return shape(k)
     }
@@ -61,27 +67,29 @@ enum StepPlanner {
   /// - Parameters:
   ///   - slots: the slots that have a step waiting, ascending.
   ///   - maximumRun: most slots in one run.
-  ///   - fillable: whether an idle slot can be bridged by decoding its last token again.
+  ///   - maximumSteps: most of `slots` in one run.
+  ///   - fillable: whether a slot without a step can be bridged by decoding a token of it.
   ///   - cost: duration of a run over so many slots.
-  /// - Returns: runs that cover `slots` in ascending order; a run may include idle slots where that is cheaper than
+  /// - Returns: runs that cover `slots` in ascending order; a run may include other slots where that is cheaper than
   ///   starting another run.
   static func runs(
-    _ slots: [Int], maximumRun: Int, fillable: (Int) -> Bool, cost: (Int) -> Double
+    _ slots: [Int], maximumRun: Int, maximumSteps: Int, fillable: (Int) -> Bool, cost: (Int) -> Double
   ) -> [ClosedRange<Int>] {
     guard let first = slots.first, let last = slots.last else { return [] }
-    if slots.count == last - first + 1, slots.count <= maximumRun { return [first...last] }
+    if slots.count == last - first + 1, slots.count <= min(maximumRun, maximumSteps) { return [first...last] }
+    let costs = (0...min(maximumRun, last - first + 1)).map { $0 == 0 ? 0 : cost($0) }
     // best[i]: least cost of covering slots[..<i]; from[i]: where its last run starts.
     var best = [0.0] + Array(repeating: Double.infinity, count: slots.count)
     var from = Array(repeating: 0, count: slots.count + 1)
     for start in slots.indices {
-      for end in start..<slots.count {
+      for end in start..<min(slots.count, start + maximumSteps) {
         if end > start {
           let gap = (slots[end - 1] + 1)..<slots[end]
           guard gap.allSatisfy(fillable) else { break }
         }
         let length = slots[end] - slots[start] + 1
-        guard length <= maximumRun else { break }
-        let total = best[start] + cost(length)
+        guard length < costs.count else { break }
+        let total = best[start] + costs[length]
         if total < best[end + 1] {
           best[end + 1] = total
           from[end + 1] = start
