@@ -106,7 +106,7 @@ import Testing
     }
     let before = decoder.statistics.evaluatedTokens
     try check(await decoder.together(prompts.indices.map { (UInt64($0), prompts[$0]) }))
-    // Alone they have 969 tokens, and what they share is 550; some of it is read again where a copy would take longer.
+    // Alone they have 1,269 tokens, of which they share 850; some of it is read again where a copy would take longer.
     let evaluated = decoder.statistics.evaluatedTokens - before
     #expect(evaluated < 550, "\(evaluated)")
     decoder.shutdown()
@@ -117,18 +117,20 @@ import Testing
     let ids = [BatchingDecoder.nextID(), BatchingDecoder.nextID()]
     second.submit(
       DecodeRequest(
-        id: ids[0], sequence: 0, tokens: beginning, wanted: [100, 299],
-        // On the decoder's own thread, in the middle of the first one.
-        deliver: { _ in
+        id: ids[0], sequence: 0, tokens: beginning, wanted: [100, 200, 299],
+        // On the decoder's own thread: the second one comes while the first is read, and waits until that is cancelled.
+        deliver: { row in
+          if row.position == 200 { second.cancel(request: ids[0]) }
+          guard row.position == 100 else { return }
           second.submit(
             DecodeRequest(
               id: ids[1], sequence: 1, tokens: beginning, wanted: [299], deliver: { _ in },
               completion: { continuation.yield((try? $0.get()) != nil) }))
-          second.cancel(request: ids[0])
         }, completion: { continuation.yield((try? $0.get()) != nil) }))
     var ended: [Bool] = []
     for await result in results.prefix(2) { ended.append(result) }
     #expect(ended == [false, true])
+    // Up to 216 by the first one, and by the second what a copy of that leaves.
     #expect(second.statistics.evaluatedTokens < 300 + 40)
     second.shutdown()
   }
@@ -240,8 +242,10 @@ import Testing
     decoder.shutdown()
   }
 
-  @Test("a failed batch of steps that went over the slot of a prefill has the prefill read everything again")
-  func failedBridgeOverAPrefill() async throws {
+  @Test(
+    "a failed batch of steps that went over a prefill's slot has that read everything again, read along or bridged",
+    arguments: [true, false])
+  func failedBridgeOverAPrefill(readsAlong: Bool) async throws {
     let model = try TestModels.model("llama f32")
     let vocabulary = model.vocabulary.size
     var configuration = DecoderConfiguration(slots: 5, contextPerSequence: 512, prefillMilliseconds: 0.001)
@@ -252,10 +256,12 @@ import Testing
     // Slots 0 to 4 in this order.
     for slot in 0..<5 { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<10])) }
     let rows = RowBox()
+    // A prompt does not read along where its next row is wanted.
+    let wanted = readsAlong ? [20, 199] : Array(20..<200)
     let (results, continuation) = AsyncStream<Result<DecodeSummary, FusionRouteError>>.makeStream()
     decoder.submit(
       DecodeRequest(
-        id: BatchingDecoder.nextID(), sequence: 3, tokens: tokens[3], wanted: [20, 199],
+        id: BatchingDecoder.nextID(), sequence: 3, tokens: tokens[3], wanted: wanted,
         deliver: { row in
           rows.append(row)
           guard row.position == 20 else { return }
@@ -271,8 +277,8 @@ import Testing
         }, completion: { continuation.yield($0) }))
     for await result in results.prefix(4) { _ = try result.get() }
     #expect(decoder.statistics.refilledTokens > 0 && decoder.monitor.failuresToSimulate.load(ordering: .relaxed) == 0)
-    #expect(rows.all.map(\.position) == [20, 199])
-    let digests = [20, 199].map { expected[$0].withUnsafeBytes { SHA256Digest(hashing: $0) } }
+    #expect(rows.all.map(\.position) == wanted)
+    let digests = wanted.map { expected[$0].withUnsafeBytes { SHA256Digest(hashing: $0) } }
     #expect(rows.all.map { bits($0.logits) } == digests)
     decoder.shutdown()
   }

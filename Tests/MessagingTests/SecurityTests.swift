@@ -150,7 +150,7 @@ import Testing
     #expect(eventually(within: 1) { !bench.server.isAuthorised(user: "alice") })
     first.send([[2]])
     #expect(eventually { bench.server.statistics.droppedUnauthorised == 1 })
-    #expect(bench.handler.disallowedPeers == [bench.handler.messages[0].peer])
+    #expect(eventually { bench.handler.disallowedPeers == [bench.handler.messages[0].peer] })
     second.send([[3]])
     #expect(eventually { bench.handler.messages.count == 2 })
     #expect(bench.handler.messages.map(\.frames) == [[[1]], [[3]]])

@@ -59,22 +59,18 @@ extension ExpertPool {
 
   /// A message from a peer that is not registered: it is asked to, no more often than it needs to be told.
   func heardStranger(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
-    guard isToBeAnswered(stranger: peer) else { return }
+    let isWithin = state.withLock { state in
+      let isWithin = state.doors.strangers.take(peer, now: MonotonicClock.now)
+      if !isWithin { state.turnedAway.limitedMessages += 1 }
+      return isWithin
+    }
+    guard isWithin else { return }
     if let server = server.withLock({ $0 }), server.isSecured,
       user.flatMap({ server.allowedKey(user: $0) })?.role != .worker
     {
       return
     }
     send(.registerAgain, to: peer)
-  }
-
-  /// Whether a peer that is not registered may be answered now.
-  func isToBeAnswered(stranger peer: PeerID) -> Bool {
-    state.withLock { state in
-      let isWithin = state.doors.strangers.take(peer, now: MonotonicClock.now)
-      if !isWithin { state.turnedAway.limitedMessages += 1 }
-      return isWithin
-    }
   }
 
   /// Whether a registered worker stays within what it may send unasked.

@@ -325,7 +325,8 @@ extension ExpertPool: ServerHandler {
     let reason = "its key is not in the allow-list"
     if let replica = state.withLock({ $0.registry.replica(of: peer) }) {
       shutOut(replica, at: peer, reason: reason)
-    } else if isToBeAnswered(stranger: peer) {
+    } else if state.withLock({ $0.doors.strangers.take(peer, now: MonotonicClock.now) }) {
+      logger.warning("message dropped: its key is no longer allowed", metadata: ["peer": "\(peer)"])
       send(.refused(Refused(code: .authorisation, message: reason)), to: peer)
     }
   }

@@ -37,7 +37,7 @@ extension DecoderCore {
   var hasPrefill: Bool { active.contains { stepWidth($0) == nil } }
 
   /// Tokens that a chunk may have by its time.
-  private var timedChunk: Int {
+  var timedChunk: Int {
     let isAlone = active.count == 1 && waiting.isEmpty && table.owners == 1
     let milliseconds = configuration.prefillMilliseconds * (isAlone ? Self.aloneFactor : 1)
     let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk

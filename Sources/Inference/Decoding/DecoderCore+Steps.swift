@@ -90,7 +90,7 @@ extension DecoderCore {
     }
     let now = monotonicNanoseconds()
     for index in steps { gathering.stepped(active[index].request.sequence, now: now) }
-    settle(outcome, members: members, width: width, nanoseconds: nanoseconds, holes: holes)
+    settle(outcome, members: members, width: width, nanoseconds: nanoseconds, blamed: Set(steps), holes: holes)
     if case .done = outcome { return true } else { return false }
   }
 
@@ -137,13 +137,17 @@ extension DecoderCore {
   }
 
   /// Books what a batch did: `members` are (index in `active`, index in the batch of its first token).
+  ///
+  /// - Parameter blamed: indices in `active` of those that the batch was for; the others rode along, and its failure is none
+  ///   of theirs. Nil: all.
   func settle(
     _ outcome: LlamaContext.Outcome, members: [(index: Int, first: Int)], width: Int, nanoseconds: UInt64,
-    holes: [Int] = []
+    blamed: Set<Int>? = nil, holes: [Int] = []
   ) {
     var done: [UInt64] = []
     var failed: [(serial: UInt64, error: FusionRouteError)] = []
     for (index, first) in members {
+      let isBlamed = blamed?.contains(index) ?? true
       active[index].computeNanoseconds += nanoseconds
       switch outcome {
       case .done:
@@ -158,11 +162,12 @@ extension DecoderCore {
           done.append(active[index].serial)
         }
       case .refused(let reason):
+        guard isBlamed else { continue }
         failed.append((active[index].serial, .internal("a batch was refused: \(reason)")))
       case .lost(let reason, let aborted):
         recover(slot: active[index].slot, trusted: aborted)
         active[index].next = table.tokenCount(of: active[index].slot)
-        if !aborted { active[index].failures += 1 }
+        if !aborted, isBlamed { active[index].failures += 1 }
         if active[index].failures >= Self.failureLimit {
           failed.append((active[index].serial, .unavailable("the computation failed (\(reason)); try again")))
         }

@@ -10,7 +10,7 @@ final class DecoderCore {
   struct Pending {
     let request: DecodeRequest
     let submitted: DecoderMailbox.Moment
-    /// Whether it had to wait for a slot, or for an earlier request of its sequence.
+    /// Whether it had to wait for a slot, for an earlier request of its sequence, or for what another one reads.
     var wasHeldBack = false
 
     var heldBack: Pending { Pending(request: request, submitted: submitted, wasHeldBack: true) }
@@ -157,6 +157,8 @@ final class DecoderCore {
     // Sequences whose later requests must wait for an earlier one.
     var busy = Set(active.map(\.request.sequence))
     var full = false
+    // Copies take time in which nothing is computed: no more of them at once than a chunk takes.
+    var copies = max(1, Int(min(configuration.prefillMilliseconds / max(copyMilliseconds, 1e-3), 1e6)))
     for pending in waiting {
       let sequence = pending.request.sequence
       if busy.contains(sequence) || (full && table.slot(of: sequence) == nil) {
@@ -164,12 +166,12 @@ final class DecoderCore {
         busy.insert(sequence)
         continue
       }
-      if isBeingRead(pending.request) {
+      if isBeingRead(pending.request) || (copies == 0 && table.slot(of: sequence) == nil) {
         left.append(pending.heldBack)
         busy.insert(sequence)
         continue
       }
-      switch place(pending) {
+      switch place(pending, copies: &copies) {
       case .placed: busy.insert(sequence)
       case .concluded: break
       case .noRoom:
@@ -182,26 +184,39 @@ final class DecoderCore {
   }
 
   /// Whether another request is about to compute much of this one's prefix: it is copied then, not computed twice.
+  ///
+  /// Only behind one that `PrefillPolicy` serves before this one: the first, or one with no more left.
   private func isBeingRead(_ request: DecodeRequest) -> Bool {
-    guard !model.information.isRecurrent, active.contains(where: { stepWidth($0) == nil }) else { return false }
+    guard !model.information.isRecurrent else { return false }
     let reusable = request.wanted.first ?? request.tokens.count
-    let held = table.longestPrefix(of: request.tokens)
-    guard reusable - held > copyCost else { return false }
-    return active.contains { other in
-      guard stepWidth(other) == nil else { return false }
+    let own = table.slot(of: request.sequence).map { commonPrefix(table.tokens(of: $0), request.tokens) } ?? 0
+    // What one computation reads waits for nobody.
+    guard reusable - own > copyCost, request.tokens.count - own > max(configuration.stepTokens, timedChunk) else {
+      return false
+    }
+    let prefills = active.filter { stepWidth($0) == nil }
+    guard let first = prefills.map(\.serial).min() else { return false }
+    var held: Int?
+    return prefills.contains { other in
+      guard other.serial == first || other.remaining <= request.tokens.count - own else { return false }
       let shared = min(commonPrefix(other.request.tokens, request.tokens), reusable)
-      return shared > other.next && shared - held > copyCost
+      guard shared > other.next, shared - own > copyCost else { return false }
+      let best = held ?? table.longestPrefix(of: request.tokens)
+      held = best
+      return shared - best > copyCost && request.tokens.count - best > max(configuration.stepTokens, timedChunk)
+        && (other.serial == first || other.remaining <= request.tokens.count - best)
     }
   }
 
   private enum Attempt { case placed, concluded, noRoom }
 
-  private func place(_ pending: Pending) -> Attempt {
+  private func place(_ pending: Pending, copies: inout Int) -> Attempt {
     let request = pending.request
     let placement = table.place(
       request.sequence, tokens: request.tokens, reusable: request.wanted.first ?? request.tokens.count,
       copyCost: model.information.isRecurrent ? Int.max : copyCost)
     guard let placement else { return .noRoom }
+    if case .copy = placement { copies = max(0, copies - 1) }
     let (slot, reused) = carryOut(placement)
     guard request.tokens[reused...].allSatisfy({ $0 >= 0 && Int($0) < model.vocabulary.size }) else {
       let size = model.vocabulary.size

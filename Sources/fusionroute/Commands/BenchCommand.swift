@@ -20,7 +20,7 @@ struct BenchDecodeCommand: AsyncParsableCommand {
       plain llama.cpp calls in one process with nothing around them, in turns. Prints the ratio of the two speeds with \
       its spread over the rounds, and where the runtime's own time per token goes.
 
-      Without -c the demo's models are used. Nothing else should run on the machine meanwhile.
+      Without -c it uses stand-ins, as `demo --stand-ins` does. Nothing else should run on the machine meanwhile.
       """)
 
   @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML).", valueName: "file"))

@@ -14,7 +14,7 @@ struct BenchServeCommand: AsyncParsableCommand {
       between two tokens of running streams while a long prompt is read. Then the streams again with every expert of the \
       cluster. All in one run, in turns.
 
-      Without -c the demo's models are used. Nothing else should run on the machine meanwhile.
+      Without -c it uses stand-ins, as `demo --stand-ins` does. Nothing else should run on the machine meanwhile.
       """)
 
   @Option(name: [.short, .long], help: ArgumentHelp("The cluster file (YAML).", valueName: "file"))
