@@ -101,7 +101,10 @@ enum Product {
   static func processes(where isWanted: ([String]) -> Bool) -> [Int32] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return names.compactMap { Int32($0) }.filter { pid in
-      guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { return false }
+      // Not `contents(atPath:)`: of an empty file, which a kernel thread has here, it leaks 4 KiB.
+      guard let file = FileHandle(forReadingAtPath: "/proc/\(pid)/cmdline") else { return false }
+      defer { try? file.close() }
+      guard let line = try? file.readToEnd() else { return false }
       return isWanted(line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })
     }
   }

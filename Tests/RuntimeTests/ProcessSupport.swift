@@ -221,8 +221,11 @@ enum ProcessTable {
       try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { name in
         // pid (name) state ppid …; the name may hold anything, also parentheses.
         guard let pid = pid_t(name), let status = FileManager.default.contents(atPath: "/proc/\(pid)/stat"),
-          let command = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
+          let file = FileHandle(forReadingAtPath: "/proc/\(pid)/cmdline")
         else { return nil }
+        // Not `contents(atPath:)`: of an empty file, which a kernel thread has here, it leaks 4 KiB.
+        defer { try? file.close() }
+        let command = (try? file.readToEnd()) ?? Data()
         let text = String(decoding: status, as: UTF8.self)
         guard let end = text.lastIndex(of: ")") else { return nil }
         let fields = text[text.index(after: end)...].split(separator: " ")
