@@ -44,14 +44,7 @@ import Testing
     // Nothing that a grader started is left.
     let marker = "sleep 8642\(getpid())"
     _ = try await run("\(marker) & cat >/dev/null; wait", ["--grader-timeout", "300ms"])
-    let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-    let left = processes.filter { name in
-      guard Int32(name) != nil, let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline") else {
-        return false
-      }
-      return String(decoding: line, as: UTF8.self).replacingOccurrences(of: "\0", with: " ").hasPrefix(marker)
-    }
-    #expect(left.isEmpty)
+    #expect(Product.processes { $0.joined(separator: " ").hasPrefix(marker) }.isEmpty)
   }
 
   @Test func faultsOfFilesNameTheirLine() async throws {

@@ -59,8 +59,9 @@ extension ExpertPool {
 
   /// A message from a peer that is not registered: it is asked to, no more often than it needs to be told.
   func heardStranger(_ frames: [[UInt8]], from peer: PeerID, user: String?) {
+    let now = MonotonicClock.now
     let isWithin = state.withLock { state in
-      let isWithin = state.doors.strangers.take(peer, now: MonotonicClock.now)
+      let isWithin = state.doors.strangers.take(peer, now: now)
       if !isWithin { state.turnedAway.limitedMessages += 1 }
       return isWithin
     }

@@ -187,24 +187,21 @@ final class DecoderCore {
   ///
   /// Only behind one that `PrefillPolicy` serves before this one: the first, or one with no more left.
   private func isBeingRead(_ request: DecodeRequest) -> Bool {
-    guard !model.information.isRecurrent else { return false }
+    guard hasPrefill, !model.information.isRecurrent else { return false }
     let reusable = request.wanted.first ?? request.tokens.count
+    // Steps need not be compared with every slot.
     let own = table.slot(of: request.sequence).map { commonPrefix(table.tokens(of: $0), request.tokens) } ?? 0
+    guard reusable - own > copyCost else { return false }
+    let held = table.longestPrefix(of: request.tokens)
+    let left = request.tokens.count - held
     // What one computation reads waits for nobody.
-    guard reusable - own > copyCost, request.tokens.count - own > max(configuration.stepTokens, timedChunk) else {
-      return false
-    }
+    guard reusable - held > copyCost, left > max(configuration.stepTokens, timedChunk) else { return false }
     let prefills = active.filter { stepWidth($0) == nil }
-    guard let first = prefills.map(\.serial).min() else { return false }
-    var held: Int?
+    let first = prefills.map(\.serial).min()
     return prefills.contains { other in
-      guard other.serial == first || other.remaining <= request.tokens.count - own else { return false }
+      guard other.serial == first || other.remaining <= left else { return false }
       let shared = min(commonPrefix(other.request.tokens, request.tokens), reusable)
-      guard shared > other.next, shared - own > copyCost else { return false }
-      let best = held ?? table.longestPrefix(of: request.tokens)
-      held = best
-      return shared - best > copyCost && request.tokens.count - best > max(configuration.stepTokens, timedChunk)
-        && (other.serial == first || other.remaining <= request.tokens.count - best)
+      return shared > other.next && shared - held > copyCost
     }
   }
 
