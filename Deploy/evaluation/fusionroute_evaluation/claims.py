@@ -1,0 +1,113 @@
+"""The verdict of the command Deploy/family/claims; see there."""
+
+import argparse
+import json
+
+from .gate import DOMAINS, MOST_BELOW_EXPERT, ROUNDING
+
+REFERENCE = "fusionroute"
+BASELINES = (
+    *DOMAINS, "sequence-selection", "collab", "fine-tuned", "task-arithmetic", "task-arithmetic-tuned", "ties", "ties-tuned",
+    "dare", "dare-tuned", "router", "per-prompt", "no-complement",
+)
+# Only with an option of Deploy/family/evaluate.
+OPTIONAL = {"task-arithmetic-tuned", "ties-tuned", "dare-tuned"}
+# No claim is made about these.
+REPORTED = ("no-cdpo", "sft-continued", "no-complement-sft", "fusionroute-scaled", "union", "oracle")
+LEAST_WITH_SEVERAL_EXPERTS = 0.80
+
+
+def _cell(row, task):
+    return next((cell for cell in row["tasks"] if cell["task"] == task and cell["accuracy"] is not None), None)
+
+
+def _interval(comparison):
+    return "no interval" if not comparison["interval"] else "{:+.1f} … {:+.1f}".format(*(100 * end for end in comparison["interval"]))
+
+
+def verdict(summary):
+    """What is claimed, as (text, whether it holds; None where an answer is missing), of what `fusionroute eval` writes as
+    summary.json."""
+    rows = {row["method"]: row for row in summary["methods"]}
+    own = rows.get(REFERENCE)
+    if own is None:
+        raise ValueError(f"the summary has no method {REFERENCE!r}")
+    found = []
+
+    for name in BASELINES:
+        row = rows.get(name)
+        if row is None:
+            if name not in OPTIONAL:
+                found.append((f"mean above {name}: not evaluated", None))
+            continue
+        comparison = row["reference_minus_method"]
+        if row["missing_answers"] or not comparison or comparison["difference"] is None:
+            found.append((f"mean above {name}: answers are missing", None))
+            continue
+        text = f"mean above {name}: {100 * comparison['difference']:+.1f} ({_interval(comparison)})"
+        found.append((text, bool(comparison["interval"]) and comparison["interval"][0] > 0))
+
+    for domain in DOMAINS:
+        cell, expert = _cell(own, domain), _cell(rows[domain], domain) if domain in rows else None
+        if cell is None or expert is None or own["missing_answers"] or rows[domain]["missing_answers"]:
+            found.append((f"{domain}: answers are missing", None))
+            continue
+        text = f"{domain}: {cell['accuracy']:.1%}, its expert {expert['accuracy']:.1%}"
+        found.append((text, cell["accuracy"] >= expert["accuracy"] - MOST_BELOW_EXPERT - ROUNDING))
+
+    for name in BASELINES:
+        row = rows.get(name)
+        if row is None:
+            if name not in OPTIONAL:
+                found.append((f"mixed above {name}: not evaluated", None))
+            continue
+        tasks = (row["reference_minus_method"] or {}).get("tasks", ())
+        mixed = next((difference for difference in tasks if difference["task"] == "mixed"), None)
+        if row["missing_answers"] or mixed is None:
+            found.append((f"mixed above {name}: answers are missing", None))
+            continue
+        text = f"mixed above {name}: {100 * mixed['difference']:+.1f} ({_interval(mixed)})"
+        found.append((text, mixed["difference"] > ROUNDING))
+
+    cell = _cell(own, "mixed")
+    if cell is None or not cell["passed"]:
+        found.append(("mixed: no right answer", None if cell is None else False))
+    else:
+        share = cell["passed_with_several_experts"] / cell["passed"]
+        text = f"mixed: several experts in {cell['passed_with_several_experts']} of {cell['passed']} right answers, {share:.1%}"
+        found.append((text, share >= LEAST_WITH_SEVERAL_EXPERTS - ROUNDING))
+    return found
+
+
+def reported(summary):
+    """What is told without a claim: differences to variants and upper references, and the spread over seeds of the router."""
+    lines = []
+    for row in summary["methods"]:
+        comparison = row["reference_minus_method"]
+        if (row["method"] in REPORTED or row["method"].startswith("router-seed-")) and comparison:
+            if comparison["difference"] is not None:
+                lines.append(f"mean minus {row['method']}: {100 * comparison['difference']:+.1f} ({_interval(comparison)})")
+        if row["method"] == "routers" and row["average_spread"]:
+            spread = row["average_spread"]
+            lines.append(
+                f"mean over the router's seeds: {row['average']:.1%}, {spread['lowest']:.1%} … {spread['highest']:.1%}, "
+                f"standard deviation {100 * spread['standard_deviation']:.1f}"
+            )
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="claims", description=__doc__)
+    parser.add_argument("summary")
+    options = parser.parse_args()
+    with open(options.summary, encoding="utf-8") as file:
+        summary = json.load(file)
+    marks = {True: "holds  ", False: "NOT MET", None: "open   "}
+    for text, holds in verdict(summary):
+        print(f"{marks[holds]}  {text}")
+    for text in reported(summary):
+        print(f"         {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What is claimed of the table."""
+
+import copy
+import unittest
+
+from fusionroute_evaluation import claims
+
+TASKS = ("math", "code", "instruct", "mixed")
+
+
+def row(method, accuracies, difference=None, mixed=None, missing=0):
+    """A row of summary.json. `difference`: FusionRoute minus it, as lower, point and upper; `mixed`: the same on mixed."""
+    comparison = None
+    if difference is not None:
+        lower, point, upper = difference
+        comparison = {
+            "difference": point, "interval": [lower, upper],
+            "tasks": [{"task": "mixed", "difference": mixed, "interval": [mixed - 0.01, mixed + 0.01]}],
+        }
+    cells = [
+        {"task": task, "accuracy": value, "passed": 100, "passed_with_several_experts": 80}
+        for task, value in zip(TASKS, accuracies)
+    ]
+    return {
+        "method": method, "tasks": cells, "average": None, "average_spread": None, "missing_answers": missing,
+        "reference_minus_method": comparison,
+    }
+
+
+def summary():
+    """Every claim holds by the least that makes it hold."""
+    names = [name for name in claims.BASELINES if name not in claims.OPTIONAL]
+    rows = [row(name, (0.83, 0.93, 0.73, 0.1), (0.001, 0.02, 0.04), 0.002) for name in names]
+    return {"methods": [*rows, row("fusionroute", (0.80, 0.90, 0.70, 0.5))]}
+
+
+class Claims(unittest.TestCase):
+    def broken(self, change):
+        """Texts of the claims that do not hold after a change, and of those that are open."""
+        changed = copy.deepcopy(summary())
+        change({row["method"]: row for row in changed["methods"]}, changed["methods"])
+        found = claims.verdict(changed)
+        return [t for t, holds in found if holds is False], [t for t, holds in found if holds is None]
+
+    def test_bounds_are_inclusive(self):
+        found = claims.verdict(summary())
+        self.assertTrue(all(holds for _, holds in found), found)
+        # A mean and a mixed difference for each baseline, three domains, and the share of answers by several experts.
+        self.assertEqual(len(found), 2 * 12 + 3 + 1)
+
+    def test_each_claim_can_fail(self):
+        def mean(rows, _):
+            rows["ties"]["reference_minus_method"]["interval"][0] = 0
+
+        def domain(rows, _):
+            rows["fusionroute"]["tasks"][1]["accuracy"] = 0.899
+
+        def mixed(rows, _):
+            rows["collab"]["reference_minus_method"]["tasks"][0]["difference"] = 0
+
+        def experts(rows, _):
+            rows["fusionroute"]["tasks"][3]["passed_with_several_experts"] = 79
+
+        for change, words in [
+            (mean, "mean above ties"), (domain, "code: 89.9%"), (mixed, "mixed above collab"), (experts, "79 of 100"),
+        ]:
+            failed, left_open = self.broken(change)
+            self.assertEqual(len(failed), 1, failed)
+            self.assertIn(words, failed[0])
+            self.assertEqual(left_open, [])
+
+    def test_what_is_missing_is_open(self):
+        def unfinished(rows, _):
+            rows["router"]["missing_answers"] = 3
+
+        def absent(rows, methods):
+            methods.remove(rows["dare"])
+
+        failed, left_open = self.broken(unfinished)
+        self.assertEqual((failed, len(left_open)), ([], 2))
+        failed, left_open = self.broken(absent)
+        self.assertEqual((failed, left_open), ([], ["mean above dare: not evaluated", "mixed above dare: not evaluated"]))
+
+    def test_optional_rows_count_where_they_are(self):
+        def tuned(_, methods):
+            methods.append(row("ties-tuned", (0, 0, 0, 0), (-0.01, 0.02, 0.05), -0.1))
+
+        failed, _ = self.broken(tuned)
+        self.assertEqual([text.split(":")[0] for text in failed], ["mean above ties-tuned", "mixed above ties-tuned"])
+
+    def test_variants_are_told_without_a_claim(self):
+        table = summary()
+        table["methods"].append(row("no-cdpo", (0, 0, 0, 0), (-0.03, -0.02, -0.01), -0.1))
+        seeds = row("routers", (0, 0, 0, 0))
+        seeds["average"] = 0.5
+        seeds["average_spread"] = {"lowest": 0.49, "highest": 0.51, "standard_deviation": 0.01}
+        table["methods"].append(seeds)
+        self.assertTrue(all(holds for _, holds in claims.verdict(table)))
+        lines = claims.reported(table)
+        self.assertEqual(lines[0], "mean minus no-cdpo: -2.0 (-3.0 … -1.0)")
+        self.assertIn("49.0% … 51.0%", lines[1])
+
+
+if __name__ == "__main__":
+    unittest.main()
