@@ -79,7 +79,7 @@ def keys(lines):
             found.add(("operations", tags["operations"]))
         elif "template" in tags:
             question = prompt_of(line).split("Your answer must")[0]
-            found.add(("numbers", tags["template"], *sorted(re.findall(r"\d+", question))))
+            found.add(("numbers", *sorted(re.findall(r"\d+", question))))
         elif "topic" in tags:
             found.add(("topic", tags["topic"]))
     return found

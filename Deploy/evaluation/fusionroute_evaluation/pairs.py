@@ -60,12 +60,16 @@ def main(arguments=None):
         kept_back = {index for index in range(len(prompts)) if rng.random() < options.held_out}
         texts = {str(prompts[index]["messages"]) for index in kept_back}
         held_out = [pair for pair in made if str(pair["prompt"]) in texts]
+        if made and not held_out and options.held_out > 0:
+            # `fusionroute train` refuses a file without pairs.
+            texts = {str(made[-1]["prompt"])}
+            held_out = [pair for pair in made if str(pair["prompt"]) in texts]
         learnt = [pair for pair in made if str(pair["prompt"]) not in texts]
         if not learnt:
-            raise BadInput(f"no prompt of {options.prompts} has both a right and a wrong answer")
+            raise BadInput(f"too few prompts of {options.prompts} have both a right and a wrong answer")
         rng.shuffle(learnt)
         files.write(options.out, learnt)
-        files.write(options.out.removesuffix(".jsonl") + ".held-out.jsonl", held_out or learnt[-1:])
+        files.write(options.out.removesuffix(".jsonl") + ".held-out.jsonl", held_out)
     except (BadInput, KeyError) as error:
         print(f"pairs: {error}", file=sys.stderr)
         return 65

@@ -30,7 +30,7 @@ def _bare(package):
 
 
 def ifeval():
-    """IFEval's checkers by their identifiers: those of the registry, and its class for the start of an answer."""
+    """IFEval's checkers by their identifiers, as its registry has them."""
     _bare("if_verifiable")
     instructions = importlib.import_module("if_verifiable.ifeval.instructions")
     util = importlib.import_module("if_verifiable.ifeval.instructions_util")
@@ -38,7 +38,7 @@ def ifeval():
     # The language is guessed with random draws.
     instructions.langdetect.DetectorFactory.seed = 0
     _replace_missing_data(instructions, util)
-    return {**registry.INSTRUCTION_DICT, "multi-turn:constrained_start": instructions.ConstrainedStartChecker}
+    return registry.INSTRUCTION_DICT
 
 
 def ifeval_evaluation():

@@ -66,6 +66,10 @@ class HumanEvalTests(BenchmarkTests):
             body = record["canonical_solution"].strip()
             for text in (f"Sure!\n```python\n{whole}\n```\nIt works.", whole, f"Here it is:\n{whole}", body):
                 self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
+            example = "```text\n>>> an example\n```\n"
+            self.assertTrue(
+                self.grader.grade({"name": "humaneval", "record": record}, f"{example}```python\n{whole}\n```").passed
+            )
             for text in ("", "I cannot.", f"```python\n{record['prompt']}    pass\n```", "```python\n```"):
                 self.assertFalse(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
 
@@ -125,6 +129,12 @@ class MBPPTests(BenchmarkTests):
         self.assertTrue(self.grader.grade({"name": "mbpp", "record": record}, code).passed)
         self.assertFalse(self.grader.grade({"name": "mbpp", "record": record}, code.replace("2 * n", "n + 1")).passed)
 
+    def test_a_block_of_another_language_is_no_program(self):
+        grader = {"name": "mbpp", "record": {"test_list": ["assert f(2) == 4"], "text": "x"}}
+        right = "```text\nf(2) is 4\n```\n```python\nprint(2)\n```\n```python\ndef f(n): return 2 * n\n```"
+        self.assertTrue(self.grader.grade(grader, right).passed)
+        self.assertFalse(self.grader.grade(grader, right.replace("2 * n", "n")).passed)
+
     def test_a_function_that_is_called_as_one_of_pythons_own(self):
         record = {"test_list": ["assert sum(10, 15) == 6"], "code": "def sum(a, b):\n    return 6", "text": "x"}
         grader = {"name": "mbpp", "record": record}
@@ -163,6 +173,49 @@ class GSM8KTests(BenchmarkTests):
         record = {"question": "?", "answer": "1+1=2\n#### 2"}
         verdict = self.grader.grade({"name": "gsm8k", "record": record}, "It is 2")
         self.assertEqual(verdict.parts, {"strict": False, "flexible": True})
+
+    def test_numbers_that_are_found_by_hand(self):
+        """What lm-eval's two filters find, by hand: (answer, strict, flexible)."""
+        for text, strict, flexible in (
+            ("#### 1,280", "1280", "1280"),
+            ("He pays $1,280.", None, "1280"),
+            ("#### 12 eggs, of 30", "12", "30"),
+            ("#### -5", "-5", "-5"),
+            ("12 - 7 is 5.", None, "5"),
+            ("####5", None, "5"),
+            ("#### 7\n#### 8", "7", "8"),
+            ("2.50 each", None, "2.50"),
+            ("None at all", None, None),
+        ):
+            for number in ("1280", "12", "30", "-5", "5", "7", "8", "2.50"):
+                record = {"question": "?", "answer": f"So it is.\n#### {number}"}
+                parts = self.grader.grade({"name": "gsm8k", "record": record}, text).parts
+                self.assertEqual(parts, {"strict": number == strict, "flexible": number == flexible}, (text, number))
+
+    def test_records_of_other_columns(self):
+        for record, number in (
+            ({"expected": 18}, "18"),
+            ({"expected": 18.0}, "18"),
+            ({"expected": 1.5}, "1.5"),
+            ({"expected": -3}, "-3"),
+            ({"expected": 0}, "0"),
+            ({"upstream_answer": "1+1\n#### 1,002"}, "1002"),
+            ({"answer": "", "expected": "18"}, "18"),
+        ):
+            grader = {"name": "gsm8k", "record": record}
+            self.assertTrue(self.grader.grade(grader, f"#### {number}").passed, record)
+            self.assertFalse(self.grader.grade(grader, f"#### {number}1").passed, record)
+        for record, column in (
+            ({"question": "?"}, '"answer" or "upstream_answer" or "expected"'),
+            ({"answer": None}, '"answer"'),
+            ({"answer": "It is eighteen."}, '"answer"'),
+            ({"answer": "#### "}, '"answer"'),
+            ({"answer": [18]}, '"answer"'),
+            ({"expected": True}, '"expected"'),
+            ({"expected": float("inf")}, '"expected"'),
+        ):
+            with self.assertRaisesRegex(ValueError, column, msg=record):
+                self.grader.grade({"name": "gsm8k", "record": record}, "#### 18")
 
 
 class MathTests(BenchmarkTests):
@@ -231,6 +284,29 @@ class MathTests(BenchmarkTests):
             for text in texts
         ]
         self.assertAgrees("math500", cases, self.reference)
+
+    def test_the_answer_may_stand_in_the_solution_alone(self):
+        for solution, right, wrong in (
+            (r"So $x = \boxed{\frac{3}{4}}$.", r"\boxed{0.75}", r"\boxed{3}"),
+            (r"First \boxed{1}, then $\boxed{2}$. {Done}", "$2$", "$1$"),
+            (r"$\boxed{\left\{1, 2\right\}}$ with {more}", r"\boxed{\{2, 1\}}", r"\boxed{\{1\}}"),
+        ):
+            grader = {"name": "math500", "record": {"problem": "?", "solution": solution}}
+            self.assertTrue(self.grader.grade(grader, right).passed, solution)
+            self.assertFalse(self.grader.grade(grader, wrong).passed, solution)
+        both = {"name": "math500", "record": {"answer": 5, "solution": r"\boxed{6}"}}
+        self.assertTrue(self.grader.grade(both, "$5$").passed)
+        for record, column in (
+            ({"problem": "?"}, '"answer" or "solution"'),
+            ({"answer": ""}, '"answer" or "solution"'),
+            ({"solution": "It is 5."}, '"solution"'),
+            ({"solution": r"\boxed{5"}, '"solution"'),
+            ({"solution": r"\boxed{ }"}, '"solution"'),
+            ({"solution": 5}, '"solution"'),
+            ({"answer": ["5"]}, '"answer"'),
+        ):
+            with self.assertRaisesRegex(ValueError, column, msg=record):
+                self.grader.grade({"name": "math500", "record": record}, "$5$")
 
 
 class IFEvalTests(BenchmarkTests):
@@ -368,8 +444,39 @@ class IFEvalTests(BenchmarkTests):
                     "kwargs": [*record["kwargs"], {**dict.fromkeys(self.COLUMNS), **other}],
                 }
                 cases.append((pair, right[0], is_kept))
-        self.assertEqual(len(records), len(references.ifeval()) - 1)
+        self.assertEqual({record["instruction_id_list"][0] for record, _, _ in records}, set(references.ifeval()))
         self.assertAgrees("ifeval", cases, self.reference)
+
+    # Texts, and how many sentences and words they have, by hand: whatever splits them here must find as many.
+    COUNTS = (
+        ("Yes.", 1, 1),
+        ("No end", 1, 2),
+        ("One is. Two are. Three were.", 3, 6),
+        ("What is it? It is a river! Really.", 3, 8),
+        ("First line.\nSecond line.\n\nThird one.", 3, 6),
+        ("Dr. Smith met Mrs. Jones. They talked.", 2, 7),
+        ("It costs 3.50 euros. That is cheap.", 2, 8),
+        ("She lives in the U.S. with two dogs.", 1, 9),
+        ("Well, this is long, but it is one.", 1, 8),
+        ("A well-known fact, isn't it?", 1, 7),
+        ('He said "No." Then he left.', 2, 6),
+        ("* One thing.\n* Another thing.", 2, 4),
+    )
+
+    def test_sentences_and_words_are_counted_as_by_hand(self):
+        for text, sentences, words in self.COUNTS:
+            for identifier, name, count in (
+                ("length_constraints:number_sentences", "num_sentences", sentences),
+                ("length_constraints:number_words", "num_words", words),
+            ):
+                for least, is_met in ((count, True), (count + 1, False)):
+                    record = {
+                        "prompt": "x",
+                        "instruction_id_list": [identifier],
+                        "kwargs": [{name: least, "relation": "at least"}],
+                    }
+                    verdict = self.grader.grade({"name": "ifeval", "record": record}, text)
+                    self.assertEqual(verdict.passed, is_met, (text, name, least))
 
     def test_an_empty_answer_and_a_loose_one(self):
         record = {"prompt": "x", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}

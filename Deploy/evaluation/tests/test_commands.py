@@ -199,6 +199,40 @@ class PairTests(unittest.TestCase):
             files.write(f"{folder}/c", [head, answer(40, "x", 1.0)])
             self.assertEqual(pairs.main([f"{folder}/prompts", f"{folder}/out.jsonl", f"{folder}/c"]), 65)
 
+    def run_pairs(self, folder, tasks, *arguments):
+        """Of a right and a wrong answer to a prompt of each of `tasks`: (exit code, output, pairs, held-out ones)."""
+        prompts = [{"messages": [{"role": "user", "content": f"q{i}"}], "task": task} for i, task in enumerate(tasks)]
+        files.write(f"{folder}/prompts", prompts)
+        answers = [
+            {"prompt": i, "complete": True, "score": score, "text": f"{score}"}
+            for i in range(len(tasks))
+            for score in (0, 1)
+        ]
+        files.write(f"{folder}/a", [{"samples_of": "x"}, *answers])
+        output = io.StringIO()
+        with redirect_stdout(output), redirect_stderr(output):
+            code = pairs.main([f"{folder}/prompts", f"{folder}/out.jsonl", f"{folder}/a", *arguments])
+        if code:
+            return code, output.getvalue(), [], []
+        held_out = Path(f"{folder}/out.held-out.jsonl").read_text().splitlines()
+        return code, output.getvalue(), files.read(f"{folder}/out.jsonl"), [json.loads(line) for line in held_out]
+
+    def test_a_held_out_pair_is_never_learnt(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for seed in range(20):
+                for share, least in (("0.01", 1), ("0.5", 1), ("0", 0)):
+                    options = ("--held-out", share, "--seed", str(seed))
+                    code, output, learnt, held_out = self.run_pairs(folder, ["math", "code", "math"] * 4, *options)
+                    self.assertEqual(code, 0, output)
+                    self.assertGreaterEqual(len(held_out), least)
+                    self.assertEqual(len(learnt) + len(held_out), 12)
+                    self.assertFalse(any(pair in learnt for pair in held_out))
+                    self.assertEqual(sum(pair["task"] == "code" for pair in learnt + held_out), 4)
+                    self.assertTrue(output.endswith("held out: code 4, math 8\n"), output)
+            code, output, _, _ = self.run_pairs(folder, ["math"])
+            self.assertEqual(code, 65)
+            self.assertIn("too few prompts", output)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -3,7 +3,7 @@
 import unittest
 
 from fusionroute_evaluation.graders import Grader
-from fusionroute_evaluation.graders.answers import final_number, python_code
+from fusionroute_evaluation.graders.answers import final_number, python_blocks, python_code
 from fusionroute_evaluation.graders.code import same
 from fusionroute_evaluation.tasks import formats
 
@@ -17,13 +17,13 @@ class GraderTests(unittest.TestCase):
     def tearDownClass(cls):
         cls.graders.sandbox.close()
 
-    def assertGrades(self, grader, accepted, refused):
+    def assertGrades(self, grader, accepted, refused, prompt=""):
         for text in accepted:
-            verdict = self.graders.grade(grader, text)
+            verdict = self.graders.grade(grader, text, prompt)
             self.assertTrue(verdict.passed, (text, verdict))
             self.assertEqual(verdict.score, 1.0)
         for text in refused:
-            verdict = self.graders.grade(grader, text)
+            verdict = self.graders.grade(grader, text, prompt)
             self.assertFalse(verdict.passed, (text, verdict))
             self.assertLess(verdict.score, 1.0)
             self.assertNotEqual(verdict.reason, "")
@@ -59,10 +59,42 @@ class MathTests(GraderTests):
             ],
         )
 
+    def test_a_number_must_stand_alone(self):
+        for text, number in (
+            ("#### 12", 12),
+            ("#### 12  \r\n", 12),
+            ("#### 12 apples", 12),
+            ("#### 12kg", 12),
+            ("#### $12.", 12),
+            ("#### 50%", 50),
+            ("#### 60 km/h", 60),
+            ("**#### 12**", 12),
+            ("#### 12\n3 more", 12),
+            ("#### 1,234,567", 1234567),
+            ("#### 12*7=84", None),
+            ("#### 12 * x", None),
+            ("#### 80 or 92", None),
+            ("#### 80, 92", None),
+            ("#### 80,92", None),
+            ("####5/2", None),
+            ("#### 12 + apples", None),
+            ("#### 12 = twelve", None),
+            ("#### 2^n", None),
+            ("#### 12 - 3", None),
+            ("#### 12-3", None),
+            ("#### 1e3", None),
+            ("#### 1.2.3", None),
+            ("#### 12\n#### 80 or 92", None),
+            ("#### 7 #### 12", 12),
+        ):
+            self.assertEqual(final_number(text), number, text)
+
     def test_extreme_texts_are_no_errors(self):
         for text in (
             "#### " + "9" * 5000,
             "####" * 100_000,
+            "#### 1" * 50_000,
+            "#### 1" + "* " * 50_000,
             "#### -",
             "#### 1" + ",," * 1000,
             "\ud800#### \x00",
@@ -139,6 +171,29 @@ class CodeTests(GraderTests):
         self.assertEqual(python_code("I think def is a word."), "")
         self.assertEqual(python_code("def f(x):\n    return x\n\nThat was it."), "def f(x):\n    return x")
 
+    def test_the_block_with_the_wanted_function_is_the_answer(self):
+        f, g = "def f():\n    return 1", "def g():\n    return 2"
+        two = f"```python\n{g}\n```\nAnd now:\n```python\n{f}\n```"
+        self.assertEqual(python_code(two), g)
+        self.assertEqual(python_code(two, "f"), f)
+        self.assertEqual(python_code(two, "ff"), g)
+        grader = {"name": "code", "function": "f", "cases": [{"arguments": [], "expected": 1}]}
+        self.assertGrades(grader, [two, f"```text\n{g}\n```\n{two}"], [two.replace("return 1", "return 2")])
+
+    def test_fences_open_and_close_in_turn(self):
+        for text, blocks in (
+            ("```text\nfirst\n```\nwords\n```python\ncode\n```\nmore", ["code"]),
+            ("```text\nfirst\n```\ndef f(): pass", []),
+            ("```\na\n```\n```py\nb\n```", ["a", "b"]),
+            ("```Python\na\n\nb\n  ```\"", ["a\n\nb"]),
+            ("\"```python\r\na\r\n```\"", ["a\r"]),
+            ("So: ```python title=x\na", ["a"]),
+            ("````python\na\n````", ["a"]),
+            ("``` x ```\n```python\n```", [""]),
+            ("", []),
+        ):
+            self.assertEqual(python_blocks(text), blocks, text)
+
 
 class InstructTests(GraderTests):
     TEXT = "Rivers carry water to the sea and many animals live in them."
@@ -152,9 +207,33 @@ class InstructTests(GraderTests):
         for instruction, accepted, refused in (
             (
                 made("multi-turn:constrained_start", {"starter": "Here we go:"}),
-                [f"Here we go:\n{t}", f"Here we go: {t}"],
-                [t, f"{t} Here we go:", f"Here we went: {t}"],
+                [
+                    f"Here we go:\n{t}",
+                    f"Here we go: {t}",
+                    f"\n  Here we go: {t}",
+                    f"<<Rivers>>\nHere we go:\n{t}",
+                    f'"Here we go:\n{t}"',
+                    f'"<<Rivers>>\nHere we go:\n{t}"',
+                ],
+                [
+                    t,
+                    f"{t} Here we go:",
+                    f"{t}\nHere we go: {t}",
+                    f"I can help.\nHere we go:\n{t}",
+                    f"So, here we go: Here we go: {t}",
+                    f"Here we went: {t}",
+                    f"here we go: {t}",
+                    f'"Here we go: {t}',
+                    f"<<Rivers>> Here we go: {t}",
+                    f"<<Rivers>>\n<<Seas>>\nHere we go: {t}",
+                ],
             ),
+            (
+                made("multi-turn:constrained_start", {"starter": "Good morning."}),
+                [f"Good morning. {t}"],
+                [f"Good morningX {t}"],
+            ),
+            (made("multi-turn:constrained_start", {"starter": "(Hm"}), [f"(Hm) {t}"], [f"Hm {t}"]),
             (
                 made("startend:end_checker", {"end_phrase": "That is all."}),
                 [f"{t}\nThat is all.", f"{t} That is all.\n"],
@@ -200,6 +279,46 @@ class InstructTests(GraderTests):
         grader = self.grader(instruction)
         self.assertGrades(
             grader, [], ["<<Rivers>>", "<<a>> 1 2 3 4 5", f"Tell me about rivers. {instruction.description}"]
+        )
+
+    def test_what_is_copied_from_the_prompt_is_no_answer(self):
+        lower = formats.Instruction("change_case:english_lowercase")
+        end = formats.Instruction("startend:end_checker", {"end_phrase": "That is all."})
+        for instruction, request, accepted, refused in (
+            (lower, "Tell me something about rivers.", [self.TEXT.lower()], ["tell me something about rivers."]),
+            (
+                end,
+                "Give a short description of public transport.",
+                [
+                    "Public transport takes many people to work. That is all.",
+                    "A short description of public transport: it takes many people to work. That is all.",
+                    "Give a short description of public transport. It takes many people to work. That is all.",
+                ],
+                [
+                    "Give a short description of public transport. That is all.",
+                    "give  a short\ndescription of *public transport*! That is all.",
+                    "A short description of public transport. That is all.",
+                ],
+            ),
+        ):
+            prompt = f"{request} {instruction.description}"
+            copies = [prompt, prompt.lower(), prompt.upper(), prompt.replace(" ", "\n")]
+            copies += [f"{copy} That is all." for copy in copies]
+            self.assertGrades(self.grader(instruction), accepted, [*refused, *copies], prompt)
+
+    def test_filler_is_no_answer(self):
+        grader = self.grader(formats.Instruction("punctuation:no_comma"))
+        line = "One thing after the other."
+        self.assertGrades(
+            grader,
+            [f"{line}\n" * 3 + self.TEXT, "Oh yes. " * 9 + self.TEXT, "\n".join(f"{n} is a number." for n in range(9))],
+            [
+                f"{line}\n" * 4,
+                f"{line} " * 30,
+                f"A good question.\n{line}\n" * 20,
+                f"{self.TEXT}\n" + "* one thing  after the other\n" * 4,
+                "One. Two. Three.\n" * 9,
+            ],
         )
 
     def test_what_the_instructions_demand_is_no_answer(self):

@@ -224,6 +224,16 @@ class ContaminationTests(unittest.TestCase):
         none = contamination.compare(self.lines("a b c d e f g h i j"), self.lines("k l m n o p q r s t"))
         self.assertEqual((none["exact"], none["near"], none["ngrams"]), (0, 0, 0.0))
 
+    def test_numbers_are_shared_in_any_order_and_template(self):
+        def keys(text, template):
+            (line,) = self.lines(text)
+            return contamination.keys([{**line, "tags": {"template": template}}])
+
+        self.assertEqual(keys("4 boxes with 23 each", "a"), keys("23 coins and 4 more", "b"))
+        self.assertNotEqual(keys("4 boxes with 23 each", "a"), keys("4 boxes with 24 each", "a"))
+        # A form's own number is none of the problem's.
+        self.assertEqual(keys("4 and 23. Your answer must contain 3 bullet points.", "a"), keys("4 and 23.", "a"))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -6,6 +6,7 @@ import re
 from ..references import ifeval as checkers
 from ..references import ifeval_evaluation
 from ..sandbox import Limits
+from .answers import block_with, python_blocks
 
 # lm-eval's two ways to find GSM8K's answer, and what it leaves out before it compares.
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -18,17 +19,34 @@ def _clean(number):
     return re.sub(r"\.$", "", re.sub(r",|\$|(?s:.*)#### ", "", number)).lower()
 
 
-def _column(record, *names):
-    """The first of the columns that the record has. Raises KeyError."""
+def _named(record, *names):
+    """The first of the columns that the record has. Raises ValueError."""
     for name in names:
-        if record.get(name) not in (None, ""):
-            return record[name]
-    raise KeyError(f"the record lacks {' or '.join(names)}")
+        if record.get(name) not in (None, "", []):
+            return name
+    raise ValueError("the record lacks " + " or ".join(f'"{name}"' for name in names))
+
+
+def _column(record, name):
+    return record[_named(record, name)]
+
+
+def _text(record, name):
+    """A column that may be a number too."""
+    value = record[name]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(int(value) if value == value // 1 else value)
+    if not isinstance(value, str):
+        raise ValueError(f'the record\'s "{name}" is neither a text nor a number')
+    return value
 
 
 def gsm8k(record, text):
     """lm-eval's `flexible-extract` (the last number); `strict`: its `strict-match`, behind `####`."""
-    gold = _clean(_column(record, "answer", "upstream_answer", "expected"))
+    column = _named(record, "answer", "upstream_answer", "expected")
+    gold = _clean(_text(record, column))
+    if not re.fullmatch(r"-?[0-9.]+", gold):
+        raise ValueError(f'the record\'s "{column}" has no number at its end')
     found = _STRICT.findall(text)
     strict = bool(found) and _clean(found[0]) == gold
     groups = _FLEXIBLE.findall(text)
@@ -41,11 +59,28 @@ def gsm8k(record, text):
     }
 
 
+def _boxed(solution):
+    """What is in the last \\boxed{…} of a solution; None if there is none or it does not end."""
+    _, mark, rest = solution.rpartition("\\boxed{")
+    depth = 1
+    for brace in re.finditer(r"\\.|[{}]", rest, re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if mark and depth == 0:
+            return rest[: brace.start()]
+    return None
+
+
 def math500(record, text):
-    """math-verify's verdict against the published answer."""
+    """math-verify's verdict against the published answer, or against the one in the published solution."""
     from math_verify import parse, verify
 
-    gold = parse(f"\\boxed{{{_column(record, 'answer')}}}")
+    column = _named(record, "answer", "solution")
+    gold = _text(record, column) if column == "answer" else _boxed(_text(record, column))
+    if gold is None:
+        raise ValueError(f'the record\'s "{column}" has no \\boxed{{…}}')
+    gold = parse(f"\\boxed{{{gold}}}")
+    if not gold:
+        raise ValueError(f'the record\'s "{column}" cannot be parsed')
     answer = parse(text)
     passed = bool(answer) and bool(verify(gold, answer))
     return {"passed": passed, "reason": "" if passed else "a wrong answer" if answer else "no answer"}
@@ -53,9 +88,8 @@ def math500(record, text):
 
 def block_of(text, entry_point=None):
     """The fenced block with the function, else the first one; None if there is none."""
-    blocks = re.findall(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", text, re.DOTALL)
-    named = (b for b in blocks if entry_point and re.search(rf"\bdef {re.escape(entry_point)}\b", b))
-    return next(named, None) or (blocks[0] if blocks else None)
+    blocks = python_blocks(text)
+    return block_with(blocks, entry_point) or next(iter(blocks), None)
 
 
 def completion_of(prompt, text, entry_point):

@@ -23,7 +23,7 @@ def same(result, expected):
 def grade(sandbox, grader, text):
     """(passed, share of cases, reason)."""
     cases, function = grader["cases"], grader["function"]
-    code = python_code(text)
+    code = python_code(text, function)
     if not code:
         return False, 0.0, "no Python function in the answer"
     outcome = sandbox.call(code, function, [case["arguments"] for case in cases])

@@ -2,16 +2,21 @@
 
 import functools
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 
+from ..contamination import ngrams
 from ..references import ReferenceMissing
 from ..sandbox import Sandbox
 from ..tasks.formats import described, follows
 from . import benchmarks, code, formal
 from .answers import final_number
 
-# Of an answer to an instruction.
+# Of an answer to an instruction: its own letters; how many words in a row are a copy of the prompt, as fewer may name the
+# topic; how often a line or sentence, of how many words, makes it no answer.
 LEAST_LETTERS = 20
+COPIED_WORDS = 4
+FILLER_TIMES, FILLER_WORDS = 4, 3
 
 
 @dataclass
@@ -94,19 +99,22 @@ class Grader:
         passed, score, reason = code.grade(self.sandbox, grader, text)
         return Verdict(passed, score, reason=reason)
 
-    def _instruct(self, grader, text, _prompt):
+    def _instruct(self, grader, text, prompt):
         marks = follows(grader["instructions"], text)
         broken = [i["id"] for i, mark in zip(grader["instructions"], marks) if not mark]
         # Formats alone are no answer; and the prompt holds examples of formats, so that a copy of it would pass.
-        is_answer = _own_letters(grader["instructions"], text) >= LEAST_LETTERS
-        if not is_answer:
-            broken.append("an answer of some words")
-        if any(described(i)[:40] in " ".join(text.split()) for i in grader["instructions"]):
-            is_answer = False
-            broken.append("an answer that does not repeat the instructions")
+        spaced = " ".join(text.lower().split())
+        wanted = {
+            "an answer of some words": _own_letters(grader["instructions"], text, prompt) >= LEAST_LETTERS,
+            "an answer that does not repeat the instructions": not any(
+                described(i)[:40].lower() in spaced for i in grader["instructions"]
+            ),
+            "an answer that does not repeat itself": not _is_filler(text),
+        }
+        broken += [what for what, is_met in wanted.items() if not is_met]
         return Verdict(
             not broken,
-            sum(marks) / len(marks) if is_answer else 0.0,
+            sum(marks) / len(marks) if all(wanted.values()) else 0.0,
             reason=f"not followed: {', '.join(broken)}" if broken else "",
         )
 
@@ -121,8 +129,13 @@ class Grader:
         return Verdict(all(parts.values()), sum(parts.values()) / 2, parts, "; ".join(reasons))
 
 
-def _own_letters(instructions, text):
-    """Letters of a text beside those that the instructions demand: phrases, a title, a postscript."""
+def _words(text):
+    return re.findall(r"\w+", text.lower())
+
+
+def _own_letters(instructions, text, prompt):
+    """Letters of a text beside those that the instructions demand (phrases, a title, a postscript) and those that are
+    copied from the prompt."""
     for instruction in instructions:
         if instruction["id"] == "detectable_content:postscript":
             text = re.sub(r"(?im)^\s*p\.\s?(p\.\s?)?s.*$", " ", text)
@@ -131,7 +144,21 @@ def _own_letters(instructions, text):
         for value in instruction["arguments"].values():
             if isinstance(value, str) and value.strip():
                 text = re.sub(re.escape(value.strip()), " ", text, flags=re.IGNORECASE)
-    return sum(character.isalpha() for character in text)
+    words = _words(text)
+    copied, runs = set(), ngrams(_words(prompt), COPIED_WORDS)
+    for at in range(len(words)):
+        if tuple(words[at : at + COPIED_WORDS]) in runs:
+            copied.update(range(at, at + COPIED_WORDS))
+    return sum(character.isalpha() for at, word in enumerate(words) if at not in copied for character in word)
+
+
+def _is_filler(text):
+    """Whether a line or a sentence of some words comes again and again."""
+    for pieces in (text.split("\n"), re.split(r"[.!?\n]", text)):
+        counts = Counter(tuple(words) for words in map(_words, pieces) if len(words) >= FILLER_WORDS)
+        if max(counts.values(), default=0) >= FILLER_TIMES:
+            return True
+    return False
 
 
 __all__ = ["Grader", "ReferenceMissing", "Verdict"]

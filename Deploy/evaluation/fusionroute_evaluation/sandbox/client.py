@@ -97,7 +97,8 @@ class Sandbox:
         return Outcome(passed=message["passed"], reason=str(message.get("reason", ""))[:300])
 
     def _shared(self, code, test, limits):
-        # The verdict needs a word that the code cannot know when it is loaded.
+        # The word tells the verdict from other lines that the code writes. It is no secret: code that is written for it
+        # can read it, as it can whatever comes into its process.
         token = secrets.token_hex(16)
         reply = self._job("calls", [{"code": code}, {"test": test, "token": token}], limits)
         for line in reply["replies"].split("\n"):

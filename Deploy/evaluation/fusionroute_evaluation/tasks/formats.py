@@ -1,8 +1,10 @@
-"""Local formats: what an answer has to begin with, to end with, or to be wrapped in. Checked by IFEval's checkers.
+"""Local formats: what an answer has to begin with, to end with, or to be wrapped in. Checked by IFEval's checkers, the
+beginning by one of this project.
 
 Each has its instruction (the checker's own description) and a way to bring an answer into it by program.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from ..references import ifeval
@@ -51,6 +53,8 @@ ENDS = (
     "Stay curious.",
     "Over and out.",
 )
+# The identifier of a beginning.
+START = "multi-turn:constrained_start"
 # Phrases that are in no training data.
 UNSEEN_STARTS = ("Ladies and gentlemen,", "Once more:", "Hear me out:", "As promised:")
 UNSEEN_ENDS = ("Case closed.", "Talk to you later.", "Keep on going!", "Nothing more to say.")
@@ -83,9 +87,29 @@ class Instruction:
         return {"id": self.identifier, "arguments": self.arguments}
 
 
+class StartChecker:
+    """An answer's beginning, in the form of IFEval's checkers. IFEval's own, which its registry leaves out, takes the
+    phrase for a regular expression, and any line that begins so."""
+
+    def __init__(self, _identifier):
+        pass
+
+    def build_description(self, *, starter):
+        self._starter = starter.strip()
+        return f"During the conversation, when it is your turn, please always start with {self._starter}"
+
+    def check_following(self, value):
+        """Whether the answer begins with the phrase. Before it may stand the mark that opens an answer in quotation
+        marks, and a line with a title."""
+        text = value.strip()
+        if len(text) > 1 and text[0] == text[-1] == '"':
+            text = text[1:].lstrip()
+        return re.sub(r"\A<<[^\n]+>>[ \t]*\n\s*", "", text).startswith(self._starter)
+
+
 def checker(identifier, arguments):
-    """IFEval's checker with its arguments, and its description of them."""
-    made = ifeval()[identifier](identifier)
+    """The checker with its arguments, and its description of them."""
+    made = {**ifeval(), START: StartChecker}[identifier](identifier)
     return made, made.build_description(**arguments)
 
 
@@ -102,7 +126,7 @@ def follows(instructions, text):
 
 
 def start(rng, is_unseen=False):
-    return Instruction("multi-turn:constrained_start", {"starter": rng.choice(UNSEEN_STARTS if is_unseen else STARTS)})
+    return Instruction(START, {"starter": rng.choice(UNSEEN_STARTS if is_unseen else STARTS)})
 
 
 def end(rng, is_unseen=False):

@@ -177,7 +177,7 @@ def training(answers, count, seed, part="training", first=0):
         prompt = prompt_of(request["tags"]["request"], made)
         if text is None or (prompt, text) in seen:
             continue
-        starts = any(i.identifier in ("multi-turn:constrained_start", "startend:quotation") for i in made)
+        starts = any(i.identifier in (formats.START, "startend:quotation") for i in made)
         lowers = any("lowercase" in i.identifier or "comma" in i.identifier for i in made)
         if not starts and not lowers and rng.random() < LEAD_SHARE:
             text = f"{lead(rng)}\n{text}"
