@@ -73,10 +73,37 @@ import Testing
     #expect(wait("5") == .seconds(5) && wait("0") == .seconds(1) && wait(" 60") == .seconds(60))
     #expect(wait("61") == nil && wait("5", spent: 56) == nil && wait("5", spent: 55) == .seconds(5))
     #expect(wait(nil) == nil && wait("soon") == nil && wait("-1") == nil && wait("99999999999999999999") == nil)
+    let seconds = (0..<6).map { RetryAfter.backoff(tries: $0)?.components.seconds }
+    #expect(seconds == [1, 2, 4, 8, 16, nil])
   }
 }
 
 @Suite struct ServiceClientTests {
+  /// What may be asked twice is asked again where a service fails for a moment; nothing else is.
+  @Test func momentsOfFailurePass() async throws {
+    let stub = try await StubService.start(
+      """
+      statuses = [500, 503, 200, 400]
+      def do_POST(self):
+          self.body()
+          self.answer(self.statuses.pop(0), "{}")
+      """)
+    defer { stub.stop() }
+    let options = try ServiceOptions.parse(["--url", stub.url])
+    try await ServiceClient.with(options) { client in
+      let once = await #expect(throws: FusionRouteError.self) {
+        _ = try await client.post("/v1/completions", Array("{}".utf8))
+      }
+      #expect(once?.code == .internal)
+      let body = try await client.post("/v1/completions", Array("{}".utf8), isRepeatable: true)
+      #expect(String(decoding: body, as: UTF8.self) == "{}")
+      let refused = await #expect(throws: FusionRouteError.self) {
+        _ = try await client.post("/v1/completions", Array("{}".utf8), isRepeatable: true)
+      }
+      #expect(refused?.code == .badInput)
+    }
+  }
+
   /// A whole answer may take longer than the silence after which a service counts as gone.
   @Test func wholeAnswersAreWaitedFor() async throws {
     let stub = try await StubService.start(

@@ -112,6 +112,14 @@ import Testing
       command + ["--prompt", "hello", "--no-alone", "--format", "json"], environment: cache)
     #expect(
       own.code == 0 && own.output.contains("\"passed\":null") && own.output.contains("\"alone\":{}"), "\(own.errors)")
+    // The given one comes first, then those that are typed.
+    let typed = try await Product.run(
+      command + ["--prompt", "hello", "--interactive", "--no-alone", "--format", "json"], input: "and you\n",
+      environment: cache)
+    let asked = try typed.output.split(separator: "\n").map {
+      try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])["prompt"] as? String
+    }
+    #expect(typed.code == 0 && asked == ["hello", "and you"], "\(typed.errors)")
     let (shown, code) = try await Terminal.run(
       command + ["--interactive"],
       // A line that is no prompt does not end it.

@@ -47,6 +47,44 @@ import Testing
     #expect(Product.processes { $0.joined(separator: " ").hasPrefix(marker) }.isEmpty)
   }
 
+  /// An answer that no grader survives is wrong; the others get their verdicts, and nothing is asked again.
+  @Test func answersThatTheGraderFailsOnAreWrong() async throws {
+    let cluster = try models.cluster("eval-deadly")
+    let tasks = try tasks("deadly-tasks.jsonl", 4)
+    let (log, mark) = (models.path("deadly.log"), models.path("deadly.mark"))
+    for file in [log, mark] { try? FileManager.default.removeItem(atPath: file) }
+    let script = try write(
+      "deadly.py",
+      """
+      import json, os, sys, time
+      for line in sys.stdin:
+          asked = json.loads(line)
+          with open(sys.argv[1], "a") as log:
+              log.write(asked["id"] + "\\n")
+          if asked["id"] == "p3":
+              # Not before another one has been graded.
+              while not os.path.exists(sys.argv[2]):
+                  time.sleep(0.01)
+              sys.exit("too deep for me")
+          print(json.dumps({"id": asked["id"], "passed": True}), flush=True)
+          open(sys.argv[2], "w").close()
+      """)
+    let run = [
+      "eval", tasks, "-c", cluster, "--grader", "python3 \(script) \(log) \(mark)", "--out", models.path("deadly-out"),
+      "--method", "router", "--max-tokens", "2", "--resamples", "100",
+    ]
+    let first = try await Product.run(run)
+    #expect(first.code == 0, "\(first.errors)")
+    #expect(first.errors.components(separatedBy: "an answer to p3 twice").count == 2, "\(first.errors)")
+    #expect(asked(log) == 5)
+    let answers = try #require(try records("deadly-out")["router"])
+    #expect(answers.count == 4 && answers.values.filter { !$0.grade.passed }.map(\.id) == ["p3"])
+    let reason = answers["p3"]?.grade.reason ?? ""
+    #expect(reason.hasPrefix("the grader failed on this answer twice: ") && reason.contains("too deep"), "\(reason)")
+    let again = try await Product.run(run)
+    #expect(again.code == 0 && asked(log) == 5 && !again.errors.contains("p3"), "\(again.errors)")
+  }
+
   @Test func faultsOfFilesNameTheirLine() async throws {
     _ = try models.cluster("eval-bad")
     _ = try tasks("bad-tasks.jsonl", 2)
@@ -172,5 +210,78 @@ import Testing
     _ = try write("judged/results.jsonl", lines + changed.line + "\n")
     let mixed = try await Product.run(run)
     #expect(mixed.code == 65 && mixed.errors.contains("p1"), "\(mixed.errors)")
+  }
+
+  /// A pair that a judge will not judge is left out, and asked about again; more than half of them are its own fault.
+  @Test func pairsWithoutScoresAreLeftOut() async throws {
+    let (log, mark) = (models.path("unjudged.log"), models.path("unjudged.mark"))
+    for file in [log, mark] { try? FileManager.default.removeItem(atPath: file) }
+    let stub = try await StubService.start(
+      """
+      import os
+      busy = threading.Lock()
+      def do_POST(self):
+          text = json.loads(self.body())["messages"][0]["content"]
+          open(arguments[0], "a").write("asked\\n")
+          if self.busy.acquire(blocking=False):
+              return self.answer(503, "{}")
+          scores = "Assistant 1: 8, Assistant 2: 6\\nbecause"
+          refused = "unspeakable" in text and not self.os.path.exists(arguments[1])
+          content = None if "silence" in text else "I will \\x1b[31mnot." if refused else scores
+          self.answer(200, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}))
+      """, arguments: [log, mark])
+    defer { stub.stop() }
+    let folder = models.path("unjudged")
+    try? FileManager.default.removeItem(atPath: folder)
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    let tasks = try tasks("unjudged-tasks.jsonl", 4)
+    func results(_ texts: [String]) throws {
+      var lines = ""
+      for (index, text) in texts.enumerated() {
+        for (method, text) in [("fusionroute", text), ("tuned", "other")] {
+          lines +=
+            AnswerRecord(
+              key: "\(method)\(text)", method: method, id: "p\(index + 1)", task: "odd", text: text,
+              grade: Grade(passed: true)
+            ).line + "\n"
+        }
+      }
+      _ = try write("unjudged/results.jsonl", lines)
+    }
+    func judge(_ format: String) async throws -> Product.Result {
+      try await Product.run([
+        "eval", "judge", tasks, "--results", folder, "--against", "tuned", "--judge", "shy", "--url", "\(stub.url)/v1",
+        "--format", format, "--resamples", "200",
+      ])
+    }
+    func object(_ result: Product.Result) throws -> [String: Any] {
+      try #require(try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
+    }
+
+    try results(["a", "unspeakable", "b", "c"])
+    let first = try await judge("json")
+    #expect(first.code == 0, "\(first.errors)")
+    let told = try object(first)
+    #expect(told["pairs"] as? Int == 3 && told["ties"] as? Int == 3 && told["win_rate"] as? Double == 0.5)
+    #expect(told["unjudged"] as? [String] == ["p2"])
+    #expect(first.errors.contains("p2 is not judged") && first.errors.contains("I will \u{FFFD}[31mnot."))
+    // Both orders of three pairs, four tries for the other one, and a moment of failure.
+    #expect(asked(log) == 11)
+    let again = try await judge("text")
+    #expect(again.code == 0 && again.output.contains("3 tied, 0 lost, 1 not judged"), "\(again.output)")
+    #expect(asked(log) == 15)
+    try Data().write(to: URL(fileURLWithPath: mark))
+    let last = try object(try await judge("json"))
+    #expect(last["pairs"] as? Int == 4 && (last["unjudged"] as? [String])?.isEmpty == true)
+    #expect(asked(log) == 17)
+
+    // Half of them may fail; of more the first is named.
+    try results(["a", "silence", "b", "more silence"])
+    let half = try object(try await judge("json"))
+    #expect(half["unjudged"] as? [String] == ["p2", "p4"])
+    try results(["deep silence", "silence", "b", "more silence"])
+    let most = try await judge("json")
+    #expect(most.code == 69 && most.output.isEmpty, "\(most.output)")
+    #expect(most.errors.contains("for 3 of 4 pairs; for p") && most.errors.contains("(nothing)"), "\(most.errors)")
   }
 }

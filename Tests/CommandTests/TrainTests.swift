@@ -206,9 +206,22 @@ import Testing
     let trained = try await Product.run(
       [
         "train", "reward", models.path("router.gguf"), "--data", models.path("sampled-pairs.jsonl"), "--out",
-        models.path("reward"), "--steps", "5", "--rank", "4",
+        models.path("reward"), "--steps", "5", "--rank", "4", "--held-out",
+        try write(
+          "held-pairs.jsonl",
+          ["math", "code"].map {
+            "{\"task\": \"\($0)\", \"prompt\": \"say\", \"chosen\": \"a b\", \"rejected\": \"c\"}"
+          }),
       ] + Self.fast)
     #expect(trained.code == 0, "\(trained.errors)")
+    // One pair twice: both in the right order, or none.
+    let told = trained.output + trained.errors
+    #expect(
+      told.contains("held out 100 % of 2 pairs (code 100 % of 1, math 100 % of 1) in the right order")
+        || told.contains("held out 0 % of 2 pairs (code 0 % of 1, math 0 % of 1) in the right order"), "\(told)")
+    #expect(
+      try String(contentsOfFile: models.path("reward/report.html"), encoding: .utf8).contains(
+        "pairs in the right order"))
     #expect(try RoutingHead.read(models.path("reward/head.gguf")).experts == ["reward"])
     let best = try await sample(
       "sampled-best.jsonl",
@@ -246,12 +259,17 @@ import Testing
     // Nothing has changed, so nothing is done.
     #expect(try await Product.run(["train", models.path("making-plan.yaml")]).code == 0)
     #expect(try count() == 1)
-    // Something that it reads has: all that rests on it follows, with new answers.
+    // Something that it reads has: all that rests on it follows, with new answers. What the old ones took, let it be much,
+    // is no longer told.
+    let report = PlanReport(plan: models.path("making-plan.yaml"))
+    let steps = try TrainingPlan.load(models.path("making-plan.yaml")).steps
+    for step in steps { try report.add(step, seconds: 6e4, isFinished: true) }
     _ = try self.write("source.txt", ["new"])
     try write(word: "cd")
     try FileManager.default.removeItem(atPath: models.path("made"))
     let third = try await Product.run(["train", models.path("making-plan.yaml")])
     #expect(third.code == 0, "\(third.errors)")
+    #expect(steps.count == 3 && steps.allSatisfy { report.seconds()[$0.out] ?? 0 < 600 }, "\(third.output)")
     #expect(try count() == 2)
     let kept = try String(contentsOfFile: models.path("kept.jsonl"), encoding: .utf8)
     #expect(kept.isEmpty || kept.contains("cd"))
@@ -299,6 +317,38 @@ import Testing
       try Data(text.utf8).write(to: URL(fileURLWithPath: models.path("bad.yaml")))
       let result = try await Product.run(["train", models.path("bad.yaml")])
       #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.errors)")
+    }
+  }
+
+  /// A step's minutes are those since it was begun from nothing, whatever became of its runs since.
+  @Test func reportsCountFromTheLastBeginning() throws {
+    let report = PlanReport(plan: models.path("counted.yaml"))
+    let (one, other) = (models.path("counted"), models.path("counted.jsonl"))
+    let training = TrainingPlan.Step(action: .train("lm"), out: one, line: 1)
+    let sampling = TrainingPlan.Step(action: .sample, out: other, line: 2)
+    // As older versions wrote it.
+    _ = try write(
+      "counted.yaml.report.jsonl",
+      [2, 3].map { "{\"step\":\"train lm\",\"out\":\"\(one)\",\"seconds\":\($0),\"finished\":false}" })
+    try report.add(training, seconds: 4, isFinished: true)
+    try report.add(sampling, seconds: 8, isFinished: true)
+    #expect(report.seconds() == [one: 9, other: 8])
+    try report.begin(training)
+    #expect(report.seconds() == [one: 0, other: 8])
+    try report.add(training, seconds: 16, isFinished: false)
+    try report.add(training, seconds: 32, isFinished: true)
+    #expect(report.seconds() == [one: 48, other: 8])
+
+    // It goes on from what the same step has left, and from nothing else.
+    for (step, kept) in [(training, "counted/checkpoints/kept"), (sampling, "counted.jsonl.answers")] {
+      #expect(try step.prepare("a"))
+      let place = URL(fileURLWithPath: models.path(kept))
+      try FileManager.default.createDirectory(
+        at: place.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try Data("kept".utf8).write(to: place)
+      #expect(try step.prepare("a") == false)
+      #expect(try step.prepare("b"))
+      #expect(!FileManager.default.fileExists(atPath: place.path))
     }
   }
 

@@ -106,13 +106,23 @@ import Testing
   }
 
   @Test func judgesScoresAreOnTheFirstLine() {
-    for (reply, expected) in [
-      ("8 9\nbecause", (8.0, 9.0)), ("\n  7.5, 3\n", (7.5, 3)), ("Scores: 10 1.", (10, 1)), ("8/10 6/10", (8, 6)),
-    ] {
+    let accepted: [(String, (Double, Double))] = [
+      ("8 9\nbecause", (8, 9)), ("\n  7.5, 3\n", (7.5, 3)), ("Scores: 10 1.", (10, 1)), ("8/10 6/10", (8, 6)),
+      ("(8, 1)", (8, 1)), ("Assistant 1: 8, Assistant 2: 9", (8, 9)), ("A: 8, B: 9", (8, 9)), ("1. 8 2. 9", (8, 9)),
+      ("**Assistant 1:** 7.5/10; **Assistant 2:** 2/10", (7.5, 2)), ("Model A 1 Model B 2", (1, 2)),
+      ("Assistant 1's score: 2 | Assistant 2's score: 1", (2, 1)), ("Assistant 1 and assistant 2: 8 9", (8, 9)),
+    ]
+    for (reply, expected) in accepted {
       let scores = JudgePrompt.scores(in: reply)
       #expect(scores?.first == expected.0 && scores?.second == expected.1, "\(reply)")
     }
-    for reply in ["", "eight nine", "8", "8 9 10", "0 5", "5 11", "Both are good.\n8 9"] {
+    for reply in [
+      "", "eight nine", "8", "8 9 10", "0 5", "5 11", "Both are good.\n8 9", "8½ 9", "7.5.3 8 9",
+      // One score, another order, no order.
+      "Assistant 1: 8", "Assistant 1: 8\nAssistant 2: 9", "A: 8", "1. 8", "1: 2", "B: 9, A: 8",
+      "Assistant 2: 9, Assistant 1: 8", "Assistant 1: 8, Assistant 1: 9", "Assistant 1: 8-9, Assistant 2: 7",
+      "Assistant 2 is better: 8 9", "8 for assistant 1, 9 for assistant 2", "Assistant 1: 8, B: 9",
+    ] {
       #expect(JudgePrompt.scores(in: reply) == nil, "\(reply)")
     }
     let text = JudgePrompt.text(question: "Q?", first: "one", second: "two")
@@ -129,6 +139,9 @@ import Testing
     let all = [biased, judged((9, 5), (8, 5)), judged((6, 5), (5, 5)), judged((3, 9), (5, 4))]
     let rate = WinRate(all, bootstrap: Bootstrap(resamples: 500))
     #expect(rate.wins == 2 && rate.ties == 1 && rate.losses == 1 && rate.rate == 0.625)
+    let some = WinRate(all, unjudged: ["y"], bootstrap: Bootstrap(resamples: 500))
+    #expect(some.rate == rate.rate && some.json.text.contains(#""pairs":4,"#), "\(some.json.text)")
+    #expect(some.json.text.contains(#""unjudged":["y"]"#) && rate.json.text.contains(#""unjudged":[]"#))
     let read = try #require(Judgement.parse(all[1].line(key: "k")))
     #expect(read.key == "k" && read.judgement == all[1])
     #expect(Judgement.parse("{\"key\":\"k\",\"id\":\"x\"") == nil)

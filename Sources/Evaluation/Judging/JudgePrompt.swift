@@ -27,16 +27,84 @@ public enum JudgePrompt {
     """
   }
 
-  /// The two scores on the first line that is not empty; nil unless it holds exactly two numbers from 1 to 10.
+  /// The two scores on the first line that is not empty; nil unless it holds exactly two numbers from 1 to 10, with or
+  /// without the names of both assistants in their order before them.
   public static func scores(in reply: String) -> (first: Double, second: Double)? {
     guard
-      let line = reply.split(whereSeparator: \.isNewline).first(where: { $0.contains { !$0.isWhitespace } })
+      let line = reply.split(whereSeparator: \.isNewline).first(where: { $0.contains { !$0.isWhitespace } }),
+      // `8 9`, `8, 9`, `8/10 9/10` and `Scores: 8 9` all occur; the marks that judges put around numbers do not matter.
+      let words = Self.words(of: line.replacingOccurrences(of: "/10", with: ""))
     else { return nil }
-    // `8 9`, `8, 9`, `8/10 9/10` and `Scores: 8 9` all occur; the marks that judges put around numbers do not matter.
-    let words = line.replacingOccurrences(of: "/10", with: "").split { !($0.isNumber || $0 == ".") }
-    let numbers = words.compactMap { Double($0.hasSuffix(".") ? $0.dropLast() : $0) }
-    guard numbers.count == 2, numbers.allSatisfy({ scores.contains($0) }) else { return nil }
-    return (numbers[0], numbers[1])
+    var labels: [(name: String, index: Int)] = []
+    var numbers: [(value: Double, index: Int)] = []
+    for (index, word) in words.enumerated() {
+      if let name = label(at: index, in: words) {
+        labels.append((name, index))
+      } else if case .number(let value) = word {
+        numbers.append((value, index))
+      }
+    }
+    guard numbers.count == 2, numbers.allSatisfy({ scores.contains($0.value) }) else { return nil }
+    if !labels.isEmpty {
+      // `Assistant 1: 8` alone is one score, not two; names in another order may mean anything.
+      guard names.contains(labels.map(\.name)), labels[0].index < numbers[0].index, labels[1].index < numbers[1].index
+      else { return nil }
+    }
+    return (numbers[0].value, numbers[1].value)
+  }
+
+  private enum Word {
+    case text(String)
+    case number(Double)
+    case mark(Character)
+  }
+
+  /// What judges call the two assistants, in their order.
+  private static let names = [["1", "2"], ["a", "b"]]
+  /// What a name may stand behind.
+  private static let nouns: Set<String> = ["answer", "assistant", "candidate", "model", "response"]
+  /// Emphasis of Markdown, which may stand anywhere.
+  private static let emphasis: Set<Character> = ["*", "_", "`", "#"]
+
+  /// The words of a line; nil if one looks like a number and is none.
+  private static func words(of line: String) -> [Word]? {
+    var words: [Word] = []
+    var rest = line[...]
+    while let first = rest.first {
+      if first.isLetter {
+        let text = rest.prefix(while: \.isLetter)
+        words.append(.text(text.lowercased()))
+        rest = rest.dropFirst(text.count)
+      } else if first.isNumber || (first == "." && rest.dropFirst().first?.isNumber == true) {
+        var digits = rest.prefix { $0.isNumber || $0 == "." }
+        // The end of a sentence, or of a label.
+        while digits.last == "." { digits.removeLast() }
+        guard let number = Double(digits) else { return nil }
+        words.append(.number(number))
+        rest = rest.dropFirst(digits.count)
+      } else {
+        if !first.isWhitespace, !emphasis.contains(first) { words.append(.mark(first)) }
+        rest = rest.dropFirst()
+      }
+    }
+    return words
+  }
+
+  /// The name of an assistant at this place, as in `Assistant 1`, `B: 9` and `2. 9`; nil for anything else.
+  private static func label(at index: Int, in words: [Word]) -> String? {
+    let name: String
+    switch words[index] {
+    case .text(let text) where text == "a" || text == "b": name = text
+    case .number(let number) where number == 1 || number == 2: name = number == 1 ? "1" : "2"
+    default: return nil
+    }
+    if index > 0, case .text(let noun) = words[index - 1], nouns.contains(noun) { return name }
+    let rest = words[(index + 1)...]
+    guard case .mark(let mark)? = rest.first else { return nil }
+    if mark == ":" || mark == "=" { return name }
+    // `10 1.` and `(8, 1)` end with a score.
+    guard mark == "." || mark == ")", case .number? = rest.dropFirst().first else { return nil }
+    return name
   }
 }
 
@@ -70,17 +138,20 @@ public struct Judgement: Sendable, Equatable {
   }
 }
 
-/// Wins and losses over all pairs.
+/// Wins and losses over all pairs that were judged.
 public struct WinRate: Sendable, Equatable {
   public var wins = 0
   public var ties = 0
   public var losses = 0
-  /// Wins, and half of the ties, over all pairs; nil for no pair.
+  /// Ids of the pairs that could not be judged; they count for nothing.
+  public var unjudged: [String]
+  /// Wins, and half of the ties, over the pairs that were judged; nil for no pair.
   public var rate: Double?
   public var interval: Interval?
   public var signTest: Double
 
-  public init(_ judgements: [Judgement], bootstrap: Bootstrap) {
+  public init(_ judgements: [Judgement], unjudged: [String] = [], bootstrap: Bootstrap) {
+    self.unjudged = unjudged
     let points = judgements.map { judgement -> Double in
       switch judgement.outcome {
       case .win: 1
@@ -99,7 +170,8 @@ public struct WinRate: Sendable, Equatable {
   public var json: JSONValue {
     .members([
       ("pairs", .integer(Int64(wins + ties + losses))), ("wins", .integer(Int64(wins))),
-      ("ties", .integer(Int64(ties))), ("losses", .integer(Int64(losses))), ("win_rate", .finite(rate)),
+      ("ties", .integer(Int64(ties))), ("losses", .integer(Int64(losses))),
+      ("unjudged", .array(unjudged.map { .string($0) })), ("win_rate", .finite(rate)),
       ("interval", interval.map { .array([.finite($0.lower), .finite($0.upper)]) } ?? .null),
       ("sign_test_p", .finite(signTest)),
     ])

@@ -58,8 +58,11 @@ struct ServiceClient: Sendable {
   }
 
   /// The answer to a POST of JSON; that to a prompt is waited for far longer.
-  func post(_ path: String, _ body: [UInt8]) async throws -> [UInt8] {
-    try await whole(posting(path, body), by: LoggedRequest.routes.contains(path) ? patient : http)
+  ///
+  /// - Parameter isRepeatable: whether it may be sent again when the service fails for a moment.
+  func post(_ path: String, _ body: [UInt8], isRepeatable: Bool = false) async throws -> [UInt8] {
+    try await whole(
+      posting(path, body), by: LoggedRequest.routes.contains(path) ? patient : http, isRepeatable: isRepeatable)
   }
 
   /// The answer to a GET, read as JSON with snake_case keys.
@@ -121,27 +124,39 @@ struct ServiceClient: Sendable {
     return request
   }
 
-  private func whole(_ request: HTTPClientRequest, by http: HTTPClient) async throws -> [UInt8] {
+  private func whole(
+    _ request: HTTPClientRequest, by http: HTTPClient, isRepeatable: Bool = false
+  ) async throws -> [UInt8] {
     do {
-      let response = try await execute(request, by: http)
+      let response = try await execute(request, by: http, isRepeatable: isRepeatable)
       return Array(try await response.body.collect(upTo: Self.maximumAnswerBytes).readableBytesView)
     } catch {
       throw ServiceError.connection(error, url: url)
     }
   }
 
-  /// A response with a status of success. A busy service is asked again when it says, for a while.
-  private func execute(_ request: HTTPClientRequest, by http: HTTPClient) async throws -> HTTPClientResponse {
+  /// A response with a status of success. A busy service is asked again when it says, for a while; one that says nothing,
+  /// or fails, a few times if the request may be repeated.
+  private func execute(
+    _ request: HTTPClientRequest, by http: HTTPClient, isRepeatable: Bool = false
+  ) async throws -> HTTPClientResponse {
     let start = ContinuousClock.now
+    var tries = 0
     while true {
       let response = try await http.execute(request, deadline: .distantFuture)
       if (200..<300).contains(response.status.code) { return response }
       let body = Array(try await response.body.collect(upTo: Self.maximumErrorBytes).readableBytesView)
       let error = ServiceError.answered(Int(response.status.code), body: body, url: url, hasKey: key != nil)
-      guard response.status.code == 429,
-        let wait = RetryAfter.wait(
-          response.headers.first(name: "retry-after"), spent: ContinuousClock.now - start, limit: Self.maximumWait)
-      else { throw error }
+      let header = response.headers.first(name: "retry-after")
+      let mayPass = isRepeatable && RetryAfter.passing.contains(response.status.code)
+      var next: Duration?
+      if mayPass, header == nil {
+        next = RetryAfter.backoff(tries: tries)
+      } else if mayPass || response.status.code == 429 {
+        next = RetryAfter.wait(header, spent: ContinuousClock.now - start, limit: Self.maximumWait)
+      }
+      guard let wait = next else { throw error }
+      tries += 1
       waiting(wait)
       try await Task.sleep(for: wait)
     }
@@ -150,6 +165,13 @@ struct ServiceClient: Sendable {
 
 /// When to try again (RFC 9110, 10.2.3).
 enum RetryAfter {
+  /// Statuses that may be others a moment later.
+  static let passing: Set<UInt> = [429, 500, 502, 503]
+  private static let maximumTries = 5
+
+  /// How long to wait where the service does not say: 1 s, and twice as long each time; nil after the last.
+  static func backoff(tries: Int) -> Duration? { tries < maximumTries ? .seconds(1 << tries) : nil }
+
   /// How long to wait before the next try; nil if that would be longer in all than `limit`, or no number of seconds.
   static func wait(_ header: String?, spent: Duration, limit: Duration) -> Duration? {
     guard let seconds = header.flatMap({ Int($0.filter { $0 != " " }) }), seconds >= 0, seconds <= 86_400 else {

@@ -29,7 +29,7 @@ struct DemoCommand: AsyncParsableCommand {
   @Flag(inversion: .prefixedNo, help: "With a family: show each expert's own answer too.")
   var alone = true
 
-  @Flag(name: [.short, .long], help: "With a family: questions of your own, one a line.")
+  @Flag(name: [.short, .long], help: "With a family: questions of your own, one a line, after those of --prompt.")
   var interactive = false
 
   @Option(
@@ -101,7 +101,7 @@ struct DemoCommand: AsyncParsableCommand {
     let options = try options(maximumTokens: maxTokens ?? Self.familyTokens)
     let progress = Progress()
     let questions =
-      prompt.isEmpty
+      prompt.isEmpty && !interactive
       ? family.prompts.map { FamilyDemo.Question(task: $0) } : prompt.map { FamilyDemo.Question(text: $0) }
     let pool = grader.map { GraderPool(command: $0, directory: nil, instances: 2) }
     let (model, alone, interactive) = (model, alone, interactive)
@@ -113,7 +113,7 @@ struct DemoCommand: AsyncParsableCommand {
           session in
           let demo = FamilyDemo(
             answerer: LocalAnswerer(session), options: options, grader: pool, showsAlone: alone)
-          try await interactive ? demo.converse() : demo.show(questions)
+          try await interactive ? demo.converse(after: questions) : demo.show(questions)
         }
       } catch {
         await pool?.stop()

@@ -10,7 +10,8 @@ struct EvalJudgeCommand: AsyncParsableCommand {
     discussion: """
       The judge is any service with OpenAI's chat API. It sees a question with both answers and writes a score from 1 to \
       10 for each on the first line; every pair is shown in both orders, and the sums decide. The result is the win rate \
-      of --method: wins and half of the ties. Answers come from the results of `fusionroute eval`.
+      of --method: wins and half of the ties. A pair for which the judge does not write two scores is left out, and asked \
+      about again the next time. Answers come from the results of `fusionroute eval`.
       """)
 
   @Argument(help: ArgumentHelp("Task files (JSONL) that were evaluated.", valueName: "tasks"))
@@ -63,23 +64,29 @@ struct EvalJudgeCommand: AsyncParsableCommand {
     if limit > 0 { pairs = Array(pairs.prefix(limit)) }
     let file = "\(results)/judge-\(JudgeRun.fileName(method))-\(JudgeRun.fileName(against)).jsonl"
     let (options, judge, list) = (self, judge, pairs)
-    let judgements = try await withInterruption {
+    let outcome = try await withInterruption {
       try await ServiceClient.with(options.service, waiting: { _ in }) { client in
         let run = JudgeRun(
           client: client, judge: judge, maximumTokens: options.maxTokens, progress: EvaluationProgress(Progress()))
         return try await run.judge(list, file: file, width: options.parallel)
       }
     }
-    let rate = WinRate(judgements, bootstrap: Bootstrap(resamples: resamples, seed: seed))
+    for fault in outcome.unjudged {
+      EvaluationOutput.say(
+        "\(fault.id) is not judged: \(judge) does not write two scores on the first line, but: \(fault.said)")
+    }
+    let rate = WinRate(
+      outcome.judgements, unjudged: outcome.unjudged.map(\.id), bootstrap: Bootstrap(resamples: resamples, seed: seed))
     switch format {
     case .json: print(rate.json.text)
     case .text:
       let interval = rate.interval.map {
         " (95 %: \(Summary.decimal(100 * $0.lower, 1))–\(Summary.decimal(100 * $0.upper, 1)))"
       }
+      let unjudged = rate.unjudged.isEmpty ? "" : "\(rate.unjudged.count) not judged, "
       print(
         "\(method) against \(against): \(Summary.decimal(100 * (rate.rate ?? 0), 1)) %\(interval ?? ""), \(rate.wins) won, "
-          + "\(rate.ties) tied, \(rate.losses) lost, sign test p \(Summary.decimal(rate.signTest, 4))")
+          + "\(rate.ties) tied, \(rate.losses) lost, \(unjudged)sign test p \(Summary.decimal(rate.signTest, 4))")
       EvaluationOutput.say("scores   \(file)")
     }
   }

@@ -44,7 +44,7 @@ struct TrainPlanCommand: AsyncParsableCommand {
           continue
         }
         Self.say(label)
-        try step.prepare(fingerprint)
+        if try step.prepare(fingerprint) { try report.begin(step) }
         let begin = ContinuousClock.now
         let code = try await Self.run(step, executable, folder: plan.folder)
         try report.add(step, seconds: (ContinuousClock.now - begin).seconds, isFinished: code == 0)

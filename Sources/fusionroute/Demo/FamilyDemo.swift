@@ -51,10 +51,14 @@ struct FamilyDemo: Sendable {
     note(closing(totals))
   }
 
-  /// One line of stdin after the other.
-  func converse() async throws {
+  /// These questions, and then one line of stdin after the other.
+  func converse(after questions: [Question]) async throws {
     var totals = Totals()
     note(Summary.legend(experts: answerer.experts, style: Style(.standardError)))
+    for question in questions {
+      try Task.checkCancellation()
+      try await show(question, &totals)
+    }
     PromptSource.inviteToType()
     for await item in PromptSource.standardInput.items() {
       do {

@@ -1,5 +1,6 @@
 internal import Core
 internal import Evaluation
+internal import Foundation
 internal import Launch
 internal import Synchronization
 
@@ -12,7 +13,43 @@ final class GraderPool: Sendable {
   private let directory: String?
   private let timeout: Duration
   private let limiter: Limiter
-  private let idle = Mutex<[LineProcess]>([])
+  private let state = Mutex(State())
+
+  private struct State {
+    var idle: [LineProcess] = []
+    /// Answers that are being graded, or wait for their turn.
+    var underWay = 0
+    /// Answers that were graded, and those that the grader failed on, by task.
+    var graded: [String: Int] = [:]
+    var failed: [String: Int] = [:]
+    /// Answers that it failed on and of which it is not clear yet whether they are at fault.
+    var doubts: [Doubt] = []
+
+    /// Takes the doubts that are none any more, each with whether the answer is at fault.
+    mutating func settled() -> [(doubt: Doubt, isOfAnswer: Bool)] {
+      let all = doubts
+      doubts = []
+      var settled: [(doubt: Doubt, isOfAnswer: Bool)] = []
+      for doubt in all {
+        // A grader that lacks something, such as a sandbox for code, may grade other tasks and nearly none of this one.
+        let isOfAnswer =
+          !graded.isEmpty && failed[doubt.task, default: 0] <= max(1, graded[doubt.task, default: 0])
+        if isOfAnswer || underWay == 0 { settled.append((doubt, isOfAnswer)) } else { doubts.append(doubt) }
+      }
+      return settled
+    }
+  }
+
+  private struct Doubt {
+    var task: String
+    /// Told whether the answer is at fault.
+    var continuation: CheckedContinuation<Bool, Never>
+  }
+
+  /// The grader died or took too long, twice.
+  private struct FailedTwice: Error {
+    var error: any Error
+  }
 
   /// - Parameters:
   ///   - directory: where the command runs; nil: here.
@@ -24,11 +61,59 @@ final class GraderPool: Sendable {
     limiter = Limiter(max(1, instances))
   }
 
-  /// Throws `badInput` if the grader finds the task's line at fault, `unavailable` if it fails twice.
+  /// An answer that the grader fails on twice, by its end or by the timeout, is wrong. Throws `badInput` if the grader
+  /// finds the task's line at fault, `unavailable` if it gives no verdict, or fails on more than single answers.
   func grade(_ task: EvaluationTask, text: String) async throws -> Grade {
+    state.withLock { $0.underWay += 1 }
+    do {
+      let grade = try await inTurn(task, text: text)
+      settle { $0.graded[task.task, default: 0] += 1 }
+      return grade
+    } catch let failure as FailedTwice {
+      guard await isAtFault(task) else { throw failure.error }
+      let message = (failure.error as? FusionRouteError)?.message ?? "\(failure.error)"
+      warn("the grader failed on an answer to \(task.id) twice, which counts as wrong: \(message)")
+      return Grade(passed: false, reason: "the grader failed on this answer twice: \(message)")
+    } catch {
+      settle { _ in }
+      throw error
+    }
+  }
+
+  /// Notes what became of an answer that was under way.
+  private func settle(_ change: (inout State) -> Void) {
+    let settled = state.withLock { state -> [(doubt: Doubt, isOfAnswer: Bool)] in
+      state.underWay -= 1
+      change(&state)
+      return state.settled()
+    }
+    for (doubt, isOfAnswer) in settled { doubt.continuation.resume(returning: isOfAnswer) }
+  }
+
+  /// Whether an answer that the grader failed on is at fault, and not the grader: that shows by what becomes of others.
+  /// While it is not clear, those that are under way are waited for.
+  private func isAtFault(_ task: EvaluationTask) async -> Bool {
+    await withCheckedContinuation { continuation in
+      settle { state in
+        state.failed[task.task, default: 0] += 1
+        state.doubts.append(Doubt(task: task.task, continuation: continuation))
+      }
+    }
+  }
+
+  private func warn(_ text: String) {
+    let style = Style(.standardError)
+    let line = TokenPainter.printable(text).split(whereSeparator: \.isNewline).joined(separator: " ")
+    // On a terminal the line of the progress stands there.
+    let start = style.isTerminal ? "\r\u{1B}[K" : ""
+    try? FileHandle.standardError.write(
+      contentsOf: Data((start + style.paint("warning: ", .warning) + line + "\n").utf8))
+  }
+
+  private func inTurn(_ task: EvaluationTask, text: String) async throws -> Grade {
     await limiter.enter()
     do {
-      let grade = try await gradeOnce(task, text: text, mayRetry: true)
+      let grade = try await gradeOnce(task, text: text, isAgain: false)
       await limiter.leave()
       return grade
     } catch {
@@ -37,9 +122,11 @@ final class GraderPool: Sendable {
     }
   }
 
-  private func gradeOnce(_ task: EvaluationTask, text: String, mayRetry: Bool) async throws -> Grade {
+  private func gradeOnce(_ task: EvaluationTask, text: String, isAgain: Bool) async throws -> Grade {
     try Task.checkCancellation()
-    let instance = try idle.withLock { $0.popLast() } ?? LineProcess(command: command, directory: directory)
+    // A fresh one the second time: each of those that are idle may have died of an earlier answer.
+    let idle = isAgain ? nil : state.withLock { $0.idle.popLast() }
+    let instance = try idle ?? LineProcess(command: command, directory: directory)
     let request = GraderProtocol.request(task, text: text)
     let reply: String
     do {
@@ -50,13 +137,12 @@ final class GraderPool: Sendable {
       }
     } catch {
       try Task.checkCancellation()
-      // One that died may have died of an earlier answer.
-      if mayRetry { return try await gradeOnce(task, text: text, mayRetry: false) }
-      throw error
+      guard isAgain else { return try await gradeOnce(task, text: text, isAgain: true) }
+      throw FailedTwice(error: error)
     }
     do {
       let grade = try GraderProtocol.grade(reply, for: task, command: command)
-      idle.withLock { $0.append(instance) }
+      state.withLock { $0.idle.append(instance) }
       return grade
     } catch {
       // Out of step, or about to be: it is not asked again.
@@ -67,9 +153,9 @@ final class GraderPool: Sendable {
 
   /// Ends all instances.
   func stop() async {
-    let all = idle.withLock { instances in
-      defer { instances = [] }
-      return instances
+    let all = state.withLock { state in
+      defer { state.idle = [] }
+      return state.idle
     }
     try? await onThread { for instance in all { instance.stop() } }
   }

@@ -41,8 +41,26 @@ struct JudgePair: Sendable {
   }
 }
 
-/// Asks a judge about pairs; replies on disk are not asked for again.
+/// Asks a judge about pairs; judgements on disk are not asked for again.
 struct JudgeRun: Sendable {
+  /// What a judge made of the pairs, in their order.
+  struct Outcome: Sendable {
+    var judgements: [Judgement] = []
+    var unjudged: [Unjudged] = []
+  }
+
+  /// A pair for which it would not write two scores, and its first reply.
+  struct Unjudged: Error {
+    var id: String
+    var reply: String
+
+    /// For messages: the reply in one line, and so that it cannot steer a terminal.
+    var said: String {
+      let line = TokenPainter.printable(reply).split(whereSeparator: \.isNewline).joined(separator: " ")
+      return line.isEmpty ? "(nothing)" : line
+    }
+  }
+
   /// How often an unreadable reply is asked for again, at another temperature.
   static let retries = 3
 
@@ -63,8 +81,9 @@ struct JudgeRun: Sendable {
     String(method.map { $0.isLetter || $0.isNumber || "-_.".contains($0) ? $0 : "_" })
   }
 
-  /// In the order of the pairs.
-  func judge(_ pairs: [JudgePair], file: String, width: Int) async throws -> [Judgement] {
+  /// Judgements are kept in `file`; a pair that could not be judged is asked about again by the next run. Throws
+  /// `.unavailable` if that is so of more than half of the pairs.
+  func judge(_ pairs: [JudgePair], file: String, width: Int) async throws -> Outcome {
     let known = Mutex<[String: Judgement]>([:])
     let text = FileManager.default.contents(atPath: file).map { String(decoding: $0, as: UTF8.self) } ?? ""
     for (_, line) in JSONLines.lines(of: text) {
@@ -83,19 +102,46 @@ struct JudgeRun: Sendable {
     // A line that a crash cut off ends here.
     if !text.isEmpty, !text.hasSuffix("\n") { try handle.write(contentsOf: Data("\n".utf8)) }
     let output = Mutex(handle)
+    let unjudged = Mutex<[Unjudged]>([])
     let open = pairs.filter { pair in known.withLock { $0[key(pair)] == nil } }
     if !open.isEmpty {
       try await progress.showing("judging", count: open.count) {
         try await EvaluationRun.forEach(open, width: width) { pair in
-          let judgement = try await judgement(pair)
-          let key = key(pair)
-          known.withLock { $0[key] = judgement }
-          try output.withLock { try $0.write(contentsOf: Data((judgement.line(key: key) + "\n").utf8)) }
-          progress.advance(passed: judgement.outcome == .win)
+          do {
+            let judgement = try await judgement(pair)
+            let key = key(pair)
+            known.withLock { $0[key] = judgement }
+            try output.withLock { try $0.write(contentsOf: Data((judgement.line(key: key) + "\n").utf8)) }
+            progress.advance(passed: judgement.outcome == .win)
+          } catch let fault as Unjudged {
+            let all = unjudged.withLock { list -> [Unjudged] in
+              list.append(fault)
+              return list
+            }
+            // Whatever the others bring: the judge does not understand what it is asked for.
+            guard 2 * all.count <= pairs.count else { throw failure(all, of: pairs.count) }
+            progress.advance(passed: false)
+          }
         }
       }
     }
-    return pairs.compactMap { pair in known.withLock { $0[key(pair)] } }
+    let faults = unjudged.withLock { $0 }
+    var outcome = Outcome()
+    for pair in pairs {
+      if let judgement = known.withLock({ $0[key(pair)] }) {
+        outcome.judgements.append(judgement)
+      } else if let fault = faults.first(where: { $0.id == pair.id }) {
+        outcome.unjudged.append(fault)
+      }
+    }
+    return outcome
+  }
+
+  private func failure(_ faults: [Unjudged], of count: Int) -> FusionRouteError {
+    let first = faults.first.map { "; for \($0.id) it wrote: \($0.said)" } ?? ""
+    return .unavailable(
+      "the judge \(judge) does not write two scores from 1 to 10 on the first line for \(faults.count) of "
+        + "\(count) pairs\(first)")
   }
 
   private func key(_ pair: JudgePair) -> String {
@@ -117,7 +163,7 @@ struct JudgeRun: Sendable {
     _ id: String, _ question: String, _ one: String, _ other: String
   ) async throws -> (first: Double, second: Double) {
     let prompt = JudgePrompt.text(question: question, first: one, second: other)
-    var last = ""
+    var firstReply: String?
     for attempt in 0...Self.retries {
       let body = JSONText.object([
         ("model", .text(judge)),
@@ -125,14 +171,14 @@ struct JudgeRun: Sendable {
         // A judge that broke the form does so again unless something changes.
         ("temperature", .number(attempt == 0 ? 0 : 0.7)), ("max_tokens", .integer(maximumTokens)),
       ]).utf8
-      let bytes = try await client.post("/v1/chat/completions", body)
-      guard let reply = try? JSONDecoder().decode(Reply.self, from: Data(bytes)),
-        let content = reply.choices.first?.message.content
+      let bytes = try await client.post("/v1/chat/completions", body, isRepeatable: true)
+      guard let reply = try? JSONDecoder().decode(Reply.self, from: Data(bytes)), let choice = reply.choices.first
       else { throw FusionRouteError.unavailable("\(client.url) does not answer as OpenAI's chat API does") }
+      // A judge that refuses may say nothing at all.
+      let content = choice.message.content ?? ""
       if let scores = JudgePrompt.scores(in: content) { return scores }
-      last = String(content.prefix(200))
+      firstReply = firstReply ?? String(content.prefix(200))
     }
-    throw FusionRouteError.unavailable(
-      "the judge \(judge) does not write two scores from 1 to 10 on the first line for \(id), but: \(last)")
+    throw Unjudged(id: id, reply: firstReply ?? "")
   }
 }

@@ -1,18 +1,27 @@
 internal import Core
 internal import Foundation
 
-/// How long the steps of a plan took, kept beside the plan: `plan.yaml.report.jsonl`, a line for each time that a step ran.
+/// How long the steps of a plan took, kept beside the plan: `plan.yaml.report.jsonl`, a line for each time that a step ran,
+/// and one before it where it began from nothing.
 struct PlanReport {
   let path: String
 
   init(plan: String) { path = "\(plan).report.jsonl" }
 
+  /// Notes that a step begins from nothing: what it took before counts no longer. Throws `unavailable` if the file cannot
+  /// be written.
+  func begin(_ step: TrainingPlan.Step) throws {
+    // Not left to the line at the end, which is missing if the plan is killed: the next run would go on from this one.
+    try append(step, [("begun", .bool(true))])
+  }
+
   /// Notes that a step ran. Throws `unavailable` if the file cannot be written.
   func add(_ step: TrainingPlan.Step, seconds: Double, isFinished: Bool) throws {
-    let line = JSONText.object([
-      ("step", .text(step.title)), ("out", .text(step.out)), ("seconds", .number(seconds)),
-      ("finished", .bool(isFinished)),
-    ]).rendered
+    try append(step, [("seconds", .number(seconds)), ("finished", .bool(isFinished))])
+  }
+
+  private func append(_ step: TrainingPlan.Step, _ members: [(String, JSONText)]) throws {
+    let line = JSONText.object([("step", .text(step.title)), ("out", .text(step.out))] + members).rendered
     // What is missing is made; that it cannot be shows when it is opened.
     if !FileManager.default.fileExists(atPath: path) { _ = FileManager.default.createFile(atPath: path, contents: nil) }
     guard let handle = FileHandle(forWritingAtPath: path) else {
@@ -27,13 +36,15 @@ struct PlanReport {
     }
   }
 
-  /// Seconds of each result, all its runs since it was last begun from nothing taken together.
+  /// Seconds of each result, all its runs since it was last begun from nothing taken together. Older files do not tell
+  /// where that was: of them all counts.
   func seconds() -> [String: Double] {
     let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
     return text.split(separator: "\n").reduce(into: [:]) { total, line in
       guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)), case .string(let out)? = object["out"]
       else { return }
-      total[out, default: 0] += Self.number(object["seconds"]) ?? 0
+      let before = object["begun"] == .bool(true) ? 0 : total[out] ?? 0
+      total[out] = before + (Self.number(object["seconds"]) ?? 0)
     }
   }
 

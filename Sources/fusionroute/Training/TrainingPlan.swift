@@ -188,11 +188,14 @@ extension TrainingPlan.Step {
 
   /// Answers are kept as they come, under the name of the cluster; those of other models behind that name must go. So must
   /// the checkpoints of a run with other data, models or settings, which could not be gone on with.
-  func prepare(_ fingerprint: String) throws {
+  ///
+  /// - Returns: whether the step begins from nothing, and does not go on where it stopped.
+  func prepare(_ fingerprint: String) throws -> Bool {
     let begun = "\(out).plan-begun"
     let before = try? String(contentsOfFile: begun, encoding: .utf8)
     switch action {
-    case .run: return
+    // What a command of its own keeps, if anything, is not known.
+    case .run: return true
     case .sample:
       if before != fingerprint { try Self.remove("\(out).answers") }
     case .train:
@@ -205,6 +208,8 @@ extension TrainingPlan.Step {
     var file = try AtomicFile(path: begun)
     try file.write(Array(fingerprint.utf8))
     try file.commit()
+    guard case .train = action else { return !FileManager.default.fileExists(atPath: "\(out).answers") }
+    return (try? FileManager.default.contentsOfDirectory(atPath: "\(out)/checkpoints"))?.isEmpty ?? true
   }
 
   private static func remove(_ path: String) throws {
