@@ -112,7 +112,27 @@ import Testing
       (.preference(prompt: [messages[0]], chosen: long, rejected: "x"), source),
       (.preference(prompt: [messages[0]], chosen: "y", rejected: "x"), source),
     ])
-    #expect(pairs.count == 1 && pairReport.dropped == 1)
+    #expect(pairs.count == 1 && pairReport.dropped == 1 && pairs[0].task == nil)
+    let path = scratch.path("pairs.jsonl")
+    try Data(#"{"task": "math", "prompt": "go", "chosen": "y", "rejected": "x"}"#.utf8).write(
+      to: URL(fileURLWithPath: path))
+    #expect(try short.pairs(RecordReader.read(path)).pairs.map(\.task) == ["math"])
+  }
+
+  @Test func orderedPairsAreToldByTask() {
+    var metrics = StepMetrics()
+    #expect(metrics.orderedPairs == nil)
+    for index in 0..<8 { metrics.add(task: nil, isPreferred: index > 0) }
+    #expect(metrics.orderedPairs == "88 % of 8 pairs")
+    var other = StepMetrics()
+    for index in 0..<3 { other.add(task: "math", isPreferred: index > 0) }
+    other.add(task: "code", isPreferred: true)
+    metrics += other
+    metrics += other
+    #expect(metrics.orderedPairs == "81 % of 16 pairs (code 100 % of 2, math 67 % of 6)")
+    // Names without end are no tasks.
+    for index in 0..<30 { metrics.add(task: "\(index)", isPreferred: true) }
+    #expect(metrics.orderedPairs == "93 % of 46 pairs")
   }
 
   @Test func pairsBeginWhereTheyDiffer() {

@@ -209,7 +209,8 @@ import Testing
       return .reward(chosen: answer(12, good: true), rejected: answer(11, good: false))
     }
     let pairs = (0..<240).compactMap { _ in pair() }
-    let others = (0..<32).compactMap { _ in pair() }
+    var others = (0..<32).compactMap { _ in pair() }
+    for index in others.indices where index % 4 > 0 { others[index].task = index % 4 > 1 ? "late" : "early" }
     var objective = TrainingObjective()
     objective.isReward = true
     try engine.centreHead(on: pairs.flatMap { [$0.chosen, $0.rejected] }, sequencesPerPass: 8)
@@ -219,7 +220,11 @@ import Testing
     // Zero at first, so that every pair's loss is log 2.
     #expect(abs(try #require(try loop.evaluation()?.meanPreferenceLoss) - log(2)) <= 1e-6)
     try loop.run()
-    #expect(try #require(try loop.evaluation()?.preferenceAccuracy) >= 0.9, "seed \(seed)")
+    let judged = try #require(try loop.evaluation())
+    #expect(try #require(judged.preferenceAccuracy) >= 0.9, "seed \(seed)")
+    #expect(judged.byTask.mapValues(\.pairs) == ["early": 8, "late": 16])
+    // 90 % of 32 are 29: three of them are wrong at most, wherever they are.
+    #expect(judged.byTask.values.reduce(0) { $0 + $1.preferred } >= 21)
     #expect(loop.headSteps == 120)
     // Equal answers teach nothing.
     let same = TrainingSequence(tokens: [1, 2, 3], response: 1)

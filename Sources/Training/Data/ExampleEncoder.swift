@@ -93,10 +93,11 @@ public struct ExampleEncoder: Sendable {
         continue
       }
       guard
-        let pair = isReward
+        var pair = isReward
           ? PreferencePair.reward(chosen: both[0], rejected: both[1], source: "\(source)")
           : PreferencePair(chosen: both[0], rejected: both[1], source: "\(source)")
       else { continue }
+      pair.task = source.task
       report.examples += 1
       pairs.append(pair)
     }

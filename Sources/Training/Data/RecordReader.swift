@@ -16,10 +16,13 @@ public enum TrainingRecord: Sendable, Equatable {
 public struct RecordSource: Sendable, Hashable, CustomStringConvertible {
   public var file: String
   public var line: Int
+  /// What the record's `task` says, for results by task.
+  public var task: String?
 
-  public init(file: String, line: Int) {
+  public init(file: String, line: Int, task: String? = nil) {
     self.file = file
     self.line = line
+    self.task = task
   }
 
   public var description: String { "\(file):\(line)" }
@@ -47,14 +50,16 @@ public enum RecordReader {
       let line = data[start..<end]
       start = end < data.endIndex ? data.index(after: end) : end
       guard line.contains(where: { $0 != 0x20 && $0 != 0x0D && $0 != 0x09 }) else { continue }
-      let source = RecordSource(file: path, line: number)
-      records.append((try parse(line, source: source), source))
+      var source = RecordSource(file: path, line: number)
+      let object = try parse(line, source: source)
+      if case .string(let task)? = object["task"] { source.task = task }
+      records.append((try record(object, source: source), source))
     }
     guard !records.isEmpty else { throw FusionRouteError.badInput("the data file \(path) has no records") }
     return records
   }
 
-  private static func parse(_ line: Data, source: RecordSource) throws -> TrainingRecord {
+  private static func parse(_ line: Data, source: RecordSource) throws -> JSONObject {
     func fault(_ what: String) -> FusionRouteError { .badInput("\(source): \(what)") }
     guard line.count <= maximumLineBytes else { throw fault("the line is longer than \(maximumLineBytes) bytes") }
     let value: JSONValue
@@ -64,6 +69,11 @@ public enum RecordReader {
       throw fault("this is no JSON: \(failure.message) (byte \(failure.offset + 1) of the line)")
     }
     guard case .object(let object) = value else { throw fault("a record must be an object, not \(value.kind)") }
+    return object
+  }
+
+  private static func record(_ object: JSONObject, source: RecordSource) throws -> TrainingRecord {
+    func fault(_ what: String) -> FusionRouteError { .badInput("\(source): \(what)") }
     if let messages = object["messages"] { return .conversation(try self.messages(messages, "messages", fault)) }
     if let text = object["text"] {
       guard case .string(let text) = text else { throw fault("\"text\" must be a string, not \(text.kind)") }

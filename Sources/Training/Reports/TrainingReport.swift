@@ -29,6 +29,7 @@ public enum TrainingReport {
       <meta name='viewport' content='width=device-width'><style>\(style)</style></head><body>
       <h1>\(HTML.escaped(title))</h1><table>\(rows)</table>
       \(charts(steps, heldOut).map(\.svg).joined())
+      \(pairs(heldOut.last))
       \(tables(heldOut.last ?? steps.last, isHeldOut: !heldOut.isEmpty, experts: experts))
       </body></html>
 
@@ -92,6 +93,18 @@ public enum TrainingReport {
   }
 
   /// Share of tokens per expert, and the confusion of routed against best expert.
+  private static func pairs(_ heldOut: JSONObject?) -> String {
+    guard case .object(let tasks)? = heldOut?["pairs_by_task"] else { return "" }
+    let rows = tasks.members.compactMap { name, value -> String? in
+      guard case .object(let counts) = value, let pairs = number(counts["pairs"]), pairs > 0,
+        let preferred = number(counts["preferred"])
+      else { return nil }
+      return "<tr><th>\(HTML.escaped(name))</th><td class='n'>\(Int(preferred)) of \(Int(pairs))</td>"
+        + "<td class='n'>\(String(format: "%.1f", 100 * preferred / pairs)) %</td></tr>"
+    }
+    return "<h2>Held-out pairs in the right order at the end</h2><table>\(rows.joined())</table>"
+  }
+
   private static func tables(_ entry: JSONObject?, isHeldOut: Bool, experts: [String]) -> String {
     let selected = integers(entry?["selected"])
     let confusion = integers(entry?["confusion"])

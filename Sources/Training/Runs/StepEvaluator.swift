@@ -155,7 +155,8 @@ struct StepEvaluator {
   ) {
     if objective.isReward {
       return addReward(
-        chosen: chosen.lowerBound, rejected: rejected.lowerBound, output: output, totals: totals, metrics: &metrics,
+        pair.task, chosen: chosen.lowerBound, rejected: rejected.lowerBound, output: output, totals: totals,
+        metrics: &metrics,
         gradients: &gradients)
     }
     func sum(_ rows: Range<Int>) -> Double { rows.reduce(0) { $0 + Double(output.logProbabilities[$1]) } }
@@ -176,11 +177,10 @@ struct StepEvaluator {
     let result = objective.preference.evaluate(
       chosen: .init(policy: sum(chosen), reference: pair.chosenReference),
       rejected: .init(policy: sum(rejected), reference: pair.rejectedReference), bias: bias)
-    metrics.pairs += 1
+    metrics.add(task: pair.task, isPreferred: result.margin + bias > 0)
     metrics.preferenceLoss += result.loss
     metrics.marginSum += result.margin
     metrics.largestMargin = max(metrics.largestMargin, abs(result.margin))
-    if result.margin + bias > 0 { metrics.preferred += 1 }
     if result.weight < 0.05 { metrics.settled += 1 }
     // A coefficient is −∂loss/∂ log π.
     let coefficient = Float(-result.slope / Double(totals.pairs))
@@ -190,17 +190,16 @@ struct StepEvaluator {
 
   /// Bradley–Terry on the head's outputs at the ends of both answers.
   private func addReward(
-    chosen: Int, rejected: Int, output: PassOutput, totals: Totals, metrics: inout StepMetrics,
+    _ task: String?, chosen: Int, rejected: Int, output: PassOutput, totals: Totals, metrics: inout StepMetrics,
     gradients: inout Gradients
   ) {
     let result = PreferenceLoss(beta: 1).evaluate(
       chosen: .init(policy: Double(output.head[chosen]), reference: 0),
       rejected: .init(policy: Double(output.head[rejected]), reference: 0))
-    metrics.pairs += 1
+    metrics.add(task: task, isPreferred: result.margin > 0)
     metrics.preferenceLoss += result.loss
     metrics.marginSum += result.margin
     metrics.largestMargin = max(metrics.largestMargin, abs(result.margin))
-    if result.margin > 0 { metrics.preferred += 1 }
     let slope = Float(result.slope / Double(totals.pairs))
     gradients.head?[chosen] = slope
     gradients.head?[rejected] = -slope

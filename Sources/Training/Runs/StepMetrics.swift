@@ -24,6 +24,8 @@ public struct StepMetrics: Sendable, Equatable {
   public var preferenceLoss = 0.0
   public var marginSum = 0.0
   public var preferred = 0
+  /// Pairs with a task, by that.
+  public var byTask: [String: TaskPairs] = [:]
   public var biases: [Double] = []
   /// Largest |ℓ|.
   public var largestMargin = 0.0
@@ -37,7 +39,22 @@ public struct StepMetrics: Sendable, Equatable {
   /// Tokens that passes computed, with padding.
   public var paddedTokens = 0
 
+  /// Pairs of one task, and those of them in the right order.
+  public struct TaskPairs: Sendable, Equatable {
+    public var pairs = 0
+    public var preferred = 0
+  }
+
   public init() {}
+
+  /// Counts a pair.
+  mutating func add(task: String?, isPreferred: Bool) {
+    pairs += 1
+    if isPreferred { preferred += 1 }
+    guard let task else { return }
+    byTask[task, default: .init()].pairs += 1
+    if isPreferred { byTask[task, default: .init()].preferred += 1 }
+  }
 
   public static func += (a: inout StepMetrics, b: StepMetrics) {
     a.responseTokens += b.responseTokens
@@ -54,6 +71,7 @@ public struct StepMetrics: Sendable, Equatable {
     a.preferenceLoss += b.preferenceLoss
     a.marginSum += b.marginSum
     a.preferred += b.preferred
+    a.byTask.merge(b.byTask) { .init(pairs: $0.pairs + $1.pairs, preferred: $0.preferred + $1.preferred) }
     a.biases += b.biases
     a.largestMargin = max(a.largestMargin, b.largestMargin)
     a.settled += b.settled
@@ -86,6 +104,21 @@ public struct StepMetrics: Sendable, Equatable {
   public var meanPreferenceLoss: Double? { mean(preferenceLoss, pairs) }
   /// Share of pairs with ℓ + bias > 0.
   public var preferenceAccuracy: Double? { mean(Double(preferred), pairs) }
+
+  /// More values of `task` than these tell records apart, not kinds of them.
+  private static let maximumTasks = 20
+
+  /// Shares of pairs in the right order, all and by task, for people: `92 % of 38 pairs (code 88 % of 8, math 93 % of 30)`.
+  public var orderedPairs: String? {
+    guard pairs > 0 else { return nil }
+    func share(_ preferred: Int, _ pairs: Int) -> String {
+      "\(Int((100 * Double(preferred) / Double(pairs)).rounded())) % of \(pairs)"
+    }
+    let all = "\(share(preferred, pairs)) pairs"
+    guard (1...Self.maximumTasks).contains(byTask.count) else { return all }
+    let tasks = byTask.sorted { $0.key < $1.key }.map { "\($0.key) \(share($0.value.preferred, $0.value.pairs))" }
+    return "\(all) (\(tasks.joined(separator: ", ")))"
+  }
 
   /// Quantiles of the bias at 0, 25, 50, 75 and 100 %.
   public var biasQuantiles: [Double]? {
@@ -120,6 +153,13 @@ public struct StepMetrics: Sendable, Equatable {
       list.append(("pairs", .integer(Int64(pairs))))
       add("preference", meanPreferenceLoss)
       add("preference_accuracy", preferenceAccuracy)
+      if (1...Self.maximumTasks).contains(byTask.count) {
+        let counts = byTask.sorted { $0.key < $1.key }.map { name, counts -> (key: String, value: JSONValue) in
+          let values = [("pairs", counts.pairs), ("preferred", counts.preferred)]
+          return (name, .object(JSONObject(members: values.map { ($0, .integer(Int64($1))) })))
+        }
+        list.append(("pairs_by_task", .object(JSONObject(members: counts))))
+      }
       add("margin", mean(marginSum, pairs))
       add("largest_margin", largestMargin)
       add("settled", mean(Double(settled), pairs))

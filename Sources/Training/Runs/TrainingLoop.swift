@@ -12,7 +12,8 @@ public final class TrainingLoop {
   private let folder: String
   private let fingerprint: String
   private var state = TrainingState()
-  private var lastEvaluation: StepMetrics?
+  /// Of held-out data, the latest.
+  public private(set) var lastEvaluation: StepMetrics?
 
   /// Steps of the whole run.
   public let totalSteps: Int

@@ -30,6 +30,8 @@ public struct PreferencePair: Sendable {
   public var rejectedReference = 0.0
   /// The expert that the router selects at each judged position at the start.
   public var initialSelection: [UInt16] = []
+  /// What results are told by, beside those of all pairs.
+  public var task: String?
   public var source: String
 
   public init(chosen: TrainingSequence, rejected: TrainingSequence, source: String = "") {

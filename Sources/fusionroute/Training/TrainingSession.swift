@@ -157,6 +157,7 @@ struct TrainingSession: Sendable {
       try head.write("\(folder)/head.gguf")
       lines.append("head     \(folder)/head.gguf")
     }
+    if let ordered = loop.lastEvaluation?.orderedPairs { lines.append("held out \(ordered) in the right order") }
     return lines + ["log      \(loop.logPath)"]
   }
 }
