@@ -27,7 +27,7 @@ import Testing
       grader: \(command)
       reward: { model: router.gguf, from: eval-reward }
       max_tokens: 10
-      changes_from: half
+      changes_from: [half, zero]
       methods:
         ant: { mode: "expert:ant" }
         bee: { mode: "expert:bee" }
@@ -38,7 +38,7 @@ import Testing
         router: { mode: router }
         first: { first_expert: true }
         plain: { mode: no-complement }
-        half: { mode: fusion, scale: 0.5 }
+        half: { mode: fusion, scale: 0.5, note: "half of it" }
         zero: { mode: fusion, scale: 0 }
         oracle: { oracle: [ant, bee, cat] }
         fusionroute: { mode: fusion }
@@ -115,6 +115,23 @@ import Testing
         .map { $0.compactMap { $0["accuracy"] as? Double }.reduce(0, +) / 2 })
     let report = try String(contentsOfFile: "\(out)/report.html", encoding: .utf8)
     #expect(report.contains("say 1 words") && report.contains("<svg"))
+    #expect((rows["half"]?["description"] as? String)?.hasSuffix("times 0.5; half of it") == true)
+    // What is on disk makes the same tables without grader and reward model, as long as it is of the same models.
+    let silent = try write(
+      "eval-silent.yaml",
+      try String(contentsOfFile: evaluation, encoding: .utf8).split(separator: "\n")
+        .filter { !$0.hasPrefix("grader:") }.joined(separator: "\n"))
+    func reprinted(_ more: String...) async throws -> (code: Int32, output: String, errors: String) {
+      let result = try await Product.run(
+        ["eval", "-e", silent, "--out", out, "--format", "json", "--resamples", "200", "--report-only"] + more)
+      return (result.code, result.output, result.errors)
+    }
+    let reported = try await reprinted()
+    #expect(reported.code == 0 && reported.output == first.output && !reported.errors.contains("left out"))
+    let stale = try await reprinted("--max-tokens", "9")
+    #expect(
+      stale.code == 0 && stale.errors.contains("100 answers") && stale.errors.contains("left out"), "\(stale.errors)")
+    #expect(try summary(stale.output)["ant"]?["missing_answers"] as? Int == 8)
 
     // Graded anew: the same answers, all asked again.
     let regraded = try await Product.run(run + ["--regrade"])

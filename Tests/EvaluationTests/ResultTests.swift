@@ -17,7 +17,8 @@ import Testing
         key: "k\(random.next())", method: "m" + text(&random), id: text(&random), task: "t", text: text(&random),
         pieces: pieces, experts: ["x", "y" + text(&random)],
         deciders: pieces.map { _ in random.below(3) == 0 ? nil : random.below(2) }, finish: "length",
-        promptTokens: random.below(100), seconds: random.uniform(), evaluations: ["router": random.below(9), "x": 3],
+        promptTokens: random.below(100), seconds: random.uniform(), interleaved: random.below(2) == 0,
+        evaluations: ["router": random.below(9), "x": 3],
         chosen: random.below(2) == 0 ? nil : text(&random),
         grade: Grade(
           passed: random.below(2) == 0, score: random.uniform(), parts: [.init(name: "f", passed: true)],
@@ -50,7 +51,8 @@ import Testing
         "ant": outcomes("ant", [true, false, false, true, true, false]),
         // Only math's first two prompts.
         "part": outcomes("part", [false, true]),
-      ], methods: ["ant", "part", "fusionroute"], averaged: averaged, changesFrom: "ant")
+      ], methods: ["ant", "part", "fusionroute"], averaged: averaged, changesFrom: ["ant", "part"],
+      expected: ["ant": 6, "part": 4])
   }
 
   @Test func rowsAreTheMeansOfTheirTasks() throws {
@@ -59,6 +61,10 @@ import Testing
     let own = try #require(summary.rows.last)
     #expect(own.cells.map(\.accuracy) == [0.75, 0.5] && own.average == 0.625 && own.comparison == nil)
     #expect(own.cells[0].passedWithSeveralExperts == 3)
+    // Two tokens of one expert and one of the other.
+    #expect(own.cells[0].shareOfOtherExperts.map { abs($0 - 1.0 / 3) < 1e-12 } == true)
+    #expect(summary.rows[0].cells[0].shareOfOtherExperts == nil)
+    #expect(summary.rows.map(\.missing) == [0, 2, 0])
     #expect(own.cells[0].parts == [.init(name: "f", share: 1)])
     let interval = try #require(own.averageInterval)
     #expect(interval.lower < 0.625 && interval.upper > 0.625 && interval.lower >= 0 && interval.upper <= 1)
@@ -79,8 +85,15 @@ import Testing
     #expect(ant.tasks.map(\.difference) == [0.25, 0] && ant.signTest == 1)
     #expect(ant.tasks[1].interval == Interval(lower: 0, upper: 0))
     let part = try #require(summary.rows[1].comparison)
-    #expect(part.count == 2 && part.won == 1 && part.lost == 0 && part.difference == 0.5)
-    #expect(summary.changes.map(\.fixed) == [["m2", "m3"], []] && summary.changes.map(\.broken) == [["m4"], []])
+    // Without an answer to any prompt of code there is no mean to compare.
+    #expect(part.count == 2 && part.won == 1 && part.lost == 0 && part.difference == nil && part.pValue == nil)
+    #expect(part.tasks.map(\.difference) == [0.5])
+    let alone = try #require(results(averaged: ["math"]).summary().rows[1].comparison)
+    #expect(alone.difference == 0.5)
+    #expect(summary.changes.map(\.from) == ["ant", "part"])
+    let changes = summary.changes[0].tasks
+    #expect(changes.map(\.fixed) == [["m2", "m3"], []] && changes.map(\.broken) == [["m4"], []])
+    #expect(changes.map(\.signTest) == [1, 1])
     // The same results give the same numbers.
     #expect(results().summary() == summary)
   }
@@ -105,8 +118,30 @@ import Testing
     #expect(summary.rows.map(\.cells[0].answers) == [4, 3, 6, 4])
     let page = EvaluationReport.page(results, summary, title: "means", facts: [])
     #expect(page.contains("<td title='3 of 6'>"))
+    // 2/3 and 1/3 right on the three prompts that both have answered.
+    let spread = try #require(both.cells[0].spread)
+    #expect(abs(spread.lowest - 1.0 / 3) < 1e-12 && abs(spread.highest - 2.0 / 3) < 1e-12)
+    #expect(abs(spread.deviation - 1.0 / 18.0.squareRoot()) < 1e-12 && both.averageSpread == spread)
+    #expect(page.contains("± 23.6 (33.3 … 66.7)"))
     let comparison = try #require(both.comparison)
     #expect(comparison.count == 3 && comparison.difference == 0.5 && comparison.won == 2 && comparison.lost == 0)
+    // Half an outcome is neither right nor wrong.
+    #expect(comparison.signTest == nil && comparison.tasks.map(\.signTest) == [nil])
+    #expect(summary.rows[0].comparison?.signTest == 0.5)
+  }
+
+  /// Blanks and the end of the text are nobody's work.
+  @Test func onlyTokensThatShowAreDecided() {
+    var record = Make.record("fusionroute", Self.math[0], passed: true, deciders: [0, 1, 1, 1, 0, nil])
+    record.pieces = ["def", "\n", "  ", "", "\u{a0}x", "y"]
+    #expect(record.visibleTokens == ["ant": 2] && record.decidingExperts == ["ant"])
+    #expect(record.pieces.indices.map { record.visibleDecider($0) } == ["ant", nil, nil, nil, "ant", nil])
+    #expect(record.visibleDecider(6) == nil)
+    record.pieces[1] = "\nb"
+    #expect(record.visibleTokens == ["ant": 2, "bee": 1])
+    let summary = Make.results(Self.math, ["fusionroute": [record.id: record]], methods: ["fusionroute"]).summary()
+    #expect(summary.rows[0].cells[0].passedWithSeveralExperts == 1)
+    #expect(summary.shares.first?.overall.map { ($0 * 3).rounded() } == [2, 1])
   }
 
   /// A model by itself runs in a cluster with an expert that nobody asks, which is none of the table's.

@@ -35,10 +35,12 @@ enum Make {
 
   static func results(
     _ tasks: [EvaluationTask], _ outcomes: [String: [String: AnswerRecord]], methods: [String],
-    means: [String: [String]] = [:], averaged: [String]? = nil, changesFrom: String? = nil, resamples: Int = 2_000
+    means: [String: [String]] = [:], averaged: [String]? = nil, changesFrom: [String] = [],
+    expected: [String: Int] = [:],
+    resamples: Int = 2_000
   ) -> EvaluationResults {
     EvaluationResults(
       tasks: tasks, methods: methods, records: outcomes, means: means, reference: "fusionroute", averaged: averaged,
-      changesFrom: changesFrom, bootstrap: Bootstrap(resamples: resamples, seed: 7))
+      changesFrom: changesFrom, expected: expected, bootstrap: Bootstrap(resamples: resamples, seed: 7))
   }
 }

@@ -47,11 +47,14 @@ public struct Method: Sendable, Equatable {
   public var kind: Kind
   /// Prompts per task at most.
   public var limit: Int?
+  /// What readers of the table should know about it.
+  public var note: String?
 
-  public init(name: String, kind: Kind, limit: Int? = nil) {
+  public init(name: String, kind: Kind, limit: Int? = nil, note: String? = nil) {
     self.name = name
     self.kind = kind
     self.limit = limit
+    self.note = note
   }
 
   /// Methods whose answers it chooses from, or whose mean it is.

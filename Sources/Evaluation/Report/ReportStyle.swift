@@ -84,13 +84,17 @@ enum ReportStyle {
     figcaption{font-weight:600;font-size:.95rem;margin-bottom:.3rem}
     svg{width:100%;height:auto;display:block}svg text{font-size:11px;fill:var(--ink)}svg .axis{fill:var(--muted)}
     .grid{stroke:var(--line);stroke-width:1}.whisker{stroke:var(--strong-line);stroke-width:1.5}
-    .dot{fill:var(--strong-line)}.dot.reference{fill:var(--accent)}
+    .dot{fill:var(--strong-line)}.dot.reference{fill:var(--accent)}.zero{stroke:var(--strong-line);stroke-width:1.5}
+    .dot.above{fill:var(--good)}.dot.below{fill:var(--bad)}
+    .dot.neither{fill:var(--surface);stroke:var(--strong-line);stroke-width:1.5}
+    a{color:inherit;text-decoration-color:var(--strong-line);text-underline-offset:.15em}
+    .words td{text-align:left;white-space:normal;width:100%}
     .legend{display:flex;flex-wrap:wrap;gap:.4rem 1rem;margin:.5rem 0;font-size:.88rem}
     .tag{padding:.05em .4em .12em;border-radius:.3em}
     .t,.tag{text-underline-offset:.22em;text-decoration-thickness:2px;text-decoration-skip-ink:none}
     .t{border-radius:.2em;padding-block:.1em;box-decoration-break:clone;-webkit-box-decoration-break:clone}
     .controls{display:flex;flex-wrap:wrap;gap:.6rem 1rem;margin:.6rem 0;align-items:end;font-size:.9rem}
-    .controls label{display:grid;gap:.15rem;color:var(--muted)}select,button{font:inherit;color:var(--ink);
+    .controls label{display:grid;gap:.15rem;color:var(--muted)}select,button,input{font:inherit;color:var(--ink);
     background:var(--surface);border:1px solid var(--strong-line);border-radius:.4rem;padding:.3rem .6rem;max-width:22rem}
     :focus-visible{outline:3px solid var(--accent);outline-offset:1px}
     .prompt{padding:.7rem 1rem;border-radius:.8rem;background:var(--accent-soft);white-space:pre-wrap;overflow-wrap:anywhere}

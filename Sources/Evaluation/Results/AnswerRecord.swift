@@ -19,6 +19,8 @@ public struct AnswerRecord: Sendable, Equatable {
   public var promptTokens: Int
   /// From the request to the end of the answer; for methods that choose, of everything that they chose from.
   public var seconds: Double
+  /// Answers of other methods were under way, so that ``seconds`` tells little.
+  public var interleaved: Bool
   /// Tokens that went through each model, by expert, `router` and `reward`.
   public var evaluations: [String: Int]
   /// The method or expert whose answer was chosen.
@@ -28,7 +30,7 @@ public struct AnswerRecord: Sendable, Equatable {
   public init(
     key: String, method: String, id: String, task: String, text: String, pieces: [String] = [], experts: [String] = [],
     deciders: [Int?] = [], finish: String = "stop", promptTokens: Int = 0, seconds: Double = 0,
-    evaluations: [String: Int] = [:], chosen: String? = nil, grade: Grade
+    interleaved: Bool = false, evaluations: [String: Int] = [:], chosen: String? = nil, grade: Grade
   ) {
     self.key = key
     self.method = method
@@ -41,6 +43,7 @@ public struct AnswerRecord: Sendable, Equatable {
     self.finish = finish
     self.promptTokens = promptTokens
     self.seconds = seconds
+    self.interleaved = interleaved
     self.evaluations = evaluations
     self.chosen = chosen
     self.grade = grade
@@ -54,10 +57,22 @@ public struct AnswerRecord: Sendable, Equatable {
   public var expertEvaluations: Int {
     evaluations.reduce(0) { $0 + ([Self.router, Self.reward].contains($1.key) ? 0 : $1.value) }
   }
-  /// Experts that decided at least one token.
-  public var decidingExperts: Set<String> {
-    Set(deciders.compactMap { $0.flatMap { experts.indices.contains($0) ? experts[$0] : nil } })
+  /// Name of the expert that decided a token that shows; nil for blanks, which any expert would write, for the end of the text, and
+  /// where no expert decided.
+  public func visibleDecider(_ position: Int) -> String? {
+    guard deciders.indices.contains(position), let decider = deciders[position], experts.indices.contains(decider),
+      pieces[position].unicodeScalars.contains(where: { !$0.properties.isWhitespace })
+    else { return nil }
+    return experts[decider]
   }
+  /// Tokens that show, by the expert that decided them.
+  public var visibleTokens: [String: Int] {
+    pieces.indices.reduce(into: [:]) { counts, position in
+      if let name = visibleDecider(position) { counts[name, default: 0] += 1 }
+    }
+  }
+  /// Experts that decided at least one token that shows.
+  public var decidingExperts: Set<String> { Set(visibleTokens.keys) }
 }
 
 extension AnswerRecord {
@@ -75,6 +90,7 @@ extension AnswerRecord {
         .members(evaluations.sorted { $0.key < $1.key }.map { ($0.key, .integer(Int64($0.value))) })
       ),
     ]
+    if interleaved { members.append(("interleaved", .bool(true))) }
     if let chosen { members.append(("chosen", .string(chosen))) }
     members += [("passed", .bool(grade.passed)), ("score", .finite(grade.score))]
     if !grade.parts.isEmpty {
@@ -116,7 +132,8 @@ extension AnswerRecord {
     self.init(
       key: key, method: method, id: id, task: task, text: answer, pieces: pieces, experts: experts,
       deciders: deciders.map { $0.flatMap { experts.indices.contains($0) ? $0 : nil } }, finish: finish,
-      promptTokens: Int(promptTokens), seconds: seconds, evaluations: counts, chosen: text("chosen"),
+      promptTokens: Int(promptTokens), seconds: seconds, interleaved: object["interleaved"] == .bool(true),
+      evaluations: counts, chosen: text("chosen"),
       grade: Grade(
         passed: passed, score: object["score"]?.double, parts: parts, reason: text("reason")))
   }

@@ -7,9 +7,9 @@ extension EvaluationResults {
     let rows = methods.map { row($0, names: names, averaged: averaged, grouped: grouped) }
     return EvaluationSummary(
       tasks: names, averaged: averaged, reference: reference, rows: rows,
-      changes: changesFrom.map { changes(from: $0, names: names, grouped: grouped) } ?? [], changesFrom: changesFrom,
+      changes: changesFrom.map { .init(from: $0, tasks: changes(from: $0, names: names, grouped: grouped)) },
       tags: tagRows(names: names, grouped: grouped), shares: names.compactMap { shares($0) }, experts: experts,
-      bootstrap: bootstrap)
+      descriptions: descriptions, bootstrap: bootstrap)
   }
 
   // MARK: Rows
@@ -20,21 +20,33 @@ extension EvaluationResults {
     var replicates: [[Double]] = []
     var cells: [EvaluationSummary.Cell] = []
     var cost = EvaluationSummary.Cost()
+    let members = means[method] ?? []
+    // [tasks][members]
+    var ofMembers: [[Double]] = []
     for name in names {
       let answered = (grouped[name] ?? []).filter { value(method, $0) != nil }
       let values = answered.compactMap { value(method, $0) }
       let records = answered.flatMap { parts(method, $0) }
       let drawn = bootstrap.replicates(values, stratum: name)
       if averaged.contains(name) { replicates.append(drawn) }
-      cells.append(Self.cell(name, values, records, interval: Bootstrap.interval(drawn)))
+      var cell = Self.cell(name, values, records, interval: Bootstrap.interval(drawn))
+      let accuracies = members.compactMap { member in
+        Statistics.mean(answered.compactMap { task in record(member, task).map { $0.grade.passed ? 1 : 0 } })
+      }
+      cell.spread = .init(accuracies)
+      if averaged.contains(name), !accuracies.isEmpty { ofMembers.append(accuracies) }
+      cells.append(cell)
       for record in records { cost.add(record) }
     }
     let means = cells.filter { averaged.contains($0.task) }.map(\.accuracy)
     let complete = means.compactMap { $0 }
     let isWhole = complete.count == means.count && !means.isEmpty
+    let averages = members.indices.compactMap { member in Statistics.mean(ofMembers.map { $0[member] }) }
     return EvaluationSummary.Row(
       method: method, cells: cells, average: isWhole ? Statistics.mean(complete) : nil,
-      averageInterval: isWhole ? Bootstrap.average(replicates).flatMap { Bootstrap.interval($0) } : nil, cost: cost,
+      averageInterval: isWhole ? Bootstrap.average(replicates).flatMap { Bootstrap.interval($0) } : nil,
+      averageSpread: isWhole ? .init(averages) : nil,
+      missing: max(0, (expected[method] ?? 0) - cells.reduce(0) { $0 + $1.count }), cost: cost,
       comparison: method == reference ? nil : comparison(method, averaged: averaged, grouped: grouped))
   }
 
@@ -49,10 +61,15 @@ extension EvaluationResults {
       let all = records.flatMap(\.grade.parts).filter { $0.name == name }
       return EvaluationSummary.Cell.Part(name: name, share: Double(all.count(where: \.passed)) / Double(all.count))
     }
+    let shared = records.filter { $0.grade.passed && $0.decidingExperts.count > 1 }
+    let others = shared.map { record in
+      let counts = record.visibleTokens.values
+      return 1 - Double(counts.max() ?? 0) / Double(counts.reduce(0, +))
+    }
     return EvaluationSummary.Cell(
       task: task, count: values.count, answers: records.count, passed: records.count { $0.grade.passed },
       accuracy: Statistics.mean(values), interval: interval, parts: parts,
-      passedWithSeveralExperts: records.count { $0.grade.passed && $0.decidingExperts.count > 1 })
+      passedWithSeveralExperts: shared.count, shareOfOtherExperts: Statistics.mean(others))
   }
 
   // MARK: Comparisons
@@ -62,6 +79,8 @@ extension EvaluationResults {
   ) -> EvaluationSummary.Comparison? {
     var replicates: [[Double]] = []
     var differences: [EvaluationSummary.Difference] = []
+    // Outcomes of a mean lie between right and wrong: it loses to one that is right whenever a single method of it fails.
+    let isBinary = means[method] == nil && means[reference] == nil
     for name in averaged {
       let pairs = (grouped[name] ?? []).compactMap { task -> Double? in
         guard let own = value(reference, task), let other = value(method, task) else { return nil }
@@ -74,15 +93,17 @@ extension EvaluationResults {
       differences.append(
         .init(
           task: name, count: pairs.count, difference: mean, interval: Bootstrap.interval(drawn), won: won, lost: lost,
-          signTest: Statistics.signTest(wins: won, losses: lost)))
+          signTest: isBinary ? Statistics.signTest(wins: won, losses: lost) : nil))
     }
     guard !differences.isEmpty else { return nil }
     let (won, lost) = (differences.reduce(0) { $0 + $1.won }, differences.reduce(0) { $0 + $1.lost })
-    let average = Bootstrap.average(replicates)
+    let isWhole = differences.count == averaged.count
+    let average = isWhole ? Bootstrap.average(replicates) : nil
     return EvaluationSummary.Comparison(
-      count: differences.reduce(0) { $0 + $1.count }, difference: Statistics.mean(differences.map(\.difference)),
+      count: differences.reduce(0) { $0 + $1.count },
+      difference: isWhole ? Statistics.mean(differences.map(\.difference)) : nil,
       interval: average.flatMap { Bootstrap.interval($0) }, pValue: average.map { Bootstrap.pValue($0) }, won: won,
-      lost: lost, signTest: Statistics.signTest(wins: won, losses: lost), tasks: differences)
+      lost: lost, signTest: isBinary ? Statistics.signTest(wins: won, losses: lost) : nil, tasks: differences)
   }
 
   private func changes(
@@ -137,10 +158,8 @@ extension EvaluationResults {
     var counts = Array(repeating: Array(repeating: 0.0, count: experts.count), count: bins)
     var isEmpty = true
     for record in outcomes(reference, task: task) {
-      for (position, decider) in record.deciders.enumerated() {
-        guard let decider, record.experts.indices.contains(decider),
-          let expert = experts.firstIndex(of: record.experts[decider])
-        else { continue }
+      for position in record.pieces.indices {
+        guard let expert = record.visibleDecider(position).flatMap({ experts.firstIndex(of: $0) }) else { continue }
         counts[position * bins / record.deciders.count][expert] += 1
         isEmpty = false
       }
@@ -164,5 +183,6 @@ extension EvaluationSummary.Cost {
     routerEvaluations += record.evaluations[AnswerRecord.router] ?? 0
     rewardEvaluations += record.evaluations[AnswerRecord.reward] ?? 0
     if record.finish == "length" { cut += 1 }
+    if record.interleaved { interleaved += 1 }
   }
 }

@@ -13,18 +13,8 @@ extension EvaluationSummary {
           ("confidence", .number(Bootstrap.confidence)),
         ])
       ),
-      ("methods", .array(rows.map(Self.row))),
-      ("changes_from", changesFrom.map { .string($0) } ?? .null),
-      (
-        "changes",
-        .array(
-          changes.map {
-            .members([
-              ("task", .string($0.task)), ("fixed", .array($0.fixed.map { .string($0) })),
-              ("broken", .array($0.broken.map { .string($0) })),
-            ])
-          })
-      ),
+      ("methods", .array(rows.map { Self.row($0, descriptions[$0.method]) })),
+      ("changes", .array(changes.map(Self.changes))),
       ("experts", .array(experts.map { .string($0) })),
       (
         "expert_shares",
@@ -55,9 +45,33 @@ extension EvaluationSummary {
     return .array([.finite(interval.lower), .finite(interval.upper)])
   }
 
-  private static func row(_ row: Row) -> JSONValue {
+  private static func changes(_ changes: Changes) -> JSONValue {
     .members([
-      ("method", .string(row.method)),
+      ("from", .string(changes.from)),
+      (
+        "tasks",
+        .array(
+          changes.tasks.map {
+            .members([
+              ("task", .string($0.task)), ("fixed", .array($0.fixed.map { .string($0) })),
+              ("broken", .array($0.broken.map { .string($0) })), ("mcnemar_exact_p", .finite($0.signTest)),
+            ])
+          })
+      ),
+    ])
+  }
+
+  private static func spread(_ spread: Spread?) -> JSONValue {
+    guard let spread else { return .null }
+    return .members([
+      ("lowest", .finite(spread.lowest)), ("highest", .finite(spread.highest)),
+      ("standard_deviation", .finite(spread.deviation)),
+    ])
+  }
+
+  private static func row(_ row: Row, _ description: String?) -> JSONValue {
+    .members([
+      ("method", .string(row.method)), ("description", description.map { .string($0) } ?? .null),
       (
         "tasks",
         .array(
@@ -68,10 +82,12 @@ extension EvaluationSummary {
               ("accuracy", .finite(cell.accuracy)), ("interval", interval(cell.interval)),
               ("parts", .members(cell.parts.map { ($0.name, .finite($0.share)) })),
               ("passed_with_several_experts", .integer(Int64(cell.passedWithSeveralExperts))),
+              ("share_of_other_experts", .finite(cell.shareOfOtherExperts)), ("spread", spread(cell.spread)),
             ])
           })
       ),
       ("average", .finite(row.average)), ("average_interval", interval(row.averageInterval)),
+      ("average_spread", spread(row.averageSpread)), ("missing_answers", .integer(Int64(row.missing))),
       ("cost", cost(row.cost)), ("reference_minus_method", row.comparison.map(comparison) ?? .null),
     ])
   }
@@ -81,6 +97,7 @@ extension EvaluationSummary {
       ("answers", .integer(Int64(cost.answers))), ("generated_tokens", .integer(Int64(cost.generatedTokens))),
       ("tokens_per_answer", .finite(cost.tokensPerAnswer)), ("seconds", .finite(cost.seconds)),
       ("tokens_per_second", .finite(cost.tokensPerSecond)),
+      ("interleaved_answers", .integer(Int64(cost.interleaved))),
       ("expert_evaluations_per_token", .finite(cost.perToken(cost.expertEvaluations))),
       ("router_evaluations_per_token", .finite(cost.perToken(cost.routerEvaluations))),
       ("reward_evaluations_per_token", .finite(cost.perToken(cost.rewardEvaluations))),

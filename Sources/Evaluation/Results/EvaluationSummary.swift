@@ -16,12 +16,34 @@ public struct EvaluationSummary: Sendable, Equatable {
     public var interval: Interval?
     /// Share of prompts that passed each sub-goal, by name.
     public var parts: [Part]
-    /// Right answers in which two experts or more decided tokens.
+    /// Right answers in which two experts or more decided tokens that show.
     public var passedWithSeveralExperts: Int
+    /// Of those answers: the mean share of such tokens that were not the leading expert's. Nil without such answers.
+    public var shareOfOtherExperts: Double?
+    /// Between the methods that a mean is of.
+    public var spread: Spread?
 
     public struct Part: Sendable, Equatable {
       public var name: String
       public var share: Double
+    }
+  }
+
+  /// How far the accuracies of the methods that a mean is of lie apart.
+  public struct Spread: Sendable, Equatable {
+    public var lowest: Double
+    public var highest: Double
+    /// The sample's standard deviation.
+    public var deviation: Double
+
+    /// Nil for fewer than two values.
+    init?(_ values: [Double]) {
+      guard values.count > 1, let lowest = values.min(), let highest = values.max(), let mean = Statistics.mean(values)
+      else { return nil }
+      self.lowest = lowest
+      self.highest = highest
+      let squares = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) }
+      deviation = (squares / Double(values.count - 1)).squareRoot()
     }
   }
 
@@ -30,6 +52,8 @@ public struct EvaluationSummary: Sendable, Equatable {
     public var answers = 0
     public var generatedTokens = 0
     public var seconds = 0.0
+    /// Answers whose seconds tell little, since other methods' answers were under way.
+    public var interleaved = 0
     /// Tokens that went through experts, the router and the reward model, prompts included.
     public var expertEvaluations = 0
     public var routerEvaluations = 0
@@ -48,7 +72,7 @@ public struct EvaluationSummary: Sendable, Equatable {
   /// The reference minus a method, on the prompts that both answered.
   public struct Comparison: Sendable, Equatable {
     public var count: Int
-    /// Mean over tasks of the differences in accuracy.
+    /// Mean over the averaged tasks of the differences in accuracy; nil while one of them has no common prompts.
     public var difference: Double?
     public var interval: Interval?
     /// Of the paired bootstrap, two-sided.
@@ -56,8 +80,8 @@ public struct EvaluationSummary: Sendable, Equatable {
     /// Prompts that only the reference got right, and only the method.
     public var won: Int
     public var lost: Int
-    /// McNemar's exact test on those; where a mean is compared, the sign test on the signs of the differences.
-    public var signTest: Double
+    /// p of McNemar's exact test on those; nil where a mean is compared, whose outcomes are not right or wrong.
+    public var signTest: Double?
     public var tasks: [Difference]
   }
 
@@ -68,7 +92,7 @@ public struct EvaluationSummary: Sendable, Equatable {
     public var interval: Interval?
     public var won: Int
     public var lost: Int
-    public var signTest: Double
+    public var signTest: Double?
   }
 
   public struct Row: Sendable, Equatable {
@@ -77,16 +101,27 @@ public struct EvaluationSummary: Sendable, Equatable {
     /// Mean of the averaged tasks' accuracies; nil while one of them lacks prompts.
     public var average: Double?
     public var averageInterval: Interval?
+    public var averageSpread: Spread?
+    /// Answers that the method should have given and has not.
+    public var missing: Int
     public var cost: Cost
     /// Nil for the reference, and where there are no common prompts.
     public var comparison: Comparison?
   }
 
-  /// Prompts of a task that one stage of training changed.
+  /// What the reference gets right and wrong that another method does not.
+  public struct Changes: Sendable, Equatable {
+    public var from: String
+    public var tasks: [Change]
+  }
+
+  /// Ids of a task's prompts.
   public struct Change: Sendable, Equatable {
     public var task: String
     public var fixed: [String]
     public var broken: [String]
+    /// p of McNemar's exact test.
+    public var signTest: Double { Statistics.signTest(wins: fixed.count, losses: broken.count) }
   }
 
   /// Accuracy on the prompts with a tag.
@@ -113,13 +148,13 @@ public struct EvaluationSummary: Sendable, Equatable {
   public var averaged: [String]
   public var reference: String
   public var rows: [Row]
-  /// Against ``changesFrom``.
-  public var changes: [Change]
-  public var changesFrom: String?
+  public var changes: [Changes]
   public var tags: [TagRow]
   /// Of the reference's answers.
   public var shares: [Shares]
   public var experts: [String]
+  /// What each method is, by name.
+  public var descriptions: [String: String]
   public var bootstrap: Bootstrap
 
   public static func == (a: Self, b: Self) -> Bool {
@@ -140,8 +175,12 @@ public struct EvaluationResults: Sendable {
   public var reference: String
   /// Nil: every task.
   public var averaged: [String]?
-  /// The method that lacks what the reference has been trained with.
-  public var changesFrom: String?
+  /// Methods that lack something that the reference has been trained with.
+  public var changesFrom: [String]
+  /// Answers that each method should give; a method that is not named has all of its.
+  public var expected: [String: Int]
+  /// What each method is, for people.
+  public var descriptions: [String: String]
   public var bootstrap: Bootstrap
 
   /// Tags with more values than this are labels, not groups.
@@ -149,8 +188,8 @@ public struct EvaluationResults: Sendable {
 
   public init(
     tasks: [EvaluationTask], methods: [String], records: [String: [String: AnswerRecord]],
-    means: [String: [String]] = [:], reference: String, averaged: [String]? = nil, changesFrom: String? = nil,
-    bootstrap: Bootstrap = Bootstrap()
+    means: [String: [String]] = [:], reference: String, averaged: [String]? = nil, changesFrom: [String] = [],
+    expected: [String: Int] = [:], descriptions: [String: String] = [:], bootstrap: Bootstrap = Bootstrap()
   ) {
     self.tasks = tasks
     self.methods = methods
@@ -159,6 +198,8 @@ public struct EvaluationResults: Sendable {
     self.reference = reference
     self.averaged = averaged
     self.changesFrom = changesFrom
+    self.expected = expected
+    self.descriptions = descriptions
     self.bootstrap = bootstrap
   }
 

@@ -48,7 +48,11 @@ public struct Bootstrap: Sendable {
   /// Replicates of the mean of several tasks' means. Nil unless every task has some.
   public static func average(_ tasks: [[Double]]) -> [Double]? {
     guard let first = tasks.first, !first.isEmpty, tasks.allSatisfy({ $0.count == first.count }) else { return nil }
-    return first.indices.map { index in tasks.reduce(0) { $0 + $1[index] } / Double(tasks.count) }
+    return first.indices.map { index in
+      let mean = tasks.reduce(0) { $0 + $1[index] } / Double(tasks.count)
+      // Thirds and fifths that add up to zero miss it by a rounding, which would put them on one side of it.
+      return abs(mean) < 1e-12 ? 0 : mean
+    }
   }
 
   /// Two-sided p of "the mean is zero": twice the smaller share of replicates on either side of it, counting one more as

@@ -144,14 +144,17 @@ struct EvalOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Title of the report.", valueName: "text"))
   var title = "Evaluation"
 
-  @Option(help: ArgumentHelp("Prompts of each task whose answers the report holds, at most.", valueName: "n"))
-  var browsable = EvaluationReport.defaultBrowsable
+  @Option(
+    help: ArgumentHelp(
+      "Prompts of each task whose answers the report holds, at most. Default: as many as go into 20 MB.", valueName: "n"
+    ))
+  var browsable: Int?
 
   @Option(help: "text or json (one object).") var format: OutputFormat = .text
   @OptionGroup(title: "Service") var service: ServiceOptions
 
   func validate() throws {
-    guard graders > 0, browsable >= 0 else { throw ValidationError("--graders must be positive.") }
+    guard graders > 0, browsable.map({ $0 >= 0 }) ?? true else { throw ValidationError("--graders must be positive.") }
     guard maxTokens.map({ $0 > 0 }) ?? true, limit.map({ $0 > 0 }) ?? true, resamples.map({ $0 >= 100 }) ?? true else {
       throw ValidationError("--max-tokens and --limit must be positive, --resamples at least 100.")
     }

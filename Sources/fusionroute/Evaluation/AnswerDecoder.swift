@@ -14,12 +14,14 @@ struct DecodedAnswer: Sendable {
   var promptTokens: Int
   var seconds: Double
   var evaluations: [String: Int]
+  /// Answers of other methods were under way.
+  var interleaved = false
 
   func record(_ job: EvaluationRun.Job, grade: Grade, chosen: String?) -> AnswerRecord {
     AnswerRecord(
       key: job.key, method: job.method.name, id: job.task.id, task: job.task.task, text: text, pieces: pieces,
       experts: experts, deciders: deciders, finish: finish, promptTokens: promptTokens, seconds: seconds,
-      evaluations: evaluations, chosen: chosen, grade: grade)
+      interleaved: interleaved, evaluations: evaluations, chosen: chosen, grade: grade)
   }
 }
 
@@ -28,7 +30,7 @@ extension DecodedAnswer {
     self.init(
       text: record.text, pieces: record.pieces, experts: record.experts, deciders: record.deciders,
       finish: record.finish, promptTokens: record.promptTokens, seconds: record.seconds,
-      evaluations: record.evaluations)
+      evaluations: record.evaluations, interleaved: record.interleaved)
   }
 
   init(_ answer: Answer, experts: [String]) {

@@ -60,6 +60,15 @@ final class AnswerStore: Sendable {
     return shared
   }
 
+  /// Answers of a method to the prompts with these ids under other keys than those given.
+  func count(of method: String, ids: Set<String>, otherThan keys: Set<String>) -> Int {
+    state.withLock { state in
+      state.records.count { key, records in
+        !keys.contains(key) && (records[method].map { ids.contains($0.id) } ?? false)
+      }
+    }
+  }
+
   /// Any method's answer with this key.
   func shared(_ key: String) -> AnswerRecord? {
     state.withLock { $0.records[key]?.min { $0.key < $1.key }?.value }

@@ -8,8 +8,8 @@ struct EvaluationOutput: Sendable {
   var format: OutputFormat
   var title: String
   var facts: [(String, String)]
-  /// Prompts of each task that the report holds answers to.
-  var browsable: Int
+  /// Prompts of each task that the report holds answers to, at most; nil: as many as there is room for.
+  var browsable: Int?
 
   static let resultsName = "results.jsonl"
 
@@ -24,6 +24,9 @@ struct EvaluationOutput: Sendable {
     case .json: print(summary.json.text)
     case .text:
       print(Self.table(summary, style: Style(.standardOutput)), terminator: "")
+      for row in summary.rows where row.missing > 0 {
+        Self.say("incomplete: \(row.method) lacks \(row.missing) answers")
+      }
       Self.say("answers  \(folder)/\(Self.resultsName)\nreport   \(reportPath)")
     }
   }
@@ -42,7 +45,9 @@ struct EvaluationOutput: Sendable {
     let hasMean = summary.averaged.count > 1
     var head = ["method"] + summary.tasks
     if hasMean { head.append("mean") }
-    head += ["95 %", "\(summary.reference) −", "95 %", "p", "only one right", "tokens/s", "expert/token"]
+    head += [
+      "95 %", "\(summary.reference) −", "95 %", "p", "only one right", "tokens/s", "expert/token", "router/token",
+    ]
     table.add(head.enumerated().map { $0 == 0 ? .init($1, .faint) : faint($1) })
     for row in summary.rows {
       var cells: [TextTable.Cell] = [.init(row.method, row.method == summary.reference ? .strong : nil)]
@@ -55,18 +60,21 @@ struct EvaluationOutput: Sendable {
       cells.append(.number(comparison?.interval.map { "\(points($0.lower)) … \(points($0.upper))" } ?? ""))
       cells.append(.number(comparison?.pValue.map { Summary.decimal($0, 4) } ?? ""))
       cells.append(.number(comparison.map { "\($0.won) : \($0.lost)" } ?? ""))
-      cells.append(.number(row.cost.tokensPerSecond.map { Summary.decimal($0, 1) } ?? "–"))
+      let speed = row.cost.tokensPerSecond.map { Summary.decimal($0, 1) } ?? "–"
+      cells.append(.number(row.cost.interleaved > 0 ? "~\(speed)" : speed))
       let reward = row.cost.rewardEvaluations
       let evaluations = row.cost.perToken(row.cost.expertEvaluations).map { Summary.decimal($0, 2) } ?? "–"
       let more = reward > 0 ? row.cost.perToken(reward).map { " + \(Summary.decimal($0, 1))" } ?? "" : ""
       cells.append(.number(evaluations + more))
+      cells.append(.number(row.cost.perToken(row.cost.routerEvaluations).map { Summary.decimal($0, 2) } ?? "–"))
       table.add(cells)
     }
     // On a terminal what tells least goes first; elsewhere all of it is wanted.
     let last = head.count
     var wide = style
     if !style.isTerminal { wide.width = 10_000 }
-    return table.lines(wide, expendable: [last - 1, last - 2, last - 4, last - 3, last - 5]).joined(separator: "\n")
+    return table.lines(wide, expendable: [last - 1, last - 2, last - 3, last - 5, last - 4, last - 6]).joined(
+      separator: "\n")
       + "\n"
   }
 

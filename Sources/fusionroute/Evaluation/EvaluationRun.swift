@@ -48,6 +48,14 @@ struct EvaluationRun: Sendable {
     try prompts(method).map { job(method, $0) }.filter { try store.record($0.key, method: method.name) == nil }
   }
 
+  /// Answers on disk by these methods to their prompts that other models or settings have given.
+  func strayAnswers() -> Int {
+    methods.reduce(0) { sum, method in
+      let jobs = prompts(method).map { job(method, $0) }
+      return sum + store.count(of: method.name, ids: Set(jobs.map(\.task.id)), otherThan: Set(jobs.map(\.key)))
+    }
+  }
+
   /// All that is on disk, by method and prompt.
   func records() throws -> [String: [String: AnswerRecord]] {
     var records: [String: [String: AnswerRecord]] = [:]
@@ -101,7 +109,7 @@ struct EvaluationRun: Sendable {
     let plain = methods.filter { if case .decode = $0.kind { true } else { false } }
     if interleaves, plain.count > 1 {
       let jobs = Self.interleaved(try plain.map { try pending($0) })
-      try await run("\(plain.count) methods", jobs, width: width) { try await decode($0, decoder) }
+      try await run("\(plain.count) methods", jobs, width: width) { try await decode($0, decoder, interleaved: true) }
     } else {
       for method in plain {
         try await run(method.name, try pending(method), width: width) { try await decode($0, decoder) }
@@ -144,9 +152,10 @@ struct EvaluationRun: Sendable {
 
   // MARK: Kinds of methods
 
-  private func decode(_ job: Job, _ decoder: AnswerDecoder) async throws {
+  private func decode(_ job: Job, _ decoder: AnswerDecoder, interleaved: Bool = false) async throws {
     guard case .decode(let decoding) = job.method.kind else { return }
-    let decoded = try await decoder.answer(job.task, mode: decoding.mode, maximumTokens: settings.maximumTokens)
+    var decoded = try await decoder.answer(job.task, mode: decoding.mode, maximumTokens: settings.maximumTokens)
+    decoded.interleaved = interleaved
     try await keep(decoded, job, chosen: nil)
   }
 
@@ -229,6 +238,7 @@ struct EvaluationRun: Sendable {
     record.method = job.method.name
     record.key = job.key
     record.seconds = candidates.reduce(rewardSeconds) { $0 + $1.seconds }
+    record.interleaved = candidates.contains { $0.interleaved }
     record.evaluations = candidates.reduce(into: [:]) { $0.merge($1.evaluations, uniquingKeysWith: +) }
     if rewardTokens > 0 { record.evaluations[AnswerRecord.reward] = rewardTokens }
     return record

@@ -55,14 +55,16 @@ struct EvaluationSession: Sendable {
     try Method.check(limitsOf: methods, limit: settings.limit)
     let reference = try settings.reference(of: methods, among: all, isOption: options.reference != nil)
     try settings.check(tasks: tasks, methods: methods, among: all, reference: reference)
-    guard let command = settings.grader else {
+    let command = settings.grader ?? ""
+    guard options.reportOnly || !command.isEmpty else {
       throw FusionRouteError.usage(
         "give the grader's command with --grader, for example Deploy/evaluation/grade of a checkout")
     }
-    let reward = try await makeReward(methods)
+    let reward = options.reportOnly ? nil : try await makeReward(methods)
     defer { reward?.stop() }
     let identity = EvaluationIdentity(
-      settings: settings, service: service == nil ? nil : "\(options.service.url)", reward: reward?.fingerprint)
+      settings: settings, service: service == nil ? nil : "\(options.service.url)",
+      reward: try rewardFingerprint(methods))
     let identities = try await progress.step("checking the models") {
       try Dictionary(
         uniqueKeysWithValues: methods.map { ($0.name, try identity.identity(of: $0, among: methods)) })
@@ -88,6 +90,13 @@ struct EvaluationSession: Sendable {
       }
     }
     await grader.stop()
+    let old = run.strayAnswers()
+    if old > 0 {
+      EvaluationOutput.say(
+        "\(old) answers in \(options.out) are of other models or settings than these methods have now: they are left out"
+      )
+    }
+    let prompts = Dictionary(uniqueKeysWithValues: methods.map { ($0.name, run.prompts($0).count) })
     try output(command).write(
       EvaluationResults(
         tasks: tasks, methods: methods.map(\.name), records: try run.records(),
@@ -97,7 +106,13 @@ struct EvaluationSession: Sendable {
           }),
         reference: reference,
         averaged: settings.average,
-        changesFrom: settings.changesFrom.flatMap { name in methods.contains { $0.name == name } ? name : nil },
+        changesFrom: settings.changesFrom.filter { name in methods.contains { $0.name == name } },
+        expected: Dictionary(
+          uniqueKeysWithValues: methods.map { method in
+            guard case .mean(let names) = method.kind else { return (method.name, prompts[method.name] ?? 0) }
+            return (method.name, names.compactMap { prompts[$0] }.min() ?? 0)
+          }),
+        descriptions: Dictionary(uniqueKeysWithValues: methods.map { ($0.name, $0.description) }),
         bootstrap: Bootstrap(resamples: settings.resamples, seed: settings.seed)))
   }
 
@@ -137,6 +152,11 @@ struct EvaluationSession: Sendable {
     try await run.choose()
   }
 
+  private func rewardFingerprint(_ methods: [Method]) throws -> String? {
+    guard methods.contains(where: \.needsReward), let reward = settings.reward else { return nil }
+    return try RewardScorer.fingerprint(model: reward.model, folder: reward.folder)
+  }
+
   private func makeReward(_ methods: [Method]) async throws -> RewardScorer? {
     guard methods.contains(where: \.needsReward) else { return nil }
     guard let reward = settings.reward else {
@@ -160,8 +180,9 @@ struct EvaluationSession: Sendable {
     if let cluster = settings.cluster { facts.append(("cluster", cluster)) }
     facts += [
       ("prompts", "\(tasks.count)\(settings.limit.map { ", at most \($0) of each task" } ?? "")"),
-      ("decoding", "greedy, at most \(settings.maximumTokens) tokens"), ("grader", command),
+      ("decoding", "greedy, at most \(settings.maximumTokens) tokens"), ("version", Software.version),
     ]
+    if !command.isEmpty { facts.append(("grader", command)) }
     return EvaluationOutput(
       folder: options.out, format: options.format, title: options.title, facts: facts, browsable: options.browsable)
   }

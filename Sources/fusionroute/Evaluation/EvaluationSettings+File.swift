@@ -63,7 +63,7 @@ private struct EvaluationReader {
     settings.limit = try integer(values["limit"], "limit", 1...1 << 30)
     if values["average"] != nil { settings.average = try texts(values["average"], "average") }
     settings.reference = try text(values["reference"], "reference")
-    settings.changesFrom = try text(values["changes_from"], "changes_from")
+    settings.changesFrom = try texts(values["changes_from"], "changes_from")
     if let seed = try integer(values["seed"], "seed", 0...Int.max) { settings.seed = UInt64(seed) }
     if let count = try integer(values["resamples"], "resamples", 100...1 << 20) { settings.resamples = count }
     guard let node = values["methods"] else { return settings }
@@ -72,7 +72,9 @@ private struct EvaluationReader {
     }
     settings.methods = try mapping.map { key, value in
       guard let name = key.string, !name.isEmpty else { throw fault(key, "a method needs a name") }
-      return try method(name, value, cluster: settings.cluster)
+      var method = try method(name, value, cluster: settings.cluster)
+      method.note = try text(value.mapping?["note"], "note")
+      return method
     }
     do { try Method.check(settings.methods ?? []) } catch let error as FusionRouteError {
       throw fault(node, error.message)
@@ -84,6 +86,7 @@ private struct EvaluationReader {
 
   private static let methodKeys = [
     "mode", "cluster", "model", "lora", "head", "scale", "select", "oracle", "mean", "first_expert", "collab", "limit",
+    "note",
   ]
 
   private func method(_ name: String, _ node: Node, cluster: String?) throws -> Method {
@@ -148,7 +151,7 @@ private struct EvaluationReader {
   }
 
   private func alone(_ key: String, _ values: [String: Node], _ name: String, _ node: Node) throws {
-    if let other = values.keys.sorted().first(where: { $0 != key && $0 != "limit" }) {
+    if let other = values.keys.sorted().first(where: { ![key, "limit", "note"].contains($0) }) {
       throw fault(node, "the method \"\(name)\" has \(key), beside which \(other) means nothing")
     }
   }

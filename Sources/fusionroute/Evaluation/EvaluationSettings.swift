@@ -27,7 +27,7 @@ struct EvaluationSettings: Sendable {
   /// Tasks whose mean is the average; nil: all.
   var average: [String]?
   var reference: String?
-  var changesFrom: String?
+  var changesFrom: [String] = []
   var seed: UInt64 = 1
   var resamples = 10_000
   /// Nil: the rows that the cluster has by itself.
@@ -58,13 +58,13 @@ struct EvaluationSettings: Sendable {
       throw FusionRouteError.badInput(
         "\"average\" names \"\(name)\", which is no task; there are \(names.sorted().joined(separator: ", "))")
     }
-    guard let changesFrom else { return }
-    guard all.contains(where: { $0.name == changesFrom }) else {
-      throw FusionRouteError.badInput("\"changes_from\" names \"\(changesFrom)\", which is no method")
+    for name in changesFrom where !all.contains(where: { $0.name == name }) {
+      throw FusionRouteError.badInput("\"changes_from\" names \"\(name)\", which is no method")
     }
     // Nothing is compared with one that does not run.
-    guard methods.contains(where: { $0.name == changesFrom }) else { return }
-    for method in methods where method.name == changesFrom || method.name == reference {
+    let compared = methods.filter { changesFrom.contains($0.name) }.map(\.name)
+    guard !compared.isEmpty else { return }
+    for method in methods where compared.contains(method.name) || method.name == reference {
       guard case .mean = method.kind else { continue }
       throw FusionRouteError.badInput(
         "\"changes_from\" compares answers, and \"\(method.name)\" has none: it is a mean; name one of its methods")
