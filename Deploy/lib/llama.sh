@@ -5,14 +5,18 @@
 source "${BASH_SOURCE[0]%/*}/common.sh"
 
 llama_prefix=$root/.deps/llama
+# llamafile's matrix products give other bits than those of single tokens, and so depend on what else is in the batch.
+# The patch leaves them on where one sum in the same order gives the same bits: BF16 weights on CPUs that multiply BF16,
+# whose prompts are read 1.6 times as fast for it.
+llama_patch=$root/Deploy/lib/llama.patch
 
-# Batch-invariant results need LLAMAFILE off; OpenMP's own threads would fight with the runtime's. `common` has the
-# Jinja engine for chat templates. FUSIONROUTE_LLAMA_OPTIONS adds to these (GPU back ends, for example).
+# OpenMP's own threads would fight with the runtime's. `common` has the Jinja engine for chat templates.
+# FUSIONROUTE_LLAMA_OPTIONS adds to these (GPU back ends, for example).
 llama_options() {
   printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=ON -DGGML_OPENMP=OFF \
-    -DGGML_LLAMAFILE=OFF -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF \
+    -DGGML_LLAMAFILE=ON -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF \
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF \
-    -DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$llama_commit" -DLLAMA_BUILD_NUMBER=0
+    -DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$llama_commit-patched" -DLLAMA_BUILD_NUMBER=0
   # The CPU's back end once for each generation of processors, as plug-ins of which the best is taken at run time; each
   # bound to its own symbols, since the base variant is linked as well (below).
   if [[ -n ${FUSIONROUTE_PORTABLE:-} ]]; then
@@ -27,6 +31,7 @@ llama_options() {
 llama_key() {
   {
     printf '%s\n' "layout 2" "$llama_sha256"
+    cat "$llama_patch"
     llama_options
     uname -sm
     "${CXX:-c++}" -march=native -dM -E -x c++ /dev/null 2>/dev/null || "${CXX:-c++}" -mcpu=native -dM -E -x c++ /dev/null
@@ -62,6 +67,9 @@ fetch_llama() { # STAGE
   mkdir "$1/source"
   tar -xzf "$1/$llama_archive" -C "$1/source" --strip-components=3 --exclude='*/.git' \
     "${llama_archive%.tar.gz}/vendor/llama.cpp"
+  # The stage may lie inside somebody's git checkout, where paths would be taken for that checkout's.
+  GIT_CEILING_DIRECTORIES=$1 git -C "$1/source" apply "$llama_patch" ||
+    fail "$exit_internal" "$llama_patch does not fit the source of llama.cpp"
 }
 
 run_logged() { # LOG COMMAND...
