@@ -16,7 +16,7 @@ llama_options() {
   printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=ON -DGGML_OPENMP=OFF \
     -DGGML_LLAMAFILE=ON -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF \
     -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF \
-    -DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$llama_commit-patched" -DLLAMA_BUILD_NUMBER=0
+    -DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$llama_commit" -DLLAMA_BUILD_NUMBER=0
   # The CPU's back end once for each generation of processors, as plug-ins of which the best is taken at run time; each
   # bound to its own symbols, since the base variant is linked as well (below).
   if [[ -n ${FUSIONROUTE_PORTABLE:-} ]]; then

@@ -123,6 +123,10 @@ import Testing
     #expect(abs(spread.lowest - 1.0 / 3) < 1e-12 && abs(spread.highest - 2.0 / 3) < 1e-12)
     #expect(abs(spread.deviation - 1.0 / 18.0.squareRoot()) < 1e-12 && both.averageSpread == spread)
     #expect(page.contains("± 23.6 (33.3 … 66.7)"))
+    // A mean has no answers that a number could lead to; a page without answers has no such links.
+    #expect(page.contains("with=one&amp;show=won") && !page.contains("with=both"))
+    let bare = EvaluationReport.page(results, summary, title: "means", facts: [], browsable: 0)
+    #expect(!bare.contains("href=") && !bare.contains("id=\"data\""))
     let comparison = try #require(both.comparison)
     #expect(comparison.count == 3 && comparison.difference == 0.5 && comparison.won == 2 && comparison.lost == 0)
     // Half an outcome is neither right nor wrong.

@@ -85,6 +85,15 @@ import Testing
     #expect(Bootstrap(resamples: 300, seed: bootstrap.seed &+ 1).replicates(a, stratum: "math") != first)
   }
 
+  /// Outcomes in thirds that cancel out are zero, not a rounding beside it.
+  @Test func zeroIsZero() {
+    let thirds = [1.0 / 3, 1.0 / 3, -2.0 / 3, 2.0 / 3, -1.0 / 3, -1.0 / 3]
+    let drawn = Bootstrap(resamples: 2_000, seed: 5).replicates(thirds, stratum: "x")
+    #expect(drawn.contains(0) && drawn.allSatisfy { $0 == 0 || abs($0) > 1e-3 })
+    let mean = Bootstrap.average([[0.1], [0.2], [-0.3]])
+    #expect(0.1 + 0.2 - 0.3 != 0 && mean == [0])
+  }
+
   @Test func pValuesCountBothSides() {
     #expect(Bootstrap.pValue([1, 2, 3, 4, 5, 6, 7, 8, 9]) == 0.2)
     #expect(Bootstrap.pValue([-1, 1, 1, 1, 1, 1, 1, 1, 1]) == 0.4)

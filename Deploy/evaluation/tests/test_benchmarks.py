@@ -1,8 +1,12 @@
 """Verdicts on the published benchmarks agree with the reference graders', on right and on wrong answers."""
 
 import functools
+import io
 import re
+import tempfile
 import unittest
+from contextlib import redirect_stdout
+from pathlib import Path
 
 from fusionroute_evaluation import benchmarks, references
 from fusionroute_evaluation.graders import Grader
@@ -491,6 +495,13 @@ class TaskFileTests(BenchmarkTests):
         self.assertGreaterEqual(len({line["tags"]["template"] for line in lines}), 80)
         for line in lines:
             self.assertTrue(self.grader.grade(line["grader"], line["grader"]["record"]["answer"]).passed, line)
+
+    def test_the_familys_benchmarks_are_those_that_are_written(self):
+        settings = (Path(__file__).resolve().parents[2] / "family/benchmarks.yaml").read_text()
+        named = set(re.findall(r"benchmarks/([\w-]+\.jsonl)", settings.split("methods:")[0]))
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+            self.assertEqual(benchmarks.main([folder, "--count", "2"]), 0)
+            self.assertEqual({path.name for path in Path(folder).iterdir()}, named)
 
     def test_human_eval_is_whole(self):
         lines = benchmarks.human_eval()

@@ -78,6 +78,11 @@ class Claims(unittest.TestCase):
 
         failed, left_open = self.broken(unfinished)
         self.assertEqual((failed, len(left_open)), ([], 2))
+        def own(rows, _):
+            rows["fusionroute"]["missing_answers"] = 1
+
+        for change in (own, lambda rows, methods: methods.remove(rows["fusionroute"])):
+            self.assertEqual(self.broken(change), ([], ["fusionroute has not answered all prompts yet"]))
         failed, left_open = self.broken(absent)
         self.assertEqual((failed, left_open), ([], ["mean above dare: not evaluated", "mixed above dare: not evaluated"]))
 

@@ -180,6 +180,11 @@ class CodeTests(GraderTests):
         grader = {"name": "code", "function": "f", "cases": [{"arguments": [], "expected": 1}]}
         self.assertGrades(grader, [two, f"```text\n{g}\n```\n{two}"], [two.replace("return 1", "return 2")])
 
+    def test_long_lines_come_to_an_end(self):
+        # A search that tries every split of such a line would take hours.
+        for line in ["```" + "a" * 300_000 + "`", "```" + " " * 300_000 + "`", "`" * 300_000, "x" * 300_000 + "``"]:
+            self.assertIn(python_blocks(line + "\ndef f():\n    pass"), ([], ["def f():\n    pass"]))
+
     def test_fences_open_and_close_in_turn(self):
         for text, blocks in (
             ("```text\nfirst\n```\nwords\n```python\ncode\n```\nmore", ["code"]),

@@ -12,6 +12,7 @@ public enum EvaluationReport {
     _ results: EvaluationResults, _ summary: EvaluationSummary, title: String, facts: [(String, String)],
     browsable: Int? = nil, maximumBytes: Int = maximumBrowsableBytes
   ) -> String {
+    let answers = ReportBrowser.section(results, summary, limit: browsable, maximumBytes: maximumBytes)
     let rows = facts.map { "<tr><th>\(HTML.escaped($0.0))</th><td>\(HTML.escaped($0.1))</td></tr>" }.joined()
     return """
       <!doctype html>
@@ -20,22 +21,22 @@ public enum EvaluationReport {
       <h1>\(HTML.escaped(title))</h1><table class="facts">\(rows)</table>
       \(ReportTables.accuracies(summary))
       \(ReportTables.descriptions(summary))
-      \(differences(summary))
+      \(differences(summary, links: !answers.isEmpty))
       \(charts(summary))
-      \(ReportTables.changes(summary))
+      \(ReportTables.changes(summary, links: !answers.isEmpty))
       \(ReportTables.tags(summary))
-      \(ReportBrowser.section(results, summary, limit: browsable, maximumBytes: maximumBytes))
+      \(answers)
       </body></html>
 
       """
   }
 
-  private static func differences(_ summary: EvaluationSummary) -> String {
+  private static func differences(_ summary: EvaluationSummary, links: Bool) -> String {
     guard summary.rows.contains(where: { $0.comparison?.tasks.isEmpty == false }) else { return "" }
     var panels = summary.averaged.map { ReportCharts.differences(summary, task: $0) }
     if summary.averaged.count > 1 { panels.append(ReportCharts.differences(summary, task: nil)) }
     return "<h2>\(HTML.escaped(summary.reference)) minus each method</h2><div class='panels'>" + panels.joined()
-      + "</div>" + ReportTables.differences(summary)
+      + "</div>" + ReportTables.differences(summary, links: links)
   }
 
   private static func charts(_ summary: EvaluationSummary) -> String {

@@ -120,7 +120,10 @@ enum ReportTables {
 
   // MARK: Differences
 
-  static func differences(_ summary: EvaluationSummary) -> String {
+  /// - Parameter links: whether the page has answers that numbers can lead to.
+  static func differences(_ summary: EvaluationSummary, links: Bool) -> String {
+    // A mean has no answers.
+    let leads = links && summary.rows.contains { $0.method == summary.reference && !$0.isMean }
     let several = summary.averaged.count > 1
     var html = "<div class='wide below'><table><thead><tr><th>\(HTML.escaped(summary.reference)) minus</th>"
     html += summary.averaged.map { "<th>\(HTML.escaped($0))</th>" }.joined()
@@ -134,8 +137,9 @@ enum ReportTables {
           continue
         }
         let pValue = found.signTest.map { ", p \(HTML.pValue($0))" } ?? ""
-        let more =
-          "<br>\(link("\(found.won)", task, row.method, "won")) : \(link("\(found.lost)", task, row.method, "lost"))"
+        let won = link("\(found.won)", task, row.method, "won", if: leads && !row.isMean)
+        let lost = link("\(found.lost)", task, row.method, "lost", if: leads && !row.isMean)
+        let more = "<br>\(won) : \(lost)"
         html += difference(value: found.difference, interval: found.interval, more: more + pValue)
       }
       if several {
@@ -155,7 +159,10 @@ enum ReportTables {
   }
 
   /// A link to the answers behind a number; the browser of answers reads what follows #.
-  private static func link(_ text: String, _ task: String, _ method: String, _ outcome: String) -> String {
+  private static func link(
+    _ text: String, _ task: String, _ method: String, _ outcome: String, if leads: Bool
+  ) -> String {
+    guard leads else { return HTML.escaped(text) }
     let target = "#task=\(encoded(task))&with=\(encoded(method))&show=\(outcome)"
     return "<a href='\(HTML.escaped(target))'>\(HTML.escaped(text))</a>"
   }
@@ -193,7 +200,7 @@ enum ReportTables {
       """
   }
 
-  static func changes(_ summary: EvaluationSummary) -> String {
+  static func changes(_ summary: EvaluationSummary, links: Bool) -> String {
     summary.changes.map { changes in
       var html =
         "<h2>What \(HTML.escaped(summary.reference)) fixed and broke against \(HTML.escaped(changes.from))</h2>"
@@ -202,8 +209,8 @@ enum ReportTables {
       for change in changes.tasks {
         let net = change.fixed.count - change.broken.count
         html += "<tr><th>\(HTML.escaped(change.task))</th>"
-        html += "<td>\(link("\(change.fixed.count)", change.task, changes.from, "won"))</td>"
-        html += "<td>\(link("\(change.broken.count)", change.task, changes.from, "lost"))</td>"
+        html += "<td>\(link("\(change.fixed.count)", change.task, changes.from, "won", if: links))</td>"
+        html += "<td>\(link("\(change.broken.count)", change.task, changes.from, "lost", if: links))</td>"
         html += "<td>\(net > 0 ? "+" : "")\(net)</td><td>\(HTML.pValue(change.signTest))</td></tr>"
       }
       return html + "</tbody></table></div>"

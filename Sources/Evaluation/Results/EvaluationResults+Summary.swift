@@ -43,7 +43,8 @@ extension EvaluationResults {
     let isWhole = complete.count == means.count && !means.isEmpty
     let averages = members.indices.compactMap { member in Statistics.mean(ofMembers.map { $0[member] }) }
     return EvaluationSummary.Row(
-      method: method, cells: cells, average: isWhole ? Statistics.mean(complete) : nil,
+      method: method, isMean: self.means[method] != nil, cells: cells,
+      average: isWhole ? Statistics.mean(complete) : nil,
       averageInterval: isWhole ? Bootstrap.average(replicates).flatMap { Bootstrap.interval($0) } : nil,
       averageSpread: isWhole ? .init(averages) : nil,
       missing: max(0, (expected[method] ?? 0) - cells.reduce(0) { $0 + $1.count }), cost: cost,

@@ -97,6 +97,8 @@ public struct EvaluationSummary: Sendable, Equatable {
 
   public struct Row: Sendable, Equatable {
     public var method: String
+    /// Whether it is the mean of other methods, and has no answers of its own.
+    public var isMean: Bool
     public var cells: [Cell]
     /// Mean of the averaged tasks' accuracies; nil while one of them lacks prompts.
     public var average: Double?

@@ -31,7 +31,7 @@ public struct Bootstrap: Sendable {
           // The upper half of 64 bits, spread over the indices; the bias is below count / 2^32.
           sum += values[Int((random.next() >> 32 &* count) >> 32)]
         }
-        return sum / Double(values.count)
+        return Self.snapped(sum / Double(values.count))
       }
     }
   }
@@ -48,12 +48,11 @@ public struct Bootstrap: Sendable {
   /// Replicates of the mean of several tasks' means. Nil unless every task has some.
   public static func average(_ tasks: [[Double]]) -> [Double]? {
     guard let first = tasks.first, !first.isEmpty, tasks.allSatisfy({ $0.count == first.count }) else { return nil }
-    return first.indices.map { index in
-      let mean = tasks.reduce(0) { $0 + $1[index] } / Double(tasks.count)
-      // Thirds and fifths that add up to zero miss it by a rounding, which would put them on one side of it.
-      return abs(mean) < 1e-12 ? 0 : mean
-    }
+    return first.indices.map { index in snapped(tasks.reduce(0) { $0 + $1[index] } / Double(tasks.count)) }
   }
+
+  /// Thirds and fifths that add up to zero miss it by a rounding, which would put them on one side of it.
+  private static func snapped(_ mean: Double) -> Double { abs(mean) < 1e-12 ? 0 : mean }
 
   /// Two-sided p of "the mean is zero": twice the smaller share of replicates on either side of it, counting one more as
   /// Davison and Hinkley (1997, 4.11) do, so that it is never zero.

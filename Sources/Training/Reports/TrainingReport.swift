@@ -92,7 +92,7 @@ public enum TrainingReport {
     return values.compactMap { if case .integer(let value) = $0 { Int(value) } else { nil } }
   }
 
-  /// Share of tokens per expert, and the confusion of routed against best expert.
+  /// Pairs in the right order, by task.
   private static func pairs(_ heldOut: JSONObject?) -> String {
     guard case .object(let tasks)? = heldOut?["pairs_by_task"] else { return "" }
     let rows = tasks.members.compactMap { name, value -> String? in
@@ -105,6 +105,7 @@ public enum TrainingReport {
     return "<h2>Held-out pairs in the right order at the end</h2><table>\(rows.joined())</table>"
   }
 
+  /// Share of tokens per expert, and the confusion of routed against best expert.
   private static func tables(_ entry: JSONObject?, isHeldOut: Bool, experts: [String]) -> String {
     let selected = integers(entry?["selected"])
     let confusion = integers(entry?["confusion"])

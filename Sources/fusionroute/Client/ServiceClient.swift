@@ -150,7 +150,8 @@ struct ServiceClient: Sendable {
       let header = response.headers.first(name: "retry-after")
       let mayPass = isRepeatable && RetryAfter.passing.contains(response.status.code)
       var next: Duration?
-      if mayPass, header == nil {
+      // A time of day instead of seconds says as little as nothing.
+      if mayPass, header.flatMap({ Int($0) }) == nil {
         next = RetryAfter.backoff(tries: tries)
       } else if mayPass || response.status.code == 429 {
         next = RetryAfter.wait(header, spent: ContinuousClock.now - start, limit: Self.maximumWait)

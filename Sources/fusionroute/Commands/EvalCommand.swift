@@ -154,7 +154,9 @@ struct EvalOptions: ParsableArguments {
   @OptionGroup(title: "Service") var service: ServiceOptions
 
   func validate() throws {
-    guard graders > 0, browsable.map({ $0 >= 0 }) ?? true else { throw ValidationError("--graders must be positive.") }
+    guard graders > 0, browsable.map({ $0 >= 0 }) ?? true else {
+      throw ValidationError("--graders must be positive, and --browsable not negative.")
+    }
     guard maxTokens.map({ $0 > 0 }) ?? true, limit.map({ $0 > 0 }) ?? true, resamples.map({ $0 >= 100 }) ?? true else {
       throw ValidationError("--max-tokens and --limit must be positive, --resamples at least 100.")
     }

@@ -69,6 +69,15 @@ final class AnswerStore: Sendable {
     }
   }
 
+  /// How many answers of each task there are.
+  var counts: [String: Int] {
+    state.withLock { state in
+      state.records.values.reduce(into: [:]) { counts, records in
+        for record in records.values { counts[record.task, default: 0] += 1 }
+      }
+    }
+  }
+
   /// Any method's answer with this key.
   func shared(_ key: String) -> AnswerRecord? {
     state.withLock { $0.records[key]?.min { $0.key < $1.key }?.value }

@@ -48,7 +48,7 @@ struct EvaluationRun: Sendable {
     try prompts(method).map { job(method, $0) }.filter { try store.record($0.key, method: method.name) == nil }
   }
 
-  /// Answers on disk by these methods to their prompts that other models or settings have given.
+  /// Answers on disk by these methods to their prompts that have other models, settings or lines of the task file behind them.
   func strayAnswers() -> Int {
     methods.reduce(0) { sum, method in
       let jobs = prompts(method).map { job(method, $0) }

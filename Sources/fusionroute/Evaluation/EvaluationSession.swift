@@ -69,14 +69,15 @@ struct EvaluationSession: Sendable {
       try Dictionary(
         uniqueKeysWithValues: methods.map { ($0.name, try identity.identity(of: $0, among: methods)) })
     }
+    let store = try AnswerStore(
+      path: "\(options.out)/\(EvaluationOutput.resultsName)", isReadOnly: options.reportOnly)
     let grader = GraderPool(
       command: command, directory: settings.graderDirectory, instances: options.graders,
-      timeout: options.graderTimeout.duration)
+      timeout: options.graderTimeout.duration, graded: store.counts)
     let run = EvaluationRun(
       settings: settings, methods: methods, tasks: tasks,
-      store: try AnswerStore(
-        path: "\(options.out)/\(EvaluationOutput.resultsName)", isReadOnly: options.reportOnly), grader: grader,
-      reward: reward, options: try generationOptions(), progress: EvaluationProgress(progress), identities: identities,
+      store: store, grader: grader, reward: reward, options: try generationOptions(),
+      progress: EvaluationProgress(progress), identities: identities,
       identityOfExpert: { decoding, expert in
         var other = decoding
         other.mode = "expert:\(expert)"
@@ -93,7 +94,7 @@ struct EvaluationSession: Sendable {
     let old = run.strayAnswers()
     if old > 0 {
       EvaluationOutput.say(
-        "\(old) answers in \(options.out) are of other models or settings than these methods have now: they are left out"
+        "\(old) answers in \(options.out) are of other models, settings or prompts than these methods have now: they are left out"
       )
     }
     let prompts = Dictionary(uniqueKeysWithValues: methods.map { ($0.name, run.prompts($0).count) })

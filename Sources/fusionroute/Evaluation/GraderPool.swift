@@ -13,37 +13,13 @@ final class GraderPool: Sendable {
   private let directory: String?
   private let timeout: Duration
   private let limiter: Limiter
-  private let state = Mutex(State())
+  private let state: Mutex<State>
 
   private struct State {
     var idle: [LineProcess] = []
-    /// Answers that are being graded, or wait for their turn.
-    var underWay = 0
     /// Answers that were graded, and those that the grader failed on, by task.
-    var graded: [String: Int] = [:]
+    var graded: [String: Int]
     var failed: [String: Int] = [:]
-    /// Answers that it failed on and of which it is not clear yet whether they are at fault.
-    var doubts: [Doubt] = []
-
-    /// Takes the doubts that are none any more, each with whether the answer is at fault.
-    mutating func settled() -> [(doubt: Doubt, isOfAnswer: Bool)] {
-      let all = doubts
-      doubts = []
-      var settled: [(doubt: Doubt, isOfAnswer: Bool)] = []
-      for doubt in all {
-        // A grader that lacks something, such as a sandbox for code, may grade other tasks and nearly none of this one.
-        let isOfAnswer =
-          !graded.isEmpty && failed[doubt.task, default: 0] <= max(1, graded[doubt.task, default: 0])
-        if isOfAnswer || underWay == 0 { settled.append((doubt, isOfAnswer)) } else { doubts.append(doubt) }
-      }
-      return settled
-    }
-  }
-
-  private struct Doubt {
-    var task: String
-    /// Told whether the answer is at fault.
-    var continuation: CheckedContinuation<Bool, Never>
   }
 
   /// The grader died or took too long, twice.
@@ -54,51 +30,54 @@ final class GraderPool: Sendable {
   /// - Parameters:
   ///   - directory: where the command runs; nil: here.
   ///   - instances: how many run at once; each starts when it is first needed.
-  init(command: String, directory: String?, instances: Int, timeout: Duration = defaultTimeout) {
+  ///   - graded: answers of each task that it has graded before.
+  init(
+    command: String, directory: String?, instances: Int, timeout: Duration = defaultTimeout, graded: [String: Int] = [:]
+  ) {
     self.command = command
     self.directory = directory
     self.timeout = timeout
     limiter = Limiter(max(1, instances))
+    state = Mutex(State(graded: graded))
   }
 
   /// An answer that the grader fails on twice, by its end or by the timeout, is wrong. Throws `badInput` if the grader
-  /// finds the task's line at fault, `unavailable` if it gives no verdict, or fails on more than single answers.
+  /// finds the task's line at fault, `unavailable` if it fails on an empty answer too, or on more than single ones.
   func grade(_ task: EvaluationTask, text: String) async throws -> Grade {
-    state.withLock { $0.underWay += 1 }
+    await limiter.enter()
     do {
-      let grade = try await inTurn(task, text: text)
-      settle { $0.graded[task.task, default: 0] += 1 }
+      let grade = try await verdict(task, text: text)
+      await limiter.leave()
       return grade
-    } catch let failure as FailedTwice {
-      guard await isAtFault(task) else { throw failure.error }
-      let message = (failure.error as? FusionRouteError)?.message ?? "\(failure.error)"
-      warn("the grader failed on an answer to \(task.id) twice, which counts as wrong: \(message)")
-      return Grade(passed: false, reason: "the grader failed on this answer twice: \(message)")
     } catch {
-      settle { _ in }
+      await limiter.leave()
       throw error
     }
   }
 
-  /// Notes what became of an answer that was under way.
-  private func settle(_ change: (inout State) -> Void) {
-    let settled = state.withLock { state -> [(doubt: Doubt, isOfAnswer: Bool)] in
-      state.underWay -= 1
-      change(&state)
-      return state.settled()
+  private func verdict(_ task: EvaluationTask, text: String) async throws -> Grade {
+    do {
+      let grade = try await gradeOnce(task, text: text, isAgain: false)
+      state.withLock { $0.graded[task.task, default: 0] += 1 }
+      return grade
+    } catch let failure as FailedTwice {
+      guard try await isAtFault(task) else { throw failure.error }
+      let message = (failure.error as? FusionRouteError)?.message ?? "\(failure.error)"
+      warn("the grader failed on an answer to \(task.id) twice, which counts as wrong: \(message)")
+      return Grade(passed: false, reason: "the grader failed on this answer twice: \(message)")
     }
-    for (doubt, isOfAnswer) in settled { doubt.continuation.resume(returning: isOfAnswer) }
   }
 
-  /// Whether an answer that the grader failed on is at fault, and not the grader: that shows by what becomes of others.
-  /// While it is not clear, those that are under way are waited for.
-  private func isAtFault(_ task: EvaluationTask) async -> Bool {
-    await withCheckedContinuation { continuation in
-      settle { state in
-        state.failed[task.task, default: 0] += 1
-        state.doubts.append(Doubt(task: task.task, continuation: continuation))
-      }
+  /// Whether an answer that the grader failed on is at fault, and not the grader.
+  private func isAtFault(_ task: EvaluationTask) async throws -> Bool {
+    let isSingle = state.withLock { state in
+      // A grader that lacks something, such as a sandbox for code, may grade an empty answer and no other of this task.
+      state.failed[task.task, default: 0] += 1
+      return state.failed[task.task, default: 0] <= max(1, state.graded[task.task, default: 0])
     }
+    guard isSingle else { return false }
+    do { _ = try await gradeOnce(task, text: "", isAgain: true) } catch is FailedTwice { return false }
+    return true
   }
 
   private func warn(_ text: String) {
@@ -108,18 +87,6 @@ final class GraderPool: Sendable {
     let start = style.isTerminal ? "\r\u{1B}[K" : ""
     try? FileHandle.standardError.write(
       contentsOf: Data((start + style.paint("warning: ", .warning) + line + "\n").utf8))
-  }
-
-  private func inTurn(_ task: EvaluationTask, text: String) async throws -> Grade {
-    await limiter.enter()
-    do {
-      let grade = try await gradeOnce(task, text: text, isAgain: false)
-      await limiter.leave()
-      return grade
-    } catch {
-      await limiter.leave()
-      throw error
-    }
   }
 
   private func gradeOnce(_ task: EvaluationTask, text: String, isAgain: Bool) async throws -> Grade {

@@ -194,8 +194,8 @@ extension TrainingPlan.Step {
     let begun = "\(out).plan-begun"
     let before = try? String(contentsOfFile: begun, encoding: .utf8)
     switch action {
-    // What a command of its own keeps, if anything, is not known.
-    case .run: return true
+    // What a command of its own keeps is its own affair.
+    case .run: break
     case .sample:
       if before != fingerprint { try Self.remove("\(out).answers") }
     case .train:
@@ -208,8 +208,11 @@ extension TrainingPlan.Step {
     var file = try AtomicFile(path: begun)
     try file.write(Array(fingerprint.utf8))
     try file.commit()
-    guard case .train = action else { return !FileManager.default.fileExists(atPath: "\(out).answers") }
-    return (try? FileManager.default.contentsOfDirectory(atPath: "\(out)/checkpoints"))?.isEmpty ?? true
+    switch action {
+    case .run: return before != fingerprint
+    case .sample: return !FileManager.default.fileExists(atPath: "\(out).answers")
+    case .train: return (try? FileManager.default.contentsOfDirectory(atPath: "\(out)/checkpoints"))?.isEmpty ?? true
+    }
   }
 
   private static func remove(_ path: String) throws {

@@ -6,8 +6,6 @@ import re
 _NUMBER = re.compile(r"####[ \t]*\$?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 # Behind a number that does not stand alone: an operator, or another number on its line. Asterisks alone are bold type.
 _GOES_ON = re.compile(r"[ \t]*(?:[/+=^]|\*+[ \t]*[\w(])|.*\d")
-# An opening fence, which may follow other text, and its language.
-_FENCE = re.compile(r"[^`]*`{3,}[ \t]*(\w*)[^`]*")
 _FUNCTION = r"^[ \t]*(?:async[ \t]+)?def[ \t]+"
 
 
@@ -22,6 +20,16 @@ def final_number(text):
         return None
 
 
+def _language(line):
+    """The language behind an opening fence, which may follow other text; None for a line that is none. No regular
+    expression: lines are as long as whoever writes them likes."""
+    start = line.find("`")
+    rest = line[start:].lstrip("`")
+    if start < 0 or len(line) - start - len(rest) < 3 or "`" in rest:
+        return None
+    return re.match(r"[ \t]*(\w*)", rest)[1].lower()
+
+
 def python_blocks(text):
     """The contents of the fenced blocks that are marked as Python or not at all. The last one may lack its end."""
     blocks, block = [], None
@@ -32,9 +40,9 @@ def python_blocks(text):
                 block = None
             else:
                 block.append(line)
-        elif opening := _FENCE.fullmatch(line):
+        elif (language := _language(line)) is not None:
             block = []
-            blocks.append((opening[1].lower(), block))
+            blocks.append((language, block))
     return ["\n".join(lines) for language, lines in blocks if language in ("", "python", "py", "python3")]
 
 
