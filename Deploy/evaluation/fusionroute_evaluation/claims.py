@@ -25,6 +25,33 @@ def _interval(comparison):
     return "no interval" if not comparison["interval"] else "{:+.1f} … {:+.1f}".format(*(100 * end for end in comparison["interval"]))
 
 
+def _mixed(row):
+    tasks = (row["reference_minus_method"] or {}).get("tasks", ())
+    return next((difference for difference in tasks if difference["task"] == "mixed"), None)
+
+
+def _above(rows, what, comparison_of):
+    """The claims that FusionRoute is above each baseline: in the mean with certainty, on a task by the point estimate."""
+    found = []
+    for name in BASELINES:
+        row = rows.get(name)
+        if row is None:
+            if name not in OPTIONAL:
+                found.append((f"{what} above {name}: not evaluated", None))
+            continue
+        comparison = comparison_of(row)
+        if row["missing_answers"] or not comparison or comparison["difference"] is None:
+            found.append((f"{what} above {name}: answers are missing", None))
+            continue
+        if what == "mean":
+            holds = bool(comparison["interval"]) and comparison["interval"][0] > 0
+        else:
+            holds = comparison["difference"] > ROUNDING
+        text = f"{what} above {name}: {100 * comparison['difference']:+.1f} ({_interval(comparison)})"
+        found.append((text, holds))
+    return found
+
+
 def verdict(summary):
     """What is claimed, as (text, whether it holds; None where an answer is missing), of what `fusionroute eval` writes as
     summary.json."""
@@ -32,20 +59,7 @@ def verdict(summary):
     own = rows.get(REFERENCE)
     if own is None or own["missing_answers"]:
         return [(f"{REFERENCE} has not answered all prompts yet", None)]
-    found = []
-
-    for name in BASELINES:
-        row = rows.get(name)
-        if row is None:
-            if name not in OPTIONAL:
-                found.append((f"mean above {name}: not evaluated", None))
-            continue
-        comparison = row["reference_minus_method"]
-        if row["missing_answers"] or not comparison or comparison["difference"] is None:
-            found.append((f"mean above {name}: answers are missing", None))
-            continue
-        text = f"mean above {name}: {100 * comparison['difference']:+.1f} ({_interval(comparison)})"
-        found.append((text, bool(comparison["interval"]) and comparison["interval"][0] > 0))
+    found = _above(rows, "mean", lambda row: row["reference_minus_method"])
 
     for domain in DOMAINS:
         cell, expert = _cell(own, domain), _cell(rows[domain], domain) if domain in rows else None
@@ -55,19 +69,7 @@ def verdict(summary):
         text = f"{domain}: {cell['accuracy']:.1%}, its expert {expert['accuracy']:.1%}"
         found.append((text, cell["accuracy"] >= expert["accuracy"] - MOST_BELOW_EXPERT - ROUNDING))
 
-    for name in BASELINES:
-        row = rows.get(name)
-        if row is None:
-            if name not in OPTIONAL:
-                found.append((f"mixed above {name}: not evaluated", None))
-            continue
-        tasks = (row["reference_minus_method"] or {}).get("tasks", ())
-        mixed = next((difference for difference in tasks if difference["task"] == "mixed"), None)
-        if row["missing_answers"] or mixed is None:
-            found.append((f"mixed above {name}: answers are missing", None))
-            continue
-        text = f"mixed above {name}: {100 * mixed['difference']:+.1f} ({_interval(mixed)})"
-        found.append((text, mixed["difference"] > ROUNDING))
+    found += _above(rows, "mixed", _mixed)
 
     cell = _cell(own, "mixed")
     if cell is None or not cell["passed"]:

@@ -2,7 +2,7 @@ internal import Core
 
 /// The results for people: one HTML file that needs nothing beside it.
 public enum EvaluationReport {
-  /// Bytes of answers to browse, at most; a browser reads as many in half a second.
+  /// Bytes of answers to browse, at most.
   public static let maximumBrowsableBytes = 20_000_000
 
   /// - Parameters:
