@@ -72,6 +72,12 @@ llama_context *fr_context_init(llama_model *model, const void *params, char **er
   });
 }
 
+bool fr_joins_distant_sequences(void) noexcept {
+  // Not called by name: a llama.cpp without the patch does not have it.
+  const auto joins = reinterpret_cast<bool (*)(void)>(dlsym(RTLD_DEFAULT, "llama_joins_distant_sequences"));
+  return joins != nullptr && joins();
+}
+
 int32_t fr_decode(llama_context *context, const void *batch, char **error) noexcept {
   return guarded<int32_t>(FR_EXCEPTION, error, [&] {
     return llama_decode(context, *static_cast<const llama_batch *>(batch));

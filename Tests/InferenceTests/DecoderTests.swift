@@ -100,6 +100,7 @@ import Testing
     var configuration = DecoderConfiguration(slots: 5, contextPerSequence: 256)
     // A further sequence is nearly free, so that one run over a gap beats two runs; real times would decide otherwise.
     configuration.fixedStepShare = 0.1
+    configuration.joinsDistantSlots = false
     let decoder = try BatchingDecoder(model: model, configuration: configuration)
     let all = (0..<4).map { randomTokens(120, vocabulary: model.vocabulary.size, seed: UInt64(200 + $0)) }
     let expected = try all.map { try digests(model, $0) }
@@ -122,6 +123,43 @@ import Testing
     for _ in 0..<3 { try await step([0, 1, 2, 3]) }
     #expect(decoder.statistics.refilledTokens > 0)
     print("\(name): \(decoder.statistics.refilledTokens) tokens decoded again to bridge idle slots")
+    decoder.shutdown()
+  }
+
+  /// Over gaps of each size, with 32 runs of slots, which is what one micro-batch takes, and with more.
+  @Test(arguments: ["llama f32", "gemma3 f32", "gemma3 bf16"])
+  func distantSlotsAreEvaluatedTogether(_ name: String) async throws {
+    let model = try TestModels.model(name)
+    let slots = 70
+    var configuration = DecoderConfiguration(slots: slots + 1, contextPerSequence: 256)
+    // A further sequence is nearly free, so that all go in one group.
+    configuration.fixedStepShare = 0.01
+    let decoder = try BatchingDecoder(model: model, configuration: configuration)
+    // Past gemma's window of 64 on the way.
+    let all = (0..<5).map { randomTokens(90, vocabulary: model.vocabulary.size, seed: UInt64(600 + $0)) }
+    let expected = try all.map { try digests(model, $0) }
+    var lengths = (0..<slots).map { 50 + $0 % 7 }
+    func step(_ sequences: [Int]) async throws {
+      for index in sequences { lengths[index] += 1 }
+      let answers = await decoder.together(
+        sequences.map { (UInt64($0), Array(all[$0 % all.count][..<lengths[$0]])) })
+      for (index, answer) in zip(sequences, answers) {
+        let row = try #require(answer?.rows.first)
+        #expect(
+          bits(row.logits) == expected[index % all.count][lengths[index] - 1], "slot \(index) at \(lengths[index])")
+      }
+    }
+    for index in 0..<slots { try await step([index]) }
+    let before = decoder.statistics
+    for _ in 0..<4 { try await step([0, 3, 4, 9]) }
+    let after = decoder.statistics
+    // The first call lets in all of the others.
+    #expect(after.refilledTokens == before.refilledTokens && after.batches - before.batches <= 8)
+    try await step(Array(stride(from: 0, to: 64, by: 2)))
+    try await step(Array(stride(from: 0, to: 70, by: 2)))
+    try await step((0..<slots).filter { $0 % 3 != 0 })
+    try await step(Array(0..<slots))
+    #expect(decoder.statistics.refilledTokens == 0)
     decoder.shutdown()
   }
 

@@ -178,6 +178,7 @@ import Testing
     let model = try TestModels.model("llama f32")
     var configuration = DecoderConfiguration(slots: 4, contextPerSequence: 256)
     configuration.fixedStepShare = 0.1
+    configuration.joinsDistantSlots = false
     let decoder = try BatchingDecoder(model: model, configuration: configuration)
     let tokens = (0..<3).map { randomTokens(60, vocabulary: model.vocabulary.size, seed: UInt64(400 + $0)) }
     for slot in 0..<3 { _ = try await decoder.decode(sequence: UInt64(slot), Array(tokens[slot][..<20])) }
@@ -195,6 +196,7 @@ import Testing
     let vocabulary = model.vocabulary.size
     var configuration = DecoderConfiguration(slots: 4, contextPerSequence: 512, prefillMilliseconds: 0.001)
     configuration.fixedStepShare = 0.1
+    configuration.joinsDistantSlots = false
     let decoder = try BatchingDecoder(model: model, configuration: configuration)
     let tokens = (0..<3).map { randomTokens(320, vocabulary: vocabulary, seed: UInt64(440 + $0)) }
     let expected = try tokens.map { try LlamaOracle.rows(model: model.path, tokens: $0, vocabulary: vocabulary) }
@@ -250,6 +252,7 @@ import Testing
     let vocabulary = model.vocabulary.size
     var configuration = DecoderConfiguration(slots: 5, contextPerSequence: 512, prefillMilliseconds: 0.001)
     configuration.fixedStepShare = 0.1
+    configuration.joinsDistantSlots = false
     let decoder = try BatchingDecoder(model: model, configuration: configuration)
     let tokens = (0..<5).map { randomTokens(200, vocabulary: vocabulary, seed: UInt64(420 + $0)) }
     let expected = try LlamaOracle.rows(model: model.path, tokens: tokens[3], vocabulary: vocabulary)

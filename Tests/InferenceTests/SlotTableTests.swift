@@ -175,6 +175,18 @@ import Testing
     #expect(abs(total - leastCost(slots[...], maximumRun, maximumSteps, fillable, cost)) < 1e-9)
   }
 
+  @Test(arguments: UInt64(1)...60)
+  func groupsAreFewAndEqual(seed: UInt64) {
+    var generator = SplitMix64(seed: seed)
+    let slots = (0..<40).filter { _ in Bool.random(using: &generator) }
+    let most = Int.random(in: 1...20, using: &generator)
+    let groups = StepPlanner.groups(slots, maximumSteps: most)
+    #expect(groups.flatMap(\.self) == slots)
+    #expect(groups.allSatisfy { (1...most).contains($0.count) })
+    #expect(groups.count == Int((Double(slots.count) / Double(most)).rounded(.up)))
+    #expect((groups.map(\.count).max() ?? 0) - (groups.map(\.count).min() ?? 0) <= 1)
+  }
+
   @Test func costsComeFromMeasurement() {
     var costs = StepCosts()
     #expect(costs.milliseconds(sequences: 3) > costs.milliseconds(sequences: 1))

@@ -43,6 +43,9 @@ struct llama_adapter_lora *fr_adapter_load(struct llama_model *model, const char
 /// llama_init_from_model; `params` points to a struct llama_context_params.
 struct llama_context *fr_context_init(struct llama_model *model, const void *params, char **error) FR_NOEXCEPT;
 
+/// Whether llama.cpp evaluates sequences together that are not neighbours, as Deploy/lib/llama.patch has it.
+bool fr_joins_distant_sequences(void) FR_NOEXCEPT;
+
 /// llama_decode; `batch` points to a struct llama_batch.
 int32_t fr_decode(struct llama_context *context, const void *batch, char **error) FR_NOEXCEPT;
 

@@ -4,15 +4,17 @@ internal import Foundation
 
 /// Decodes fixed probes in several shapes and compares the bits.
 ///
-/// A short prefix token by token, in one call, and in chunks beside a co-tenant; a long one past 256 positions (where
-/// llama.cpp's attention buffers grow) in chunks, again in other chunks and steps after a roll-back, with and without
-/// the short one as co-tenant.
+/// A short prefix token by token, in one call, and in chunks beside co-tenants in a neighbouring slot and beyond a gap; a
+/// long one past 256 positions (where llama.cpp's attention buffers grow) in chunks, again in other chunks and steps after
+/// a roll-back, with and without the short one as co-tenant.
 enum NumericsSelfTest {
   /// Changes with the probes: results of others in the cache do not count.
-  static let version = 2
+  static let version = 3
   private static let shortLength = 16
   private static let longLength = 264
   private static let rollBackTo = 248
+  /// Slots 0 and 1 have the short probe; between them and this one is a gap.
+  private static let longSlot = 3
 
   static func label(model: Model, configuration: DecoderConfiguration) -> String {
     let information = model.information
@@ -38,7 +40,7 @@ enum NumericsSelfTest {
 
   static func run(model: Model, configuration: DecoderConfiguration, label: String) throws -> NumericsClass {
     var small = configuration
-    small.slots = 2
+    small.slots = 4
     small.contextPerSequence = 512
     small.maximumBatch = 64
     let context = try LlamaContext(model: model, configuration: small, monitor: DecoderMonitor())
@@ -49,41 +51,43 @@ enum NumericsSelfTest {
     // Reference: the short probe token by token, the long one in calls of 64, its last positions step by step.
     for (position, token) in short.enumerated() { try probe.decode([(0, [token], position, true)]) }
     let reference = probe.takeRows()
-    try probe.prefill(slot: 1, Array(long[..<rollBackTo]), chunk: 64)
+    try probe.prefill(slot: longSlot, Array(long[..<rollBackTo]), chunk: 64)
     for position in rollBackTo..<longLength {
-      try probe.decode([(1, [long[position]], position, position >= longLength - 4)])
+      try probe.decode([(longSlot, [long[position]], position, position >= longLength - 4)])
     }
     let longReference = probe.takeRows()
 
-    // The short probe in one call, then beside the long sequence in chunks of 5 and 7 with roll-backs of the latter.
+    // The short probe in one call, then twice beside the long sequence in chunks of 5 and 7 with roll-backs of the latter.
     var same = true
     context.clear(slot: 0)
     try probe.decode([(0, short, 0, true)])
     same = same && probe.takeRows() == reference
 
     context.clear(slot: 0)
-    _ = context.remove(slot: 1, from: rollBackTo)
+    _ = context.remove(slot: longSlot, from: rollBackTo)
     var done = 0
     var longDone = rollBackTo
     while done < shortLength {
       let width = min(done % 2 == 0 ? 5 : 7, shortLength - done, longLength - longDone)
       guard width > 0 else { break }
+      let piece = Array(short[done..<(done + width)])
       try probe.decode([
-        (0, Array(short[done..<(done + width)]), done, true),
-        (1, Array(long[longDone..<(longDone + width)]), longDone, false),
+        (0, piece, done, true), (1, piece, done, true),
+        (longSlot, Array(long[longDone..<(longDone + width)]), longDone, false),
       ])
+      let rows = probe.takeRows()
+      same = same && rows == Array(reference[done..<(done + width)] + reference[done..<(done + width)])
       done += width
       longDone += width
     }
-    same = same && probe.takeRows() == Array(reference.prefix(done))
 
     // The long probe's last positions in one call and two, after a roll-back.
     if longDone < longLength - 4 {
-      try probe.decode([(1, Array(long[longDone..<(longLength - 4)]), longDone, false)])
+      try probe.decode([(longSlot, Array(long[longDone..<(longLength - 4)]), longDone, false)])
     } else {
-      _ = context.remove(slot: 1, from: longLength - 4)
+      _ = context.remove(slot: longSlot, from: longLength - 4)
     }
-    try probe.decode([(1, Array(long[(longLength - 4)...]), longLength - 4, true)])
+    try probe.decode([(longSlot, Array(long[(longLength - 4)...]), longLength - 4, true)])
     same = same && probe.takeRows() == longReference
 
     var hasher = SHA256Hasher()

@@ -40,6 +40,8 @@ public struct DecoderConfiguration: Sendable, Hashable {
   public var queueLimit: Int
   /// For tests: see ``StepCosts``.
   var fixedStepShare: Double?
+  /// For tests: false evaluates as with a llama.cpp that takes only neighbouring slots together.
+  var joinsDistantSlots = true
 
   public init(
     slots: Int = 4, contextPerSequence: Int = 4096, threads: Int = 1, kvType: KVType? = nil, reproducible: Bool = true,

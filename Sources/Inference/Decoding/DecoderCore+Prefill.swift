@@ -11,6 +11,11 @@ extension DecoderCore {
   /// Where no other sequence is alive, whose next step would have to wait for it, a chunk may take so many times as long:
   /// wide chunks cost less per token.
   private static let aloneFactor = 20.0
+  /// A chunk may have so many tokens for each sequence that steps, which takes about as long as a step of all of them, ...
+  private static let chunkPerStep = 2
+  /// ... and so many for each prompt that is waiting. With fewer, sequences would wait for their prompts one after the other,
+  /// and the few that are past theirs would step in small batches.
+  private static let chunkPerPrompt = 4
 
   /// Evaluates one chunk of one prefill; see ``PrefillPolicy``.
   func runPrefillChunk() {
@@ -41,7 +46,10 @@ extension DecoderCore {
     let isAlone = active.count == 1 && waiting.isEmpty && table.owners == 1
     let milliseconds = configuration.prefillMilliseconds * (isAlone ? Self.aloneFactor : 1)
     let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk
-    let whole = timed < Self.block ? Self.smallestChunk : timed / Self.block * Self.block
+    let tokens = max(
+      timed, Self.chunkPerStep * gathering.stepping(now: monotonicNanoseconds()),
+      Self.chunkPerPrompt * active.count { stepWidth($0) == nil })
+    let whole = tokens < Self.block ? Self.smallestChunk : tokens / Self.block * Self.block
     return min(whole, context.batchLimit)
   }
 

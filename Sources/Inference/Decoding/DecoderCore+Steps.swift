@@ -9,60 +9,69 @@ extension DecoderCore {
     return entry.remaining
   }
 
-  /// Evaluates every step that waits now, in runs over consecutive slots with equally many tokens each. Steps that come
-  /// meanwhile join the runs where they fit; they are not waited for.
+  /// Evaluates every step that waits now, in groups of slots with equally many tokens each. Steps that come meanwhile join the
+  /// groups where they fit; they are not waited for.
   func runSteps() {
     var due = Set(active.filter { stepWidth($0) != nil }.map(\.serial))
     while !due.isEmpty {
       let entries = active.filter { stepWidth($0) != nil }
       let bySlot = Dictionary(uniqueKeysWithValues: entries.map { ($0.slot, $0.serial) })
-      let limit = min(context.batchLimit, context.outputLimit)
-      // Where all have several tokens left, a bridge would have to be decoded again for each of them.
-      let hasSingles = entries.contains { $0.remaining == 1 }
-      let riders = Set(active.filter { stepWidth($0) == nil && ridesAlong($0) }.map(\.slot))
-      let runs = StepPlanner.runs(
-        bySlot.keys.sorted(), maximumRun: limit, maximumSteps: groupLimit(),
-        fillable: { hasSingles && (riders.contains($0) || self.isRepeatable($0)) },
-        cost: { self.costs.milliseconds(sequences: $0) })
-      // Who has waited longest goes first, so that what is due now is done after at most as many runs.
-      guard let run = runs.min(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) else { return }
+      let groups = groups(bySlot.keys.sorted(), hasSingles: entries.contains { $0.remaining == 1 })
+      // Who has waited longest goes first, so that what is due now is done after at most as many groups.
+      guard let group = groups.min(by: { oldest(in: $0, bySlot) < oldest(in: $1, bySlot) }) else { return }
       // After a failure or a cancellation, look at the requests anew.
-      guard decode(run: run, bySlot) else { return }
+      guard decode(group: group, bySlot) else { return }
       due.formIntersection(active.map(\.serial))
       guard !due.isEmpty, absorb(mailbox.take(wait: false)) else { return }
       due.formIntersection(active.map(\.serial))
     }
   }
 
-  /// Most steps in one run, see ``StepCosts/groupSize(of:)``.
+  /// What is evaluated in one call each: of a llama.cpp that takes only neighbours together, runs of slots with bridges.
+  private func groups(_ slots: [Int], hasSingles: Bool) -> [[Int]] {
+    let limit = min(context.batchLimit, context.outputLimit)
+    guard !context.joinsDistantSlots else {
+      return StepPlanner.groups(slots, maximumSteps: min(limit, groupLimit()))
+    }
+    let riders = Set(active.filter { stepWidth($0) == nil && ridesAlong($0) }.map(\.slot))
+    let runs = StepPlanner.runs(
+      slots, maximumRun: limit, maximumSteps: groupLimit(),
+      // Where all have several tokens left, a bridge would have to be decoded again for each of them.
+      fillable: { hasSingles && (riders.contains($0) || self.isRepeatable($0)) },
+      cost: { self.costs.milliseconds(sequences: $0) })
+    return runs.map(Array.init)
+  }
+
+  /// Most steps in one group, see ``StepCosts/groupSize(of:)``.
   func groupLimit() -> Int {
     let stepping = Set(active.filter { stepWidth($0) != nil }.map(\.request.sequence))
     let others = gathering.expected(besides: stepping, now: monotonicNanoseconds())
     return costs.groupSize(of: stepping.count + others)
   }
 
-  private func oldest(in run: ClosedRange<Int>, _ bySlot: [Int: UInt64]) -> UInt64 {
-    run.compactMap { bySlot[$0] }.min() ?? 0
+  private func oldest(in group: [Int], _ bySlot: [Int: UInt64]) -> UInt64 {
+    group.compactMap { bySlot[$0] }.min() ?? 0
   }
 
-  /// One call of llama.cpp over the slots of `run`. Of those without a step, the ones whose prompt is being read read a token
-  /// of it, and the others decode their last token again. False if it did not succeed.
-  private func decode(run: ClosedRange<Int>, _ bySlot: [Int: UInt64]) -> Bool {
+  /// One call of llama.cpp over the slots of `group`, ascending. Of those without a step, the ones whose prompt is being read
+  /// read a token of it, and the others decode their last token again. False if it did not succeed.
+  private func decode(group: [Int], _ bySlot: [Int: UInt64]) -> Bool {
+    let slots = Set(group)
     var members: [(index: Int, first: Int)] = []
     for index in active.indices where bySlot[active[index].slot] == active[index].serial {
-      if run.contains(active[index].slot) { members.append((index, 0)) }
+      if slots.contains(active[index].slot) { members.append((index, 0)) }
     }
     guard !members.isEmpty else { return true }
     let steps = members.map(\.index)
     let available = steps.map { active[$0].remaining }.min() ?? 1
-    let fits = min(context.batchLimit, context.outputLimit) / run.count
-    let width = members.count == run.count ? max(1, min(available, fits)) : 1
-    for index in active.indices where run.contains(active[index].slot) && bySlot[active[index].slot] == nil {
+    let fits = min(context.batchLimit, context.outputLimit) / group.count
+    let width = members.count == group.count ? max(1, min(available, fits)) : 1
+    for index in active.indices where slots.contains(active[index].slot) && bySlot[active[index].slot] == nil {
       if ridesAlong(active[index]) { members.append((index, 0)) }
     }
     members.sort { active[$0.index].slot < active[$1.index].slot }
     let taken = Set(members.map { active[$0.index].slot })
-    let holes = run.filter { !taken.contains($0) }
+    let holes = group.filter { !taken.contains($0) }
     let hidden = steps.contains { index in
       let entry = active[index]
       return entry.request.wantsHidden && (entry.nextWanted ?? Int.max) < entry.next + width
@@ -70,7 +79,7 @@ extension DecoderCore {
 
     context.begin(hidden: hidden)
     var next = 0
-    for slot in run {
+    for slot in group {
       if next < members.count, active[members[next].index].slot == slot {
         members[next].first = context.tokensInBatch
         addTokens(of: active[members[next].index], count: width)
@@ -83,10 +92,10 @@ extension DecoderCore {
       }
     }
     for index in steps { noteWait(of: active[index]) }
-    let expected = costs.milliseconds(sequences: run.count) * Double(width)
+    let expected = costs.milliseconds(sequences: group.count) * Double(width)
     let (outcome, nanoseconds) = compute(expectedMilliseconds: expected, members: members.map(\.index))
     if width == 1, case .done = outcome {
-      costs.record(sequences: run.count, milliseconds: Double(nanoseconds) / 1e6)
+      costs.record(sequences: group.count, milliseconds: Double(nanoseconds) / 1e6)
     }
     let now = monotonicNanoseconds()
     for index in steps { gathering.stepped(active[index].request.sequence, now: now) }

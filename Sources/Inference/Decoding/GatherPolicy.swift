@@ -6,6 +6,8 @@
 struct GatherPolicy {
   /// A sequence counts as stepping for this long after its last step.
   static let memoryNanoseconds: UInt64 = 500_000_000
+  /// The same where the question is how many there are, not whether to wait for them.
+  static let countNanoseconds: UInt64 = 2_000_000_000
   private static let shareOfStep = 0.04
   private static let longest: UInt64 = 1_000_000
   private static let smoothing = 0.1
@@ -24,8 +26,14 @@ struct GatherPolicy {
 
   /// How many sequences beyond `underWay` have stepped lately.
   mutating func expected(besides underWay: Set<UInt64>, now: UInt64) -> Int {
-    lastStep = lastStep.filter { now < $0.value + Self.memoryNanoseconds }
-    return lastStep.keys.count { !underWay.contains($0) }
+    _ = stepping(now: now)
+    return lastStep.count { now < $0.value + Self.memoryNanoseconds && !underWay.contains($0.key) }
+  }
+
+  /// How many sequences have stepped in the last two seconds.
+  mutating func stepping(now: UInt64) -> Int {
+    lastStep = lastStep.filter { now < $0.value + Self.countNanoseconds }
+    return lastStep.count
   }
 
   /// Nanoseconds to wait at most; 0: start at once.

@@ -61,6 +61,9 @@ final class LlamaContext {
   let outputLimit: Int
   let contextPerSequence: Int
   let slots: Int
+  /// Whether one micro-batch may have slots that are not neighbours. On a GPU, attention in many small pieces would cost more
+  /// than it saves.
+  let joinsDistantSlots: Bool
   private let vocabularySize: Int
   private let embeddingWidth: Int
   private var embeddings = false
@@ -88,6 +91,9 @@ final class LlamaContext {
     batchLimit = Int(llama_n_batch(pointer))
     contextPerSequence = Int(llama_n_ctx_seq(pointer))
     slots = Int(llama_n_seq_max(pointer))
+    joinsDistantSlots =
+      configuration.joinsDistantSlots && fr_joins_distant_sequences() && model.options.gpuLayers == 0
+      && !model.information.isRecurrent
     vocabularySize = model.vocabulary.size
     embeddingWidth = model.information.embeddingWidth
     outputLimit = min(batchLimit, configuration.outputLimit(vocabulary: vocabularySize))

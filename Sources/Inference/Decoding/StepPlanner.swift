@@ -62,8 +62,20 @@ struct StepCosts {
   private func shape(_ k: Int) -> Double { 1 + share * Double(k - 1) }
 }
 
-/// Splits single steps into runs of consecutive slots: llama.cpp decodes only such a run as one micro-batch.
+/// Splits the steps that wait into calls of llama.cpp.
 enum StepPlanner {
+  /// As few groups as `maximumSteps` allows, as equal as can be.
+  ///
+  /// - Parameters:
+  ///   - slots: the slots that have a step waiting, ascending.
+  ///   - maximumSteps: most of `slots` in one group.
+  static func groups(_ slots: [Int], maximumSteps: Int) -> [[Int]] {
+    let count = (slots.count + max(1, maximumSteps) - 1) / max(1, maximumSteps)
+    return (0..<count).map { Array(slots[($0 * slots.count / count)..<(($0 + 1) * slots.count / count)]) }
+  }
+
+  /// Runs of consecutive slots, for a llama.cpp that evaluates only such a run as one micro-batch.
+  ///
   /// - Parameters:
   ///   - slots: the slots that have a step waiting, ascending.
   ///   - maximumRun: most slots in one run.
