@@ -173,6 +173,22 @@ import Testing
     decoder.shutdown()
   }
 
+  @Test("where many prompts wait, chunks are wider than their time says, so that sequences soon step together")
+  func chunksGrowWithWhatWaits() async throws {
+    let model = try TestModels.model("llama f32")
+    let decoder = try BatchingDecoder(
+      model: model, configuration: .init(slots: 41, contextPerSequence: 256, prefillMilliseconds: 0.001))
+    let prompts = (0..<40).map { randomTokens(65, vocabulary: model.vocabulary.size, seed: UInt64(700 + $0)) }
+    let expected = try LlamaOracle.rows(model: model.path, tokens: prompts[39], vocabulary: model.vocabulary.size)
+    let answers = await decoder.together(prompts.enumerated().map { (UInt64($0), $1) })
+    // By their time they would have 8 tokens each, and so be seven for each prompt, whose last 9 to 16 tokens are a step.
+    let chunks = decoder.statistics.prefillChunks
+    #expect(chunks < 3 * 40, "\(chunks) chunks")
+    let row = try #require(answers[39]?.rows.first)
+    #expect(bits(row.logits) == expected[64].withUnsafeBytes { SHA256Digest(hashing: $0) })
+    decoder.shutdown()
+  }
+
   @Test("sequences that catch up over a gap of slots are decoded in runs of their own, not token by token over the gap")
   func catchUpsAreNotBridged() async throws {
     let model = try TestModels.model("llama f32")
