@@ -173,20 +173,30 @@ import Testing
     decoder.shutdown()
   }
 
-  @Test("where many prompts wait, chunks are wider than their time says, so that sequences soon step together")
-  func chunksGrowWithWhatWaits() async throws {
-    let model = try TestModels.model("llama f32")
-    let decoder = try BatchingDecoder(
-      model: model, configuration: .init(slots: 41, contextPerSequence: 256, prefillMilliseconds: 0.001))
-    let prompts = (0..<40).map { randomTokens(65, vocabulary: model.vocabulary.size, seed: UInt64(700 + $0)) }
-    let expected = try LlamaOracle.rows(model: model.path, tokens: prompts[39], vocabulary: model.vocabulary.size)
-    let answers = await decoder.together(prompts.enumerated().map { (UInt64($0), $1) })
-    // By their time they would have 8 tokens each, and so be seven for each prompt, whose last 9 to 16 tokens are a step.
-    let chunks = decoder.statistics.prefillChunks
-    #expect(chunks < 3 * 40, "\(chunks) chunks")
-    let row = try #require(answers[39]?.rows.first)
-    #expect(bits(row.logits) == expected[64].withUnsafeBytes { SHA256Digest(hashing: $0) })
-    decoder.shutdown()
+  @Test("where there is always another answer to be made, two fifths of the slots step at once, whatever lengths")
+  func slotsDoNotWaitForPrompts() {
+    for (slots, prompt, answer) in [(16, 60, 60), (48, 60, 30), (100, 60, 30), (100, 40, 130)] {
+      var reading = Array(repeating: prompt, count: slots)
+      var stepping: [Int] = []
+      var counts: [Int] = []
+      for _ in 0..<2_000 {
+        // As in the decoder: steps, those that came meanwhile, a chunk.
+        for _ in 0..<2 { stepping = stepping.map { $0 - 1 } }
+        reading += stepping.filter { $0 <= 0 }.map { _ in prompt }
+        stepping.removeAll { $0 <= 0 }
+        counts.append(stepping.count)
+        var tokens = PrefillPolicy.tokens(timed: 8, prompts: reading.count, stepping: stepping.count)
+        while tokens > 0, let left = reading.first {
+          reading[0] -= min(tokens, left)
+          tokens -= min(tokens, left)
+          guard reading[0] == 0 else { break }
+          reading.removeFirst()
+          stepping.append(answer)
+        }
+      }
+      let mean = Double(counts.suffix(1_000).reduce(0, +)) / 1_000
+      #expect(mean >= 0.4 * Double(slots), "\(slots) slots, prompts of \(prompt), answers of \(answer): \(mean) step")
+    }
   }
 
   @Test("sequences that catch up over a gap of slots are decoded in runs of their own, not token by token over the gap")

@@ -11,24 +11,32 @@ extension DecoderCore {
   /// Where no other sequence is alive, whose next step would have to wait for it, a chunk may take so many times as long:
   /// wide chunks cost less per token.
   private static let aloneFactor = 20.0
-  /// A chunk may have so many tokens for each sequence that steps, which takes about as long as a step of all of them, ...
-  private static let chunkPerStep = 2
-  /// ... and so many for each prompt that is waiting. With fewer, sequences would wait for their prompts one after the other,
-  /// and the few that are past theirs would step in small batches.
-  private static let chunkPerPrompt = 4
 
-  /// Evaluates one chunk of one prefill; see ``PrefillPolicy``.
-  func runPrefillChunk() {
-    guard !monitor.abort.load(ordering: .relaxed) else { return }
+  /// Evaluates a chunk of one prefill, and where that one ends early, of the next ones, each in a call of its own.
+  func runPrefill() {
+    let most = timedChunk
+    var left = most
+    repeat {
+      let width = runChunk(most: left)
+      guard width > 0 else { return }
+      left -= width
+    } while left >= max(Self.block, most / 4) && hasPrefill
+  }
+
+  /// Evaluates up to so many tokens (and a small remainder) of the prefill whose turn it is; see ``PrefillPolicy``.
+  ///
+  /// - Returns: how many tokens; 0 if there was nothing to do or it failed.
+  private func runChunk(most: Int) -> Int {
+    guard !monitor.abort.load(ordering: .relaxed) else { return 0 }
     let waiting = active.indices.filter { stepWidth(active[$0]) == nil }
     let next = prefills.next(
       waiting.map { PrefillPolicy.Candidate(remaining: active[$0].remaining, serial: active[$0].serial) },
-      chunk: timedChunk)
-    guard let index = next.map({ waiting[$0] }) else { return }
+      chunk: most)
+    guard let index = next.map({ waiting[$0] }) else { return 0 }
     let entry = active[index]
     let lead = entry.nextWanted.map { $0 - entry.next } ?? Int.max
     let hiddenNow = entry.request.wantsHidden && lead <= Self.hiddenLead
-    let width = chunkWidth(entry, hiddenNow: hiddenNow)
+    let width = chunkWidth(entry, most: most, hiddenNow: hiddenNow)
     context.begin(hidden: hiddenNow)
     addTokens(of: entry, count: width)
     let expected = Double(width) * (prefillTokenMilliseconds ?? 1000)
@@ -36,6 +44,7 @@ extension DecoderCore {
     monitor.prefillChunks.wrappingAdd(1, ordering: .relaxed)
     if case .done = outcome, width >= Self.smallestChunk { record(width: width, nanoseconds: nanoseconds) }
     settle(outcome, members: [(index, 0)], width: width, nanoseconds: nanoseconds)
+    if case .done = outcome { return width } else { return 0 }
   }
 
   /// Whether anything is left that is not a step.
@@ -46,15 +55,15 @@ extension DecoderCore {
     let isAlone = active.count == 1 && waiting.isEmpty && table.owners == 1
     let milliseconds = configuration.prefillMilliseconds * (isAlone ? Self.aloneFactor : 1)
     let timed = prefillTokenMilliseconds.map { Int(milliseconds / max($0, 0.0001)) } ?? Self.firstChunk
-    let tokens = max(
-      timed, Self.chunkPerStep * gathering.stepping(now: monotonicNanoseconds()),
-      Self.chunkPerPrompt * active.count { stepWidth($0) == nil })
+    let tokens = PrefillPolicy.tokens(
+      timed: timed, prompts: active.count { stepWidth($0) == nil },
+      stepping: gathering.stepping(now: monotonicNanoseconds()))
     let whole = tokens < Self.block ? Self.smallestChunk : tokens / Self.block * Self.block
     return min(whole, context.batchLimit)
   }
 
-  private func chunkWidth(_ entry: Active, hiddenNow: Bool) -> Int {
-    var width = timedChunk
+  private func chunkWidth(_ entry: Active, most: Int, hiddenNow: Bool) -> Int {
+    var width = most
     // No small remainder, which would cost a call of its own.
     if entry.remaining <= width + width / 4 { width = min(entry.remaining, context.batchLimit) }
     width = min(width, entry.remaining)

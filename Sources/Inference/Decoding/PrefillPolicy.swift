@@ -1,4 +1,4 @@
-/// Whose prefill gets the next chunk.
+/// Whose prefill gets the next chunk, and how long that is.
 ///
 /// What a chunk ends (an answer's catch-up, a short prompt) goes before what takes many, so that no running answer waits
 /// for another's whole prompt; but every other chunk is for the long ones while there are any, so that these get on
@@ -12,6 +12,26 @@ struct PrefillPolicy {
     var remaining: Int
     /// Order of arrival.
     var serial: UInt64
+  }
+
+  private static let tokensPerStep = 2
+  private static let tokensPerPrompt = 4
+  private static let mostTokensPerStep = 8
+
+  /// Tokens that a chunk may have.
+  ///
+  /// By time alone, prompts wait for each other as soon as many come: the few sequences that are past theirs step in small
+  /// batches, which take longer per token, and it stays so. So a chunk grows with the sequences that step, which it then
+  /// delays about as long as their own step takes, and with the prompts that wait, up to some times as long.
+  ///
+  /// - Parameters:
+  ///   - timed: what may be read in the time that a step of one sequence may wait.
+  ///   - prompts: how many wait to be read.
+  ///   - stepping: sequences that have stepped lately.
+  static func tokens(timed: Int, prompts: Int, stepping: Int) -> Int {
+    let crowded = tokensPerPrompt * prompts
+    return max(
+      timed, tokensPerStep * stepping, stepping == 0 ? crowded : min(crowded, mostTokensPerStep * stepping))
   }
 
   private var lastWasShort = false
