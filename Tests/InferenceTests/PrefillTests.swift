@@ -173,7 +173,9 @@ import Testing
     decoder.shutdown()
   }
 
-  @Test("where there is always another answer to be made, two fifths of the slots step at once, whatever lengths")
+  @Test(
+    "where there is always another answer to be made, and prompts are at most twice as long, two fifths of the slots step"
+  )
   func slotsDoNotWaitForPrompts() {
     for (slots, prompt, answer) in [(16, 60, 60), (48, 60, 30), (100, 60, 30), (100, 40, 130)] {
       var reading = Array(repeating: prompt, count: slots)

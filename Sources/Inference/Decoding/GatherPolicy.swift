@@ -26,14 +26,18 @@ struct GatherPolicy {
 
   /// How many sequences beyond `underWay` have stepped lately.
   mutating func expected(besides underWay: Set<UInt64>, now: UInt64) -> Int {
-    _ = stepping(now: now)
+    forgetOld(now: now)
     return lastStep.count { now < $0.value + Self.memoryNanoseconds && !underWay.contains($0.key) }
   }
 
   /// How many sequences have stepped in the last two seconds.
   mutating func stepping(now: UInt64) -> Int {
-    lastStep = lastStep.filter { now < $0.value + Self.countNanoseconds }
+    forgetOld(now: now)
     return lastStep.count
+  }
+
+  private mutating func forgetOld(now: UInt64) {
+    lastStep = lastStep.filter { now < $0.value + Self.countNanoseconds }
   }
 
   /// Nanoseconds to wait at most; 0: start at once.

@@ -61,8 +61,8 @@ final class LlamaContext {
   let outputLimit: Int
   let contextPerSequence: Int
   let slots: Int
-  /// Whether one micro-batch may have slots that are not neighbours. On a GPU, attention in many small pieces would cost more
-  /// than it saves.
+  /// Whether one micro-batch may have slots that are not neighbours. Not on a GPU: attention is in many small pieces then, and
+  /// what these cost there has not been measured.
   let joinsDistantSlots: Bool
   private let vocabularySize: Int
   private let embeddingWidth: Int
