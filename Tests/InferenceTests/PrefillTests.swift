@@ -135,7 +135,7 @@ import Testing
     second.shutdown()
   }
 
-  @Test("while 2,000 tokens are read and others catch up, no step waits for more than one chunk")
+  @Test("while 2,000 tokens are read and others catch up, no step waits for more than one turn of prefill")
   func stepsAmongPrefill() async throws {
     let model = try TestModels.model("llama f32")
     let vocabulary = model.vocabulary.size
@@ -169,7 +169,7 @@ import Testing
     }
     let statistics = decoder.statistics
     #expect(statistics.prefillChunks >= 4_000 / 20 && statistics.longestStepWait <= 1, "\(statistics)")
-    print("\(statistics.prefillChunks) chunks, longest wait of a step \(statistics.longestStepWait)")
+    print("\(statistics.prefillChunks) chunks, longest wait of a step: \(statistics.longestStepWait) turns")
     decoder.shutdown()
   }
 

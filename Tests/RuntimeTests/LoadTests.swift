@@ -246,7 +246,8 @@ extension ProcessSuites {
     }
 
     @Test(
-      "a prompt of 2,000 tokens among four streams: no step of theirs waits for more than one chunk, on either side")
+      "2,000 tokens read among four streams: no step waits for more than one turn of prefill, on either side"
+    )
     func longPrompt() async throws {
       let scratch = try Scratch("long")
       let models = try FaultModels.shared.get().models
@@ -278,7 +279,7 @@ extension ProcessSuites {
         }
         for decoder in [coordinator.host.decoder] + cluster.workerRuntimes.compactMap(\.service.decoder) {
           let statistics = decoder.statistics
-          print("chunks \(statistics.prefillChunks), longest wait of a step \(statistics.longestStepWait)")
+          print("chunks \(statistics.prefillChunks), longest wait of a step: \(statistics.longestStepWait) turns")
           #expect(statistics.prefillChunks > 10 && statistics.longestStepWait <= 1)
         }
       }

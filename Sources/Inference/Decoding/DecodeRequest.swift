@@ -85,8 +85,9 @@ public struct DecoderStatistics: Sendable, Hashable {
   public let batches: UInt64
   /// Those of them that were chunks of prefill.
   public let prefillChunks: UInt64
-  /// Most chunks that ended between a step's submission and its computation, where nothing else held it back: no lack
-  /// of a slot, no earlier request of its sequence, no beginning that another request is reading.
+  /// Most turns of prefill, each a chunk or several short ones within the same budget, that ended between a step's
+  /// submission and its computation, where nothing else held it back: no lack of a slot, no earlier request of its
+  /// sequence, no beginning that another request is reading.
   public let longestStepWait: UInt64
   /// Tokens of idle sequences decoded again to keep a batch in one piece, since the start; not in `evaluatedTokens`.
   public let refilledTokens: UInt64

@@ -14,6 +14,7 @@ extension DecoderCore {
 
   /// Evaluates a chunk of one prefill, and where that one ends early, of the next ones, each in a call of its own.
   func runPrefill() {
+    defer { monitor.prefillTurns.wrappingAdd(1, ordering: .relaxed) }
     let most = timedChunk
     var left = most
     repeat {

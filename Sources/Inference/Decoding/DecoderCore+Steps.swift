@@ -109,11 +109,11 @@ extension DecoderCore {
   /// Whether the last token of a slot can be decoded again.
   private func isRepeatable(_ slot: Int) -> Bool { !model.information.isRecurrent && table.tokenCount(of: slot) > 0 }
 
-  /// Chunks of others that ended between a step's submission and its own computation.
+  /// Turns of prefill that ended between a step's submission and its own computation.
   private func noteWait(of entry: Active) {
     guard entry.firstCompute == nil, !entry.wasHeldBack else { return }
-    let chunks = monitor.prefillChunks.load(ordering: .relaxed) - entry.submitted.prefillChunks
-    _ = monitor.longestStepWait.max(chunks, ordering: .relaxed)
+    let turns = monitor.prefillTurns.load(ordering: .relaxed) - entry.submitted.prefillTurns
+    _ = monitor.longestStepWait.max(turns, ordering: .relaxed)
   }
 
   // MARK: - Shared with prefill

@@ -4,8 +4,8 @@ internal import Synchronization
 
 /// The decoder's thread: takes requests, finds them a slot, and decides what the model runs on next.
 ///
-/// One turn of the loop: single steps of all sequences together, then a chunk of prefill. So a step waits for at most one
-/// chunk.
+/// One turn of the loop: single steps of all sequences together, then one budget of prefill (``runPrefill()``). So a step
+/// waits for at most one budget.
 final class DecoderCore {
   struct Pending {
     let request: DecodeRequest

@@ -12,10 +12,10 @@ final class DecoderMailbox: @unchecked Sendable {
 
   enum Refusal { case full, closed }
 
-  /// When a request was submitted: by the clock, and by the prefill chunks that had ended.
+  /// When a request was submitted: by the clock, and by the turns of prefill that had ended.
   struct Moment {
     var nanoseconds: UInt64
-    var prefillChunks: UInt64
+    var prefillTurns: UInt64
   }
 
   private let condition = NSCondition()
@@ -32,7 +32,7 @@ final class DecoderMailbox: @unchecked Sendable {
   /// Nil when accepted.
   func post(_ request: DecodeRequest) -> Refusal? {
     let now = Moment(
-      nanoseconds: monotonicNanoseconds(), prefillChunks: monitor.prefillChunks.load(ordering: .relaxed))
+      nanoseconds: monotonicNanoseconds(), prefillTurns: monitor.prefillTurns.load(ordering: .relaxed))
     condition.lock()
     defer { condition.unlock() }
     if closed { return .closed }

@@ -16,7 +16,9 @@ final class DecoderMonitor: Sendable {
   let batches = Atomic<UInt64>(0)
   /// Chunks of prefill that have ended.
   let prefillChunks = Atomic<UInt64>(0)
-  /// Most of them that a step has waited for.
+  /// Turns that have ended, each of one chunk or of several within the same budget.
+  let prefillTurns = Atomic<UInt64>(0)
+  /// Most turns that a step has waited for.
   let longestStepWait = Atomic<UInt64>(0)
   /// Stops the computation under way at its next graph node.
   let abort = Atomic<Bool>(false)
