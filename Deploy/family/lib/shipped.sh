@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# The family that is shipped in Deploy/family, laid out for training and evaluation. FUSIONROUTE names the executable.
+
+# shellcheck source=../../lib/common.sh
+source "${BASH_SOURCE[0]%/*}/../../lib/common.sh"
+# shellcheck source=../../lib/model.sh
+source "${BASH_SOURCE[0]%/*}/../../lib/model.sh"
+
+shipped=${BASH_SOURCE[0]%/*}/..
+
+# The manifest's value at a path of keys, such as sha256 router.gguf.
+manifest() { # KEY...
+  python3 -c '
+import json, sys
+value = json.load(open(sys.argv[1]))
+for key in sys.argv[2:]:
+    value = value[key]
+print(value)' "$shipped/family.json" "$@"
+}
+
+# FOLDER/base.gguf, the base that the shipped adapters are for.
+link_base() { # FOLDER
+  has_sha256 "$model_path" "$(manifest base sha256)" || fail "$exit_unavailable" "$model_path is not the base of the shipped family"
+  ln -sfn "$model_path" "$1/base.gguf"
+}
+
+# Puts an adapter where training would have, with the model that it makes of the base beside it.
+lay_out() { # FOLDER PART TO
+  local file=$shipped/$2.gguf to=$1/$3
+  has_sha256 "$file" "$(manifest sha256 "$2.gguf")" || fail "$exit_internal" "$file is not what family.json says"
+  mkdir -p "$to"
+  cmp -s "$file" "$to/adapter.gguf" || install -m 644 "$file" "$to/adapter.gguf"
+  [[ $to/model.gguf -nt $to/adapter.gguf ]] || "$FUSIONROUTE" merge "$1/base.gguf" "$to/adapter.gguf" --out "$to/model.gguf" --type bf16 >&2
+}
