@@ -15,6 +15,10 @@ OPTIONAL = {"task-arithmetic-tuned", "ties-tuned", "dare-tuned"}
 # No claim is made about these.
 REPORTED = ("no-cdpo", "sft-continued", "no-complement-sft", "fusionroute-scaled", "union", "oracle")
 LEAST_WITH_SEVERAL_EXPERTS = 0.80
+# Prompts per task that a claim rests on; of merged models and of Collab fewer.
+LEAST_PROMPTS = 500
+LEAST_PROMPTS_OF_MERGED = 300
+LEAST_PROMPTS_OF_COLLAB = 50
 
 
 def _cell(row, task):
@@ -30,6 +34,18 @@ def _mixed(row):
     return next((difference for difference in tasks if difference["task"] == "mixed"), None)
 
 
+def least_prompts(method):
+    if method == "collab":
+        return LEAST_PROMPTS_OF_COLLAB
+    return LEAST_PROMPTS_OF_MERGED if method.startswith(("task-arithmetic", "ties", "dare")) else LEAST_PROMPTS
+
+
+def _too_few(row):
+    """How many prompts of a task were too few; None where there are enough of each."""
+    least = min(cell["prompts"] for cell in row["tasks"])
+    return least if least < least_prompts(row["method"]) else None
+
+
 def _above(rows, what, comparison_of):
     """The claims that FusionRoute is above each baseline: in the mean with certainty, on a task by the point estimate."""
     found = []
@@ -42,6 +58,9 @@ def _above(rows, what, comparison_of):
         comparison = comparison_of(row)
         if row["missing_answers"] or not comparison or comparison["difference"] is None:
             found.append((f"{what} above {name}: answers are missing", None))
+            continue
+        if (few := _too_few(row)) is not None:
+            found.append((f"{what} above {name}: {few} prompts of a task, {least_prompts(name)} are needed", None))
             continue
         if what == "mean":
             holds = bool(comparison["interval"]) and comparison["interval"][0] > 0
@@ -59,12 +78,17 @@ def verdict(summary):
     own = rows.get(REFERENCE)
     if own is None or own["missing_answers"]:
         return [(f"{REFERENCE} has not answered all prompts yet", None)]
+    if (few := _too_few(own)) is not None:
+        return [(f"{REFERENCE} answered {few} prompts of a task, {LEAST_PROMPTS} are needed", None)]
     found = _above(rows, "mean", lambda row: row["reference_minus_method"])
 
     for domain in DOMAINS:
         cell, expert = _cell(own, domain), _cell(rows[domain], domain) if domain in rows else None
         if cell is None or expert is None or rows[domain]["missing_answers"]:
             found.append((f"{domain}: answers are missing", None))
+            continue
+        if expert["prompts"] < LEAST_PROMPTS:
+            found.append((f"{domain}: {expert['prompts']} prompts of its expert, {LEAST_PROMPTS} are needed", None))
             continue
         text = f"{domain}: {cell['accuracy']:.1%}, its expert {expert['accuracy']:.1%}"
         found.append((text, cell["accuracy"] >= expert["accuracy"] - MOST_BELOW_EXPERT - ROUNDING))

@@ -18,7 +18,10 @@ def row(method, accuracies, difference=None, mixed=None, missing=0):
             "tasks": [{"task": "mixed", "difference": mixed, "interval": [mixed - 0.01, mixed + 0.01]}],
         }
     cells = [
-        {"task": task, "accuracy": value, "passed": 100, "passed_with_several_experts": 80}
+        {
+            "task": task, "prompts": claims.least_prompts(method), "accuracy": value, "passed": 100,
+            "passed_with_several_experts": 80,
+        }
         for task, value in zip(TASKS, accuracies)
     ]
     return {
@@ -85,6 +88,21 @@ class Claims(unittest.TestCase):
             self.assertEqual(self.broken(change), ([], ["fusionroute has not answered all prompts yet"]))
         failed, left_open = self.broken(absent)
         self.assertEqual((failed, left_open), ([], ["mean above dare: not evaluated", "mixed above dare: not evaluated"]))
+
+    def test_too_few_prompts_leave_a_claim_open(self):
+        def few(method):
+            def change(rows, _):
+                rows[method]["tasks"][2]["prompts"] -= 1
+
+            return self.broken(change)
+
+        self.assertEqual(few("fusionroute"), ([], ["fusionroute answered 499 prompts of a task, 500 are needed"]))
+        for method, least in [("router", 500), ("dare", 300), ("collab", 50)]:
+            failed, left_open = few(method)
+            text = f"above {method}: {least - 1} prompts of a task, {least} are needed"
+            self.assertEqual((failed, left_open), ([], [f"mean {text}", f"mixed {text}"]))
+        # The expert of that domain, which has a claim of its own.
+        self.assertEqual(len(few("instruct")[1]), 3)
 
     def test_optional_rows_count_where_they_are(self):
         def tuned(_, methods):
