@@ -82,6 +82,78 @@ extension EvalTests {
     #expect(record.evaluations["router"] ?? 0 >= record.promptTokens, "\(record.evaluations)")
   }
 
+  /// Answers of something else are graded here, and others are compared with them and choose among them.
+  @Test func answersOfSomethingElse() async throws {
+    _ = try models.cluster("eval-given")
+    let (command, log) = try grader("given")
+    _ = try tasks("given-tasks.jsonl", 6)
+    // Right by the grader's rule for ids that are even.
+    func text(_ number: Int) -> String { String(repeating: "x", count: number % 3 + (number % 2 == 0 ? 3 : 4)) }
+    let lines = (1...6).map { #"{"id": "p\#($0)", "text": "\#(text($0))"}"# }
+    _ = try write("theirs.jsonl", lines.joined(separator: "\n"))
+    func evaluation(_ name: String, _ methods: String, ant: String = #"{ mode: "expert:ant" }"#) throws -> [String] {
+      let file = try write(
+        "\(name).yaml",
+        """
+        tasks: given-tasks.jsonl
+        cluster: eval-given.yaml
+        grader: \(command)
+        max_tokens: 6
+        reference: ant
+        methods:
+          ant: \(ant)
+        \(methods)
+        """)
+      return ["eval", "-e", file, "--out", models.path("\(name)-out"), "--resamples", "100", "--format", "json"]
+    }
+    let run = try evaluation(
+      "given", "  theirs: { answers: theirs.jsonl }\n  best: { oracle: [ant, theirs] }\n  mean: { mean: [ant, theirs] }"
+    )
+    let first = try await Product.run(run)
+    #expect(first.code == 0, "\(first.errors)")
+    let records = try records("given-out")
+    for number in 1...6 {
+      let record = try #require(records["theirs"]?["p\(number)"])
+      #expect(record.text == text(number) && record.grade.passed == (number % 2 == 0))
+    }
+    let rows = try summary(first.output)
+    #expect(rows["theirs"]?["missing_answers"] as? Int == 0 && rows["best"] != nil && rows["mean"] != nil)
+    let asked = asked(log)
+    #expect(asked == 12)
+    let again = try await Product.run(run)
+    #expect(again.output == first.output && self.asked(log) == asked, "\(again.errors)")
+
+    // The results of that evaluation, in another one: the same answers, with tokens and costs.
+    let copied = try await Product.run(
+      try evaluation(
+        "copied", "  theirs: { answers: given-out/results.jsonl }", ant: "{ answers: given-out/results.jsonl }"))
+    #expect(copied.code == 0, "\(copied.errors)")
+    let copies = try self.records("copied-out")
+    #expect(copies.count == 2)
+    for (name, answers) in copies {
+      for (id, record) in answers {
+        var expected = try #require(records[name]?[id])
+        expected.key = record.key
+        #expect(record == expected && (name == "theirs" || !record.pieces.isEmpty))
+      }
+    }
+    let others = try await Product.run(try evaluation("others", "  ours: { answers: given-out/results.jsonl }"))
+    #expect(
+      others.code == 65 && others.errors.contains("no answers of \"ours\", but of ant, best, theirs"),
+      "\(others.errors)")
+
+    // A prompt without an answer, and a file that is not there.
+    _ = try write("fewer.jsonl", lines.dropLast(2).joined(separator: "\n"))
+    let fewer = try await Product.run(try evaluation("fewer", "  theirs: { answers: fewer.jsonl }"))
+    #expect(fewer.code == 65 && fewer.errors.contains("to 2 of 6 prompts, such as p5"), "\(fewer.errors)")
+    let limited = try await Product.run(try evaluation("fewer", "  theirs: { answers: fewer.jsonl, limit: 2 }"))
+    #expect(limited.code == 0, "\(limited.errors)")
+    let none = try await Product.run(try evaluation("none", "  theirs: { answers: nothing.jsonl }"))
+    #expect(none.code == 65 && none.errors.contains("nothing.jsonl"), "\(none.errors)")
+    let both = try await Product.run(try evaluation("both", "  theirs: { answers: theirs.jsonl, mode: fusion }"))
+    #expect(both.code == 65 && both.errors.contains("has answers, beside which mode means nothing"), "\(both.errors)")
+  }
+
   /// At the end of the context Collab's answers end, as those of other methods do.
   @Test func collabEndsWithTheContext() async throws {
     _ = try await reward()

@@ -33,6 +33,44 @@ import Testing
     }
   }
 
+  /// What something else answered: with no more than ids and texts, or as an evaluation writes it.
+  @Test func givenAnswersAreReadByMethod() throws {
+    var own = Make.record("ours", Make.task("m1"), passed: true, deciders: [0])
+    let text = """
+      {"id": "m1", "text": "first"}
+      {"id": "m2", "text": "of another", "method": "theirs"}
+
+      {"id": "m2", "text": "second", "method": "ours"}
+      {"id": "m1", "text": "later", "tokens": 3}
+      \(Make.record("theirs", Make.task("m3"), passed: true).line)
+      \(Make.record("ours", Make.task("m3"), passed: true, deciders: [0]).line)
+      """
+    let answers = try GivenAnswers.read(text, source: "file", method: "ours")
+    #expect(answers.mapValues(\.text) == ["m1": "later", "m2": "second", "m3": own.text])
+    #expect(answers["m2"]?.pieces == [])
+    // Grades are not taken over.
+    own = Make.record("ours", Make.task("m3"), passed: false, deciders: [0])
+    own.key = ""
+    own.grade = Grade(passed: false)
+    #expect(answers["m3"] == own)
+  }
+
+  @Test(arguments: [
+    (#"{"id": "m1"}"#, "file:2: an answer needs"), (#"{"id": 1, "text": "x"}"#, "file:2: an answer needs"),
+    (#"{"id": "", "text": "x"}"#, "file:2: an answer needs"),
+    (#"{"id": "m1", "text": "x", "method": 1}"#, "\"method\" must be a text"),
+    ("[]", "file:2: a line must be an object"),
+    ("{", "file:2: this is no JSON"),
+    (#"{"id": "m1", "text": "x", "method": "b"}"#, "no answers of \"ours\", but of b"),
+    ("", "file has no answers of \"ours\""),
+  ])
+  func faultsOfGivenAnswersAreNamed(line: String, message: String) throws {
+    let error = #expect(throws: FusionRouteError.self) {
+      try GivenAnswers.read("\n\(line)\n", source: "file", method: "ours")
+    }
+    #expect(error?.code == .badInput && error?.message.contains(message) == true, "\(String(describing: error))")
+  }
+
   /// Two tasks by hand: 4 prompts of math, 2 of code.
   private static let math = (1...4).map { Make.task("m\($0)", tags: [.init(name: "steps", value: $0 < 3 ? "2" : "3")]) }
   private static let code = (1...2).map { Make.task("c\($0)", task: "code") }

@@ -19,6 +19,8 @@ extension Method {
     case .select(let names): "of the answers of \(Self.list(names)) the one that a reward model rates highest"
     case .oracle(let names): "of the answers of \(Self.list(names)) a right one, if there is one: an upper bound"
     case .mean(let names): "the mean of \(Self.list(names))"
+    case .given(let path):
+      "what something else answered (\(path.split(separator: "/").suffix(2).joined(separator: "/")))"
     }
   }
 

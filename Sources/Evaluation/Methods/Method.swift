@@ -13,6 +13,8 @@ public struct Method: Sendable, Equatable {
     case firstExpert(Decoding)
     /// The mean of these methods' outcomes, such as of several seeds.
     case mean([String])
+    /// What something else answered, from a file (see ``GivenAnswers``); its path is absolute.
+    case given(String)
     /// Collab with rollouts of so many tokens.
     case collab(Decoding, rollout: Int)
   }
@@ -61,7 +63,7 @@ public struct Method: Sendable, Equatable {
   public var candidates: [String] {
     switch kind {
     case .select(let names), .oracle(let names), .mean(let names): names
-    case .decode, .firstExpert, .collab: []
+    case .decode, .firstExpert, .collab, .given: []
     }
   }
 
@@ -69,18 +71,18 @@ public struct Method: Sendable, Equatable {
   public var decoding: Decoding? {
     switch kind {
     case .decode(let decoding), .firstExpert(let decoding), .collab(let decoding, _): decoding
-    case .select, .oracle, .mean: nil
+    case .select, .oracle, .mean, .given: nil
     }
   }
 
   public var needsReward: Bool {
     switch kind {
     case .select, .collab: true
-    case .decode, .oracle, .mean, .firstExpert: false
+    case .decode, .oracle, .mean, .firstExpert, .given: false
     }
   }
 
-  /// Checks that names are unique, and that methods take answers only of methods that decode. Throws `.badInput`.
+  /// Checks that names are unique, and that methods take answers only of methods that have their own. Throws `.badInput`.
   public static func check(_ methods: [Method]) throws {
     guard !methods.isEmpty else { throw FusionRouteError.badInput("there is no method to evaluate") }
     var kinds: [String: Kind] = [:]
@@ -111,7 +113,7 @@ public struct Method: Sendable, Equatable {
     for method in methods {
       switch method.kind {
       case .select, .oracle: break
-      case .decode, .firstExpert, .collab, .mean: continue
+      case .decode, .firstExpert, .collab, .mean, .given: continue
       }
       for other in methods where method.candidates.contains(other.name) && prompts(other) < prompts(method) {
         throw FusionRouteError.badInput(

@@ -33,6 +33,8 @@ struct EvaluationIdentity {
       return try combined("select", candidates(names, methods) + [reward ?? ""])
     case .oracle(let names): return try combined("oracle", candidates(names, methods))
     case .mean(let names): return try combined("mean", candidates(names, methods))
+    case .given(let path):
+      return try combined("given", [ModelFingerprint.digest(ofFile: path, what: "file of answers").hex, method.name])
     }
   }
 

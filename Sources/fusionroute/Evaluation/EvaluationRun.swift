@@ -132,7 +132,7 @@ struct EvaluationRun: Sendable {
           let decoded = try await runner.answer(job.task, maximumTokens: settings.maximumTokens)
           try await keep(decoded, job, chosen: nil)
         }
-      case .decode, .select, .oracle, .mean: continue
+      case .decode, .select, .oracle, .mean, .given: continue
       }
     }
   }
@@ -182,6 +182,30 @@ struct EvaluationRun: Sendable {
     try await keep(decoded, job, chosen: expert)
   }
 
+  /// Answers that something else wrote are graded as the others are.
+  func take(width: Int) async throws {
+    for method in methods {
+      guard case .given(let path) = method.kind else { continue }
+      let jobs = try pending(method)
+      guard !jobs.isEmpty else { continue }
+      let given = try GivenAnswers.read(try EvalSupport.text(path), source: path, method: method.name)
+      let missing = jobs.filter { given[$0.task.id] == nil }
+      if let first = missing.first {
+        throw FusionRouteError.badInput(
+          "\(path) has no answer of \"\(method.name)\" to \(missing.count) of \(jobs.count) prompts, such as \(first.task.id): "
+            + "add them, or give the method a lower limit")
+      }
+      try await run(method.name, jobs, width: width) { job in
+        guard var record = given[job.task.id] else { return }
+        record.key = job.key
+        record.task = job.task.task
+        record.grade = try await grader.grade(job.task, text: record.text)
+        try store.add(record)
+        progress.advance(passed: record.grade.passed)
+      }
+    }
+  }
+
   /// Methods that choose among the answers of others, which must be there.
   func choose() async throws {
     for method in methods {
@@ -212,7 +236,7 @@ struct EvaluationRun: Sendable {
           let record = chosen(best, candidates, job, rewardTokens: 0, rewardSeconds: 0)
           if try store.record(job.key, method: method.name) != record { try store.add(record) }
         }
-      case .decode, .mean, .firstExpert, .collab: continue
+      case .decode, .mean, .firstExpert, .collab, .given: continue
       }
     }
   }

@@ -145,6 +145,7 @@ struct EvaluationSession: Sendable {
         }
       }
     }
+    try await run.take(width: options.graders)
     // Nothing else computes any more.
     let rates = try run.methods.contains { method in
       if case .select = method.kind { try !run.pending(method).isEmpty } else { false }

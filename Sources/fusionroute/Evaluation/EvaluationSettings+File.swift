@@ -85,8 +85,9 @@ private struct EvaluationReader {
   // MARK: Methods
 
   private static let methodKeys = [
-    "mode", "cluster", "model", "lora", "head", "scale", "select", "oracle", "mean", "first_expert", "collab", "limit",
-    "note",
+    "mode", "cluster", "model", "lora", "head", "scale", "select", "oracle", "mean", "first_expert", "collab",
+    "answers",
+    "limit", "note",
   ]
 
   private func method(_ name: String, _ node: Node, cluster: String?) throws -> Method {
@@ -103,6 +104,10 @@ private struct EvaluationReader {
     if values["mean"] != nil {
       try alone("mean", values, name, node)
       return Method(name: name, kind: .mean(try texts(values["mean"], "mean")), limit: limit)
+    }
+    if let path = try text(values["answers"], "answers") {
+      try alone("answers", values, name, node)
+      return Method(name: name, kind: .given(file(path)), limit: limit)
     }
     var decoding = Method.Decoding(cluster: try text(values["cluster"], "cluster").map(file) ?? cluster)
     decoding.model = try text(values["model"], "model").map(file)
@@ -135,7 +140,7 @@ private struct EvaluationReader {
     }
     guard decoding.model != nil, decoding.head == nil, decoding.scale == nil else {
       throw fault(
-        node, "the method \"\(name)\" needs one of mode, model, select, oracle, mean, first_expert and collab")
+        node, "the method \"\(name)\" needs one of mode, model, select, oracle, mean, first_expert, collab and answers")
     }
     // A model by itself.
     decoding.cluster = nil
