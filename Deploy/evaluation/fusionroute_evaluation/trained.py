@@ -1,13 +1,17 @@
-"""Leaves out of an evaluation file what has not been trained: `python -m fusionroute_evaluation.trained FILE`.
+"""Fits an evaluation file to what there is: `python -m fusionroute_evaluation.trained FILE [--published FOLDER]`.
 
-Edits the file, whose paths are relative to it, in place, and says on stderr which rows have gone.
+Leaves out rows whose models have not been trained, and with --published has rows take the answers in FOLDER/NAME.jsonl.xz
+instead of asking a model. Edits the file, whose paths are relative to it, in place, and says on stderr which rows have gone.
 """
 
 import argparse
+import json
+import lzma
 import os
 import re
 import sys
 
+_NAME = re.compile(r"  ([^\s:#]+):")
 _PATH = re.compile(r"\b(?:model|head): *([^\s,}\]]+)")
 _LIST = re.compile(r"\b(?:select|oracle|mean): *\[([^\]]*)\]")
 
@@ -16,8 +20,21 @@ def _names(text):
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def trained(text, exists):
-    """`text` without the rows for which `exists` lacks a file, or which are made of such rows; and those rows' names.
+def _given(name, block, path):
+    """The row with the answers of a file; limit and note stay."""
+    limit = re.search(r"\blimit: *(\d+)", block)
+    note = re.search(r'^    note: *(.+)$|\bnote: *("[^"]*"|[^,}\n]+)', block, re.M)
+    parts = [f"answers: {json.dumps(path)}"]
+    if limit:
+        parts.append(f"limit: {limit[1]}")
+    if note:
+        parts.append(f"note: {json.dumps((note[1] or note[2]).strip().strip(chr(34)), ensure_ascii=False)}")
+    return f"  {name}: {{ {', '.join(parts)} }}\n"
+
+
+def trained(text, exists, published=lambda name: None):
+    """`text` without the rows for which `exists` lacks a file, or which are made of such rows; and those rows' names. Rows for
+    which `published` has a file of answers take those.
 
     Rows are lines of two spaces and a name below `methods:`, with the lines indented further; comments stay.
     """
@@ -26,19 +43,24 @@ def trained(text, exists):
     reward = re.search(r"^reward: \{.*\bfrom: *([^\s,}]+)", before, re.M)
     has_reward = reward is None or exists(f"{reward[1]}/head.gguf")
     blocks = re.findall(r"^(?:  \S.*\n(?: {3,}.*\n)*|.*\n)", after, re.M)
-    missing = []
+    kept, missing = [], []
     for block in blocks:
-        name = re.match(r"  ([^\s:#]+):", block)
+        name = _NAME.match(block)
         if not name:
+            kept.append(block)
             continue
+        path = published(name[1])
         made_of = _LIST.search(block)
-        if (
+        if path is not None:
+            kept.append(_given(name[1], block, path))
+        elif (
             not all(exists(path) for path in _PATH.findall(block))
             or (re.search(r"\b(?:select|collab):", block) and not has_reward)
             or (made_of and set(_names(made_of[1])) & set(missing))
         ):
             missing.append(name[1])
-    kept = [block for block in blocks if not (match := re.match(r"  ([^\s:#]+):", block)) or match[1] not in missing]
+        else:
+            kept.append(block)
     if not has_reward:
         before = re.sub(r"^reward:.*\n", "", before, flags=re.M)
 
@@ -50,16 +72,34 @@ def trained(text, exists):
     return f"{before}methods:\n{''.join(kept)}", missing
 
 
+def unpack(source, folder):
+    """Unpacks source/NAME.jsonl.xz into `folder`; paths by name."""
+    os.makedirs(folder, exist_ok=True)
+    paths = {}
+    for file in sorted(os.listdir(source) if os.path.isdir(source) else ()):
+        if not file.endswith(".jsonl.xz"):
+            continue
+        path = f"{folder}/{file.removesuffix('.xz')}"
+        with lzma.open(f"{source}/{file}") as packed, open(path, "wb") as plain:
+            plain.write(packed.read())
+        paths[file.removesuffix(".jsonl.xz")] = path
+    return paths
+
+
 def main():
     parser = argparse.ArgumentParser(prog="trained", description=__doc__)
     parser.add_argument("file")
+    parser.add_argument("--published")
     options = parser.parse_args()
     folder = os.path.dirname(os.path.abspath(options.file))
+    paths = unpack(options.published, f"{folder}/published") if options.published else {}
     with open(options.file, encoding="utf-8") as file:
-        text, missing = trained(file.read(), lambda path: os.path.exists(os.path.join(folder, path)))
-    if missing:
+        before = file.read()
+    text, missing = trained(before, lambda path: os.path.exists(os.path.join(folder, path)), paths.get)
+    if text != before:
         with open(options.file, "w", encoding="utf-8") as file:
             file.write(text)
+    if missing:
         print(f"left out, since not trained here: {', '.join(missing)}", file=sys.stderr)
 
 

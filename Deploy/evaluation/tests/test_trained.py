@@ -69,6 +69,23 @@ class Trained(unittest.TestCase):
         self.assertNotIn("changes_from", text)
         self.assertTrue(text.endswith("  fusionroute: { mode: fusion, scale: 1 }\n"))
 
+    def test_rows_take_published_answers(self):
+        published = {"merged-1": "/p/merged-1.jsonl", "selection": "/p/s.jsonl", "continued": "/p/c.jsonl", "math": "/p/m.jsonl"}
+        absent = {"reward/head.gguf", "merged/1.gguf", "continued/model.gguf"}
+        text, missing = trained.trained(FILE, lambda path: path in EVERYTHING - absent, published.get)
+        self.assertEqual(missing, ["collab"])
+        for line in (
+            '  math: { answers: "/p/m.jsonl" }\n',
+            '  selection: { answers: "/p/s.jsonl" }\n',
+            '  merged-1: { answers: "/p/merged-1.jsonl", limit: 300, note: "λ = 1" }\n',
+            '  continued: { answers: "/p/c.jsonl", note: "in several lines" }\n',
+        ):
+            self.assertIn(line, text)
+        self.assertNotIn("    head: continued", text)
+        # What is made of rows stays.
+        self.assertIn("  merged: { mean: [merged-1, merged-2] }\n", text)
+        self.assertIn("changes_from: [no-cdpo, continued]\n", text)
+
     def test_the_command_edits_the_file_and_names_what_has_gone(self):
         with tempfile.TemporaryDirectory() as folder:
             for path in EVERYTHING - {"sft/head.gguf"}:
