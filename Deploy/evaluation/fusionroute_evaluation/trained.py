@@ -32,9 +32,9 @@ def _given(name, block, path):
     return f"  {name}: {{ {', '.join(parts)} }}\n"
 
 
-def trained(text, exists, published=lambda name: None):
+def trained(text, exists, published=lambda name: None, has_cluster=True):
     """`text` without the rows for which `exists` lacks a file, or which are made of such rows; and those rows' names. Rows for
-    which `published` has a file of answers take those.
+    which `published` has a file of answers take those. Without the models of the file's cluster its rows go too.
 
     Rows are lines of two spaces and a name below `methods:`, with the lines indented further; comments stay.
     """
@@ -56,6 +56,7 @@ def trained(text, exists, published=lambda name: None):
         elif (
             not all(exists(path) for path in _PATH.findall(block))
             or (re.search(r"\b(?:select|collab):", block) and not has_reward)
+            or (re.search(r"\b(?:mode|first_expert|collab):", block) and not has_cluster)
             or (made_of and set(_names(made_of[1])) & set(missing))
         ):
             missing.append(name[1])
@@ -70,6 +71,18 @@ def trained(text, exists, published=lambda name: None):
 
     before = re.sub(r"^changes_from: \[([^\]]*)\]\n", changes, before, flags=re.M)
     return f"{before}methods:\n{''.join(kept)}", missing
+
+
+def cluster_is_there(text, folder):
+    """Whether all models of the cluster that the evaluation file names are there."""
+    cluster = re.search(r"^cluster: *(\S+)", text, re.M)
+    if not cluster:
+        return True
+    path = os.path.join(folder, cluster[1])
+    if not os.path.exists(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        return all(os.path.exists(os.path.join(os.path.dirname(path), model)) for model in _PATH.findall(file.read()))
 
 
 def unpack(source, folder):
@@ -95,7 +108,9 @@ def main():
     paths = unpack(options.published, f"{folder}/published") if options.published else {}
     with open(options.file, encoding="utf-8") as file:
         before = file.read()
-    text, missing = trained(before, lambda path: os.path.exists(os.path.join(folder, path)), paths.get)
+    text, missing = trained(
+        before, lambda path: os.path.exists(os.path.join(folder, path)), paths.get, cluster_is_there(before, folder)
+    )
     if text != before:
         with open(options.file, "w", encoding="utf-8") as file:
             file.write(text)

@@ -86,6 +86,21 @@ class Trained(unittest.TestCase):
         self.assertIn("  merged: { mean: [merged-1, merged-2] }\n", text)
         self.assertIn("changes_from: [no-cdpo, continued]\n", text)
 
+    def test_rows_of_a_cluster_without_models_go(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(f"{folder}/clusters")
+            with open(f"{folder}/clusters/c.yaml", "w", encoding="utf-8") as file:
+                file.write("router: { model: ../r.gguf, head: ../h.gguf }\nexperts:\n  math: { model: ../m.gguf }\n")
+            text = f"cluster: clusters/c.yaml\n{FILE}"
+            for name in ("r", "h", "m"):
+                self.assertFalse(trained.cluster_is_there(text, folder))
+                open(f"{folder}/{name}.gguf", "w").close()
+            self.assertTrue(trained.cluster_is_there(text, folder))
+            self.assertFalse(trained.cluster_is_there(text.replace("c.yaml", "d.yaml"), folder))
+        self.assertTrue(trained.cluster_is_there(FILE, folder))
+        _, missing = trained.trained(FILE, EVERYTHING.__contains__, {"fusionroute": "/p/f.jsonl"}.get, has_cluster=False)
+        self.assertEqual(missing, ["math", "selection", "collab", "no-cdpo", "continued"])
+
     def test_the_command_edits_the_file_and_names_what_has_gone(self):
         with tempfile.TemporaryDirectory() as folder:
             for path in EVERYTHING - {"sft/head.gguf"}:

@@ -24,11 +24,16 @@ link_base() { # FOLDER
   ln -sfn "$model_path" "$1/base.gguf"
 }
 
+# A shipped file that is what the manifest says.
+copy_shipped() { # NAME TO
+  has_sha256 "$shipped/$1" "$(manifest sha256 "$1")" || fail "$exit_internal" "$shipped/$1 is not what family.json says"
+  cmp -s "$shipped/$1" "$2" || install -m 644 "$shipped/$1" "$2"
+}
+
 # Puts an adapter where training would have, with the model that it makes of the base beside it.
 lay_out() { # FOLDER PART TO
-  local file=$shipped/$2.gguf to=$1/$3
-  has_sha256 "$file" "$(manifest sha256 "$2.gguf")" || fail "$exit_internal" "$file is not what family.json says"
+  local to=$1/$3
   mkdir -p "$to"
-  cmp -s "$file" "$to/adapter.gguf" || install -m 644 "$file" "$to/adapter.gguf"
+  copy_shipped "$2.gguf" "$to/adapter.gguf"
   [[ $to/model.gguf -nt $to/adapter.gguf ]] || "$FUSIONROUTE" merge "$1/base.gguf" "$to/adapter.gguf" --out "$to/model.gguf" --type bf16 >&2
 }

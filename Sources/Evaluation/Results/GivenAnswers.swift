@@ -1,4 +1,4 @@
-public import Core
+internal import Core
 
 /// Answers that something else than this evaluation has written: another system, or an evaluation elsewhere.
 public enum GivenAnswers {
