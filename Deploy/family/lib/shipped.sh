@@ -18,10 +18,9 @@ for key in sys.argv[2:]:
 print(value)' "$shipped/family.json" "$@"
 }
 
-# FOLDER/base.gguf, the base that the shipped adapters are for.
-link_base() { # FOLDER
+# Ends the script if the default model is not the base that the shipped adapters are for.
+check_base() {
   has_sha256 "$model_path" "$(manifest base sha256)" || fail "$exit_unavailable" "$model_path is not the base of the shipped family"
-  ln -sfn "$model_path" "$1/base.gguf"
 }
 
 # A shipped file that is what the manifest says.

@@ -103,6 +103,11 @@ extension AnswerRecord {
   /// Reads a line; nil for one that a crash cut off or that is something else.
   public init?(line: String) {
     guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)) else { return nil }
+    self.init(object)
+  }
+
+  /// What a line holds; nil if that is something else.
+  init?(_ object: JSONObject) {
     func text(_ key: String) -> String? { if case .string(let text)? = object[key] { text } else { nil } }
     func list<T>(_ key: String, _ element: (JSONValue) -> T?) -> [T]? {
       guard case .array(let values)? = object[key] else { return nil }

@@ -22,11 +22,10 @@ public enum GivenAnswers {
       guard case .string(let id)? = object["id"], !id.isEmpty, case .string(let answer)? = object["text"] else {
         throw FusionRouteError.badInput("\(source):\(number): an answer needs \"id\" and \"text\", which are texts")
       }
-      let none = Grade(passed: false, score: nil, parts: [], reason: nil)
+      let none = Grade(passed: false)
       var record =
-        AnswerRecord(line: line) ?? AnswerRecord(key: "", method: method, id: id, task: "", text: answer, grade: none)
+        AnswerRecord(object) ?? AnswerRecord(key: "", method: method, id: id, task: "", text: answer, grade: none)
       record.key = ""
-      record.method = method
       record.grade = none
       records[id] = record
     }

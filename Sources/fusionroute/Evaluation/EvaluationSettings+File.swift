@@ -86,8 +86,7 @@ private struct EvaluationReader {
 
   private static let methodKeys = [
     "mode", "cluster", "model", "lora", "head", "scale", "select", "oracle", "mean", "first_expert", "collab",
-    "answers",
-    "limit", "note",
+    "answers", "limit", "note",
   ]
 
   private func method(_ name: String, _ node: Node, cluster: String?) throws -> Method {
