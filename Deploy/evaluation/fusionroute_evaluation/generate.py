@@ -10,61 +10,78 @@ from .tasks import code, instruct, math, mixed
 from .tasks.common import stream
 
 TASKS = {"math": math, "code": code, "instruct": instruct, "mixed": mixed}
-# Numbers of lines: of each task, `pairs` and `reward` being training prompts to sample for; of requests, of the mixes.
+# Numbers of lines: of each task's files; of each expert's data; of requests; of the router's mix, by task, a quarter of what the
+# experts see and the most of what is hardest to learn; of training prompts to sample pairs for, the most where answers are right
+# at one time and wrong at another, and for the reward model.
 FULL = {
     "test": 600,
+    # The first prompts of each test stream measured an earlier router, after which the mix was changed: not asked again.
+    "spent": 600,
     "held_out": 150,
     "validation": 200,
     "math": 6000,
     "code": 4500,
     "instruct": 2500,
     "requests": 1096,
-    "router": 2400,
+    "router_math": 1200,
+    "router_code": 300,
+    "router_instruct": 600,
+    "router_mixed": 800,
     "stage2": 400,
-    "pairs": 160,
+    "pairs_math": 240,
+    "pairs_code": 60,
+    "pairs_instruct": 100,
+    "pairs_mixed": 240,
     "reward": 100,
 }
 SHORT = {
     "test": 20,
+    "spent": 0,
     "held_out": 10,
     "validation": 10,
     "math": 60,
     "code": 40,
     "instruct": 30,
     "requests": 24,
-    "router": 48,
+    "router_math": 12,
+    "router_code": 12,
+    "router_instruct": 12,
+    "router_mixed": 12,
     "stage2": 16,
-    "pairs": 6,
+    "pairs_math": 6,
+    "pairs_code": 6,
+    "pairs_instruct": 6,
+    "pairs_mixed": 6,
     "reward": 4,
 }
-MIXED_SHARE = 0.25
 
 
 def tasks(folder, seed, sizes):
     """Task files, the experts' data but the instruct expert's, prompts to sample pairs for, and the report."""
     for name, task in TASKS.items():
         files.write(f"{folder}/tasks/{name}.validation.jsonl", task.examples("validation", sizes["validation"], seed))
-        files.write(f"{folder}/tasks/{name}.test.jsonl", task.examples("test", sizes["test"], seed))
+        test = task.examples("test", sizes["spent"] + sizes["test"], seed)
+        files.write(f"{folder}/tasks/{name}.test.jsonl", test[sizes["spent"] :])
         files.write(
             f"{folder}/tasks/{name}.held-out.jsonl", task.examples("test", sizes["held_out"], seed, held_out=True)
         )
-    each = round(sizes["router"] * (1 - MIXED_SHARE) / 3)
-    asked = sizes["pairs"] + sizes["reward"]
-    prompts = instruct.examples("train", asked, seed)
-    for name in ("math", "code"):
+    asked = {name: sizes[f"pairs_{name}"] + sizes["reward"] for name in TASKS}
+    prompts = {"instruct": instruct.examples("train", asked["instruct"], seed)}
+    for name in ("math", "code", "mixed"):
         # One stream, so that the router's and the prompts' lines are none of the expert's.
-        whole = TASKS[name].examples("train", sizes[name] + each + asked, seed)
-        files.write(f"{folder}/data/{name}.jsonl", whole[: sizes[name]])
-        files.write(f"{folder}/data/router.{name}.jsonl", whole[sizes[name] : sizes[name] + each])
-        prompts += map(_as_prompt, whole[sizes[name] + each :])
-    count = sizes["router"] - 3 * each
-    whole = mixed.examples("train", count + asked, seed)
-    files.write(f"{folder}/data/router.mixed.jsonl", whole[:count])
-    prompts += map(_as_prompt, whole[count:])
-    for name, taken in (("pairs", slice(None, sizes["pairs"])), ("reward", slice(sizes["pairs"], None))):
-        chosen = [line for task in TASKS for line in [p for p in prompts if p["task"] == task][taken]]
-        stream(seed, "prompts", name).shuffle(chosen)
-        files.write(f"{folder}/prompts/{name}.jsonl", chosen)
+        expert, router = sizes.get(name, 0), sizes[f"router_{name}"]
+        whole = TASKS[name].examples("train", expert + router + asked[name], seed)
+        if expert:
+            files.write(f"{folder}/data/{name}.jsonl", whole[:expert])
+        files.write(f"{folder}/data/router.{name}.jsonl", whole[expert : expert + router])
+        prompts[name] = [_as_prompt(line) for line in whole[expert + router :]]
+    for part in ("pairs", "reward"):
+        chosen = []
+        for name in TASKS:
+            pairs = sizes[f"pairs_{name}"]
+            chosen += prompts[name][:pairs] if part == "pairs" else prompts[name][pairs:]
+        stream(seed, "prompts", part).shuffle(chosen)
+        files.write(f"{folder}/prompts/{part}.jsonl", chosen)
     files.write(f"{folder}/requests.jsonl", instruct.requests(sizes["requests"], seed))
 
 
@@ -84,7 +101,7 @@ def answers(folder, seed, sizes, path):
         if content not in by_prompt or not isinstance(line.get("completion"), str):
             raise BadInput(f"{path}:{number}: this is no answer to a prompt of {folder}/requests.jsonl")
         sampled.append((by_prompt[content], line["completion"]))
-    each = round(sizes["router"] * (1 - MIXED_SHARE) / 3)
+    each = sizes["router_instruct"]
     wanted = sizes["instruct"] + each
     # An answer comes in several forms: those of the router's lines are others than the expert's.
     cut = len(sampled) * sizes["instruct"] // wanted

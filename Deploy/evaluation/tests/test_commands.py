@@ -127,8 +127,8 @@ class GenerateTests(unittest.TestCase):
             self.assertEqual(code, 0, f"seed {seed}: {output}")
             mix = files.read(f"{folder}/data/router.jsonl")
             tasks = [line["task"] for line in mix]
-            self.assertEqual(len(mix), generate.SHORT["router"])
-            self.assertEqual(tasks.count("mixed"), len(mix) // 4)
+            for task in generate.TASKS:
+                self.assertEqual(tasks.count(task), generate.SHORT[f"router_{task}"], task)
             # Nobody is asked for what they have learnt by heart.
             for task in ("math", "code", "instruct"):
                 learnt = {self.key(line) for line in files.read(f"{folder}/data/{task}.jsonl")}
@@ -146,8 +146,23 @@ class GenerateTests(unittest.TestCase):
                 self.assertTrue(
                     all("completion" not in prompt and prompt["messages"] for prompt in files.read(path)), path
                 )
+            pairs, reward = (
+                {prompt["messages"][0]["content"] for prompt in files.read(f"{folder}/prompts/{name}.jsonl")}
+                for name in ("pairs", "reward")
+            )
+            self.assertEqual(pairs & reward, set(), f"seed {seed}")
             identifiers = [task["id"] for p in Path(folder).glob("tasks/*.jsonl") for task in files.read(p)]
             self.assertEqual(len(set(identifiers)), len(identifiers))
+
+    def test_spent_prompts_are_left_out(self):
+        with tempfile.TemporaryDirectory() as all_of_them, tempfile.TemporaryDirectory() as fresh:
+            for folder, sizes in ((all_of_them, {"test": 40}), (fresh, {"test": 20, "spent": 20})):
+                code, output, _ = self.run_generate(folder, "--short", "--sizes", json.dumps(sizes))
+                self.assertEqual(code, 0, output)
+            for task in generate.TASKS:
+                whole, kept = (files.read(f"{folder}/tasks/{task}.test.jsonl") for folder in (all_of_them, fresh))
+                self.assertEqual(len(kept), 20)
+                self.assertEqual(kept, whole[20:], task)
 
     def test_a_shared_prompt_is_reported(self):
         with tempfile.TemporaryDirectory() as folder:
