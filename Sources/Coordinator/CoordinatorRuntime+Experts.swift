@@ -9,9 +9,4 @@ extension CoordinatorRuntime {
       state.registry.replicas.values.first { $0.offer.expert == expert }?.offer.modelFingerprint
     }
   }
-
-  /// Sequences that the replicas of the cluster's experts hold at once, all together.
-  public var expertSlots: Int {
-    pool.state.withLock { state in state.registry.replicas.values.reduce(0) { $0 + $1.offer.slots } }
-  }
 }

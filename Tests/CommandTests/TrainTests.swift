@@ -411,6 +411,18 @@ import Testing
     let missing = try await run(["--tensor", "head", "--experts", "x,y"])
     #expect(missing.code == 65 && missing.errors.contains("router.head"), "\(missing.errors)")
     #expect(try await run(["--tensor", "router.head", "--experts", "x,y,z"]).code == 65)
+    #expect(try await run(["--tensor", "router.head"]).code == 64)
+    #expect(try await run([]).code == 65)
+
+    let scaled = models.path("scaled.gguf")
+    let again = try await Product.run([
+      "import-head", models.path("imported.gguf"), scaled, "--complement-scale", "0.75",
+    ])
+    #expect(again.code == 0, "\(again.errors)")
+    let copy = try RoutingHead.read(scaled)
+    #expect(copy.experts == head.experts && copy.weight == values && copy.complementScale == 0.75)
+    let refused = try await Product.run(["import-head", models.path("imported.gguf"), scaled, "--complement-scale=-1"])
+    #expect(refused.code == 65 && refused.errors.contains("complement_scale"), "\(refused.errors)")
   }
 
   @Test func faultsAreSaidInOneSentence() async throws {

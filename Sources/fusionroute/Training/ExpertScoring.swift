@@ -15,6 +15,10 @@ struct ExpertScoring {
 
   var experts: [String] { cluster.experts.map(\.name) }
 
+  /// Sequences that may be asked about at once. What is asked takes the router's slots, though not the router: at least two for
+  /// each expert, so that it neither waits for the others nor for the next sequence.
+  private var slots: Int { max(cluster.router.engine.slots, 2 * experts.count) }
+
   /// Opinions on the judged tokens of every sequence, in their order.
   func opinions(on sequences: [TrainingSequence]) async throws -> [ExpertOpinions] {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("fusionroute-\(UUID().uuidString)")
@@ -22,6 +26,7 @@ struct ExpertScoring {
     defer { try? FileManager.default.removeItem(at: folder) }
     // Routing is not asked for, but a coordinator has a head: one that names the experts.
     var started = cluster
+    started.router.engine.slots = slots
     started.router.head = folder.appendingPathComponent("head.gguf").path
     let shape = try ModelShape(GGUFFile.read(cluster.router.engine.model))
     try RoutingHead(
@@ -51,8 +56,8 @@ struct ExpertScoring {
     let text =
       "asking the experts about \(sequences.count) sequences" + (known > 0 ? " (\(known) answers are known)" : "")
     try await progress.showing(text) {
-      // A lane per expert, so that no expert waits for another. Enough in each to keep every slot busy.
-      let limit = max(2, 2 * coordinator.expertSlots / experts.count)
+      // A lane per expert, as wide as its share of the slots, so that no expert waits for another.
+      let limit = slots / experts.count
       try await withThrowingTaskGroup(of: Int.self) { group in
         var lanes = missing.map { $0.makeIterator() }
         func ask(_ expert: Int) {
