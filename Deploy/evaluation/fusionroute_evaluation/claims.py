@@ -13,7 +13,7 @@ BASELINES = (
 # Only with an option of Deploy/family/evaluate.
 OPTIONAL = {"task-arithmetic-tuned", "ties-tuned", "dare-tuned"}
 # No claim is made about these.
-REPORTED = ("no-cdpo", "sft-continued", "no-complement-sft", "fusionroute-scaled", "union", "oracle")
+REPORTED = ("no-cdpo", "sft-continued", "no-complement-sft", "fusionroute-c-1", "union", "oracle")
 LEAST_WITH_SEVERAL_EXPERTS = 0.80
 # Prompts per task that a claim rests on; of merged models and of Collab fewer.
 LEAST_PROMPTS = 500
