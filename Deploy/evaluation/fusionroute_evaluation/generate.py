@@ -10,8 +10,8 @@ from .tasks import code, instruct, math, mixed
 from .tasks.common import stream
 
 TASKS = {"math": math, "code": code, "instruct": instruct, "mixed": mixed}
-# Numbers of lines: of each task's files; of each expert's data; of requests; of the router's mix, by task, a quarter of what the
-# experts see and the most of what is hardest to learn; of training prompts to sample pairs for, the most where answers are right
+# Numbers of lines: of each task's files; of each expert's data; of requests; of the router's mix, by task, less than a quarter of
+# what the experts see and the most of what is hardest to learn; of training prompts to sample pairs for, the most where answers are right
 # at one time and wrong at another, and for the reward model.
 FULL = {
     "test": 600,
