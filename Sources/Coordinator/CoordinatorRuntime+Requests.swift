@@ -2,6 +2,12 @@ internal import Core
 public import Fusion
 internal import Logging
 
+/// Why a request is refused whose prompt alone does not fit into the context; the cause of a `.badInput`.
+public struct PromptTooLong: Error, Equatable {
+  public var tokens: Int
+  public var limit: Int
+}
+
 extension CoordinatorRuntime {
   // MARK: Checks
 
@@ -32,7 +38,7 @@ extension CoordinatorRuntime {
   static func promptTooLong(_ count: Int, limit: Int) -> FusionRouteError {
     .badInput(
       "the prompt has \(count) tokens and the context holds \(limit): shorten it, or raise `context` in the cluster "
-        + "file")
+        + "file", cause: PromptTooLong(tokens: count, limit: limit))
   }
 
   static func validate(_ trace: TraceContext) throws {

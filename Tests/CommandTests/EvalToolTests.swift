@@ -1,5 +1,6 @@
 import Core
 import Foundation
+import Launch
 import Testing
 
 @testable import Evaluation
@@ -10,6 +11,66 @@ import Testing
   let models: ToyModels
 
   init() throws { models = try ToyModels.shared.get() }
+
+  /// Grades by two states of a grader are not mixed silently.
+  @Test func aChangedGraderIsNoticed() async throws {
+    let cluster = try models.cluster("eval-versions")
+    let tasks = try tasks("versions-tasks.jsonl", 6)
+    func run(_ version: String, _ more: [String]) async throws -> Product.Result {
+      let script = try write(
+        "versions.py",
+        """
+        import json, sys
+        for line in sys.stdin:
+            print(json.dumps({"id": json.loads(line)["id"], "passed": \(version == "new" ? "True" : "False"), "version": "\(version)"}), flush=True)
+        """)
+      let result = try await Product.run(
+        [
+          "eval", tasks, "-c", cluster, "--grader", "python3 \(script)", "--out", models.path("versions-out"),
+          "--max-tokens", "2", "--resamples", "100", "--method", "router",
+        ] + more)
+      #expect(result.code == 0, "\(result.errors)")
+      return result
+    }
+    // One prompt of each task, then the others.
+    #expect(try await !run("old", ["--limit", "1"]).errors.contains("by old"))
+    let mixed = try await run("new", [])
+    #expect(mixed.errors.contains("4 by new, 2 by old"), "\(mixed.errors)")
+    let whole = try await run("new", ["--regrade"])
+    #expect(!whole.errors.contains("by old"), "\(whole.errors)")
+    #expect(try records("versions-out")["router"]?.values.allSatisfy { $0.grade.passed } == true)
+  }
+
+  /// A prompt that does not fit is one wrong answer; a folder that is being written is not written by another.
+  @Test func longPromptsAreWrongAndFoldersAreHeld() async throws {
+    let cluster = try models.cluster("eval-long", context: 128)
+    let long = String(repeating: "word ", count: 400)
+    let tasks = try write(
+      "long-tasks.jsonl",
+      ["hi", long].enumerated().map {
+        #"{"id": "p\#($0)", "task": "a", "messages": [{"role": "user", "content": "\#($1)"}], "grader": {"rest": 0}}"#
+      }.joined(separator: "\n"))
+    let (command, _) = try grader("long")
+    let out = models.path("long-out")
+    let run = [
+      "eval", tasks, "-c", cluster, "--grader", command, "--out", out, "--max-tokens", "2", "--resamples", "100",
+    ]
+    let result = try await Product.run(run)
+    #expect(result.code == 0 && result.errors.contains("router: 1 prompt does not fit"), "\(result.errors)")
+    let answers = try records("long-out")
+    for method in ["ant", "router", "per-prompt", "fusionroute"] {
+      let record = try #require(answers[method]?["p1"], "\(method)")
+      #expect(!record.grade.passed && record.text.isEmpty && record.grade.reason?.contains("128") == true, "\(method)")
+      #expect(answers[method]?["p0"]?.generatedTokens ?? 0 > 0, "\(method)")
+    }
+    let held = try ServiceLock(path: "\(out)/.lock")
+    let second = try await Product.run(run)
+    #expect(second.code == 69 && second.errors.contains("another process holds"), "\(second.errors)")
+    // Whoever only looks does not wait.
+    let looked = try await Product.run(run + ["--report-only"])
+    #expect(looked.code == 0, "\(looked.errors)")
+    withExtendedLifetime(held) {}
+  }
 
   @Test func gradersThatFailAreNamed() async throws {
     let cluster = try models.cluster("eval-faults")

@@ -22,7 +22,7 @@ import Testing
         chosen: random.below(2) == 0 ? nil : text(&random),
         grade: Grade(
           passed: random.below(2) == 0, score: random.uniform(), parts: [.init(name: "f", passed: true)],
-          reason: text(&random)))
+          reason: text(&random), version: random.below(2) == 0 ? nil : text(&random)))
       let line = record.line
       #expect(!line.contains("\n"))
       #expect(AnswerRecord(line: line) == record)
@@ -53,6 +53,20 @@ import Testing
     own.key = ""
     own.grade = Grade(passed: false)
     #expect(answers["m3"] == own)
+  }
+
+  /// An evaluation that went on with another model leaves the old answers behind; which are wanted is not to be guessed.
+  @Test func answersOfTwoStatesOfAMethodAreRefused() throws {
+    var (old, new) = (
+      Make.record("ours", Make.task("m1"), passed: true), Make.record("ours", Make.task("m1"), passed: false)
+    )
+    (old.key, new.key) = ("a", "b")
+    let error = #expect(throws: FusionRouteError.self) {
+      try GivenAnswers.read("\(old.line)\n\(new.line)\n", source: "file", method: "ours")
+    }
+    #expect(error?.message.contains("file:2: there are answers of two states of \"ours\" to m1") == true)
+    // The same state twice, as after --regrade.
+    #expect(try GivenAnswers.read("\(old.line)\n\(old.line)\n", source: "file", method: "ours").count == 1)
   }
 
   @Test(arguments: [

@@ -148,7 +148,7 @@ def report(folder):
                 if not others[other]:
                     continue
                 shared = None
-                if other != "all training" and (name, file) != ("instruct", "held-out"):
+                if (name, file) != ("instruct", "held-out"):
                     shared = len(contamination.keys(lines) & contamination.keys(others[other]))
                 row = {
                     "file": f"{name} {file}",

@@ -1,8 +1,10 @@
 """The command Deploy/evaluation/grade; see there."""
 
 import argparse
+import hashlib
 import json
 import sys
+from pathlib import Path
 
 from .files import BadInput, parse
 from .graders import Grader
@@ -34,6 +36,16 @@ def request_of(line, source):
     return line.get("id"), line.get("grader"), text("text"), prompt
 
 
+def version():
+    """A name of the code that grades: of all modules of this package that take part. Other code may grade otherwise."""
+    package = __name__.partition(".")[0] if __name__ != "__main__" else __spec__.name.partition(".")[0]
+    digest = hashlib.sha256()
+    for name, module in sorted(sys.modules.items()):
+        if name.partition(".")[0] == package and getattr(module, "__file__", None):
+            digest.update(f"{name}\n".encode() + Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def verdict(grader, line, source):
     """A line of the answer: a verdict, or an error of the task file's line, which is never that of an answer."""
     identifier, fields, answer, prompt = request_of(line, source)
@@ -51,12 +63,15 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="grade", description=__doc__)
     parser.add_argument("--one", action="store_true", help="one line; exit with 0 if it passed and 1 if it failed")
     options = parser.parse_args(arguments)
+    state = version()
     try:
         with Grader() as grader:
             for number, text in enumerate(sys.stdin, 1):
                 if not text.strip():
                     continue
                 result = verdict(grader, parse(text, f"line {number}"), f"line {number}")
+                if "error" not in result:
+                    result["version"] = state
                 sys.stdout.write(json.dumps(result) + "\n")
                 sys.stdout.flush()
                 if options.one:

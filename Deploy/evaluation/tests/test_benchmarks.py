@@ -70,6 +70,10 @@ class HumanEvalTests(BenchmarkTests):
             body = record["canonical_solution"].strip()
             for text in (f"Sure!\n```python\n{whole}\n```\nIt works.", whole, f"Here it is:\n{whole}", body):
                 self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
+            # A tokenizer's space before the first word, and the end of a block that the prompt began.
+            begun = (f" {whole}", f" {body}", f"{record['canonical_solution']}\n```", f" {whole}\n```\nIt works.")
+            for text in begun:
+                self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
             example = "```text\n>>> an example\n```\n"
             self.assertTrue(
                 self.grader.grade({"name": "humaneval", "record": record}, f"{example}```python\n{whole}\n```").passed
@@ -132,6 +136,13 @@ class MBPPTests(BenchmarkTests):
         )
         self.assertTrue(self.grader.grade({"name": "mbpp", "record": record}, code).passed)
         self.assertFalse(self.grader.grade({"name": "mbpp", "record": record}, code.replace("2 * n", "n + 1")).passed)
+
+    def test_answers_as_models_begin_and_end_them(self):
+        grader = {"name": "mbpp", "record": {"test_list": ["assert f(2) == 4"], "text": "x"}}
+        code = "def f(n):\n    return 2 * n"
+        for answer in (f" {code}", f"{code}\n```", f" {code}\n```\nIt works.", f"Sure:\n{code}\n```\n"):
+            self.assertTrue(self.grader.grade(grader, answer).passed, answer)
+            self.assertFalse(self.grader.grade(grader, answer.replace("2 * n", "n")).passed, answer)
 
     def test_a_block_of_another_language_is_no_program(self):
         grader = {"name": "mbpp", "record": {"test_list": ["assert f(2) == 4"], "text": "x"}}

@@ -48,6 +48,8 @@ class GradeTests(unittest.TestCase):
         verdicts = [json.loads(text) for text in done.stdout.splitlines()]
         self.assertEqual([v["id"] for v in verdicts], [f"m/{i}" for i in range(50)])
         self.assertEqual([v["passed"] for v in verdicts], [i % 2 == 0 for i in range(50)])
+        self.assertEqual(len({v["version"] for v in verdicts}), 1)
+        self.assertRegex(verdicts[0]["version"], "^[0-9a-f]{12}$")
         self.assertEqual(done.returncode, 0)
 
     def test_a_verdict_comes_before_the_next_line(self):

@@ -1,11 +1,12 @@
 """Each grader accepts what it must and refuses what it must."""
 
+import random
 import unittest
 
 from fusionroute_evaluation.graders import Grader
 from fusionroute_evaluation.graders.answers import final_number, python_blocks, python_code
 from fusionroute_evaluation.graders.code import same
-from fusionroute_evaluation.tasks import formats
+from fusionroute_evaluation.tasks import formats, mixed
 
 
 class GraderTests(unittest.TestCase):
@@ -105,6 +106,14 @@ class MathTests(GraderTests):
 
 
 class CodeTests(GraderTests):
+    def test_the_score_of_a_constant_and_of_the_argument_is_0(self):
+        cases = [{"arguments": [n], "expected": n // 2} for n in (0, 1, 2, 3, 4, 5)]
+        grader = {"name": "code", "function": "f", "cases": cases}
+        # Two results are 0, two are 1; the argument is right on 0.
+        for body, score in (("0", 0.0), ("1", 0.0), ("n", 0.0), ("max(0, n - 1)", 0.25), ("n // 2", 1.0)):
+            verdict = self.graders.grade(grader, f"def f(n):\n    return {body}")
+            self.assertEqual((verdict.score, verdict.passed), (score, score == 1), body)
+
     def test_right_functions_in_all_forms(self):
         grader = {
             "name": "code",
@@ -167,6 +176,9 @@ class CodeTests(GraderTests):
     def test_code_is_found(self):
         self.assertEqual(
             python_code("text\n```python\nx = 1\n```\n```python\ndef f():\n    pass\n```"), "def f():\n    pass"
+        )
+        self.assertEqual(
+            python_code("1. So:\n   ```python\n   def f():\n       pass\n   ```"), "def f():\n    pass"
         )
         self.assertEqual(python_code("I think def is a word."), "")
         self.assertEqual(python_code("def f(x):\n    return x\n\nThat was it."), "def f(x):\n    return x")
@@ -357,6 +369,20 @@ class MixedTests(GraderTests):
             self.assertEqual(verdict.parts, {"format": form, "content": content})
             self.assertEqual(verdict.passed, form and content)
             self.assertEqual(verdict.score, (form + content) / 2)
+
+    def test_the_example_of_a_prompt_is_no_form(self):
+        """An instruction shows what it asks for, so that a copy of it would have it."""
+        for line in mixed.examples("validation", 60, 1):
+            prompt = line["messages"][0]["content"]
+            self.assertFalse(self.graders.grade(line["grader"], prompt, prompt).parts["format"], prompt)
+        for instruction in (formats.title(), formats.postscript(random.Random(1))):
+            grader = {"name": "mixed", "instructions": [instruction.fields], "content": {"name": "math", "answer": 12}}
+            own = {"detectable_format:title": "<<A sum>>\n#### 12"}.get(
+                instruction.identifier, f"#### 12\n{instruction.arguments.get('postscript_marker')} Well counted."
+            )
+            for text, form in ((f"{instruction.description}\n#### 12", False), (own, True)):
+                verdict = self.graders.grade(grader, text)
+                self.assertEqual((verdict.parts["format"], verdict.passed), (form, form), text)
 
     def test_code_in_a_form(self):
         grader = {

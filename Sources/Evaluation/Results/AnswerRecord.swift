@@ -97,6 +97,7 @@ extension AnswerRecord {
       members.append(("parts", .members(grade.parts.map { ($0.name, .bool($0.passed)) })))
     }
     if let reason = grade.reason { members.append(("reason", .string(reason))) }
+    if let version = grade.version { members.append(("grader", .string(version))) }
     return JSONValue.members(members).text
   }
 
@@ -140,7 +141,8 @@ extension AnswerRecord {
       promptTokens: Int(promptTokens), seconds: seconds, interleaved: object["interleaved"] == .bool(true),
       evaluations: counts, chosen: text("chosen"),
       grade: Grade(
-        passed: passed, score: object["score"]?.double, parts: parts, reason: text("reason")))
+        passed: passed, score: object["score"]?.double, parts: parts, reason: text("reason"),
+        version: text("grader")))
   }
 
   private static func decider(_ value: JSONValue) -> Int?? {

@@ -3,12 +3,13 @@ internal import Core
 /// Answers that something else than this evaluation has written: another system, or an evaluation elsewhere.
 public enum GivenAnswers {
   /// Reads JSON Lines of `{"id": …, "text": …}`, with "method" where a file has the answers of several; of equal ids the last
-  /// counts. Of lines that an evaluation wrote, tokens, who decided them, and costs are taken too.
+  /// counts, but of one evaluation's two states of a method neither does. Of lines that an evaluation wrote, tokens, who decided them, and costs are taken too.
   ///
   /// - Parameter method: whose answers are wanted: lines that name another one are left out.
   /// - Returns: records by prompt, not graded and without key. Throws `.badInput` that names `source` and the fault.
   public static func read(_ text: String, source: String, method: String) throws -> [String: AnswerRecord] {
     var records: [String: AnswerRecord] = [:]
+    var keys: [String: String] = [:]
     var others: Set<String> = []
     for (number, line) in JSONLines.lines(of: text) {
       let object = try JSONLines.object(line, source: "\(source):\(number)")
@@ -25,6 +26,11 @@ public enum GivenAnswers {
       let none = Grade(passed: false)
       var record =
         AnswerRecord(object) ?? AnswerRecord(key: "", method: method, id: id, task: "", text: answer, grade: none)
+      if !record.key.isEmpty, let other = keys.updateValue(record.key, forKey: id), other != record.key {
+        throw FusionRouteError.badInput(
+          "\(source):\(number): there are answers of two states of \"\(method)\" to \(id): evaluate what is wanted into a folder of "
+            + "its own")
+      }
       record.key = ""
       record.grade = none
       records[id] = record

@@ -8,6 +8,8 @@ public struct Grade: Sendable, Equatable {
   /// Sub-goals, by name, in the grader's order.
   public var parts: [Part]
   public var reason: String?
+  /// What the grader calls the state that it was in; nil if it does not say. Other states may grade otherwise.
+  public var version: String?
 
   public struct Part: Sendable, Equatable {
     public var name: String
@@ -19,11 +21,12 @@ public struct Grade: Sendable, Equatable {
     }
   }
 
-  public init(passed: Bool, score: Double? = nil, parts: [Part] = [], reason: String? = nil) {
+  public init(passed: Bool, score: Double? = nil, parts: [Part] = [], reason: String? = nil, version: String? = nil) {
     self.passed = passed
     self.score = score ?? (passed ? 1 : 0)
     self.parts = parts
     self.reason = reason
+    self.version = version
   }
 }
 
@@ -42,7 +45,7 @@ public enum GraderProtocol {
     ]).text
   }
 
-  /// Reads `{"id", "passed", "score"?, "parts"?, "reason"?}`. Throws `.badInput` for `{"id", "error"}`, by which a grader
+  /// Reads `{"id", "passed", "score"?, "parts"?, "reason"?, "version"?}`. Throws `.badInput` for `{"id", "error"}`, by which a grader
   /// says that the task's line is at fault, and `.unavailable` for anything else.
   public static func grade(_ line: String, for task: EvaluationTask, command: String) throws -> Grade {
     func fault(_ what: String) -> FusionRouteError {
@@ -71,6 +74,7 @@ public enum GraderProtocol {
       }
     }
     if case .string(let reason)? = object["reason"] { grade.reason = reason }
+    if case .string(let version)? = object["version"] { grade.version = version }
     return grade
   }
 }

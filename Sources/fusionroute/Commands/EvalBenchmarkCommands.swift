@@ -30,7 +30,7 @@ extension BenchmarkCommand {
       commandName: benchmark.rawValue, abstract: "Evaluate on \(name).",
       discussion: """
         Reads the published JSON Lines, with the columns \(columns), asks each question, and hands the whole record with \
-        the answer to the grader. Answers have at most \(defaultMaximumTokens) tokens unless --max-tokens says otherwise.
+        the answer to the grader. Answers have at most \(defaultMaximumTokens) tokens unless --max-tokens or the evaluation file says otherwise.
         """)
   }
 
@@ -38,9 +38,9 @@ extension BenchmarkCommand {
     let log = arguments.output.bootstrap(default: .warning)
     let (file, evaluation) = (arguments.file, arguments.evaluation)
     var settings = try evaluation.settings()
-    if evaluation.maxTokens == nil, evaluation.evaluation == nil {
-      settings.maximumTokens = Self.defaultMaximumTokens
-    }
+    settings.defaultMaximumTokens = Self.defaultMaximumTokens
+    // Of other tasks, which do not run.
+    settings.average = nil
     let tasks = try Self.benchmark.read(try EvalSupport.text(file), source: file, frame: arguments.frame)
     let session = EvaluationSession(settings: settings, tasks: tasks, options: evaluation, log: log)
     try await withInterruption { try await session.run() }

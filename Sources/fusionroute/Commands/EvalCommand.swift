@@ -179,7 +179,7 @@ struct EvalOptions: ParsableArguments {
     if settings.grader == nil, FileManager.default.isExecutableFile(atPath: Self.usualGrader) {
       (settings.grader, settings.graderDirectory) = (Self.usualGrader, nil)
     }
-    if let maxTokens { settings.maximumTokens = maxTokens }
+    if let maxTokens { settings.statedMaximumTokens = maxTokens }
     if !stop.isEmpty { settings.stop = stop }
     if let limit { settings.limit = limit }
     if let reward, let rewardModel { settings.reward = .init(model: rewardModel, folder: reward) }

@@ -58,11 +58,18 @@ struct EvalJudgeCommand: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
+    let questions = try EvalSupport.tasks(tasks)
     var pairs = try JudgePair.read(
-      tasks: try EvalSupport.tasks(tasks), results: "\(results)/\(EvaluationOutput.resultsName)", method: method,
+      tasks: questions, results: "\(results)/\(EvaluationOutput.resultsName)", method: method,
       against: against)
+    if pairs.count < questions.count {
+      EvaluationOutput.say(
+        "\(questions.count - pairs.count) of \(questions.count) questions lack one of the two answers: left out")
+    }
     if limit > 0 { pairs = Array(pairs.prefix(limit)) }
     let file = "\(results)/judge-\(JudgeRun.fileName(method))-\(JudgeRun.fileName(against)).jsonl"
+    let lock = try EvaluationOutput.lock(results, ".judge.lock")
+    defer { withExtendedLifetime(lock) {} }
     let (options, judge, list) = (self, judge, pairs)
     let outcome = try await withInterruption {
       try await ServiceClient.with(options.service, waiting: { _ in }) { client in

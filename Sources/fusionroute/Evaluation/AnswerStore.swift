@@ -35,7 +35,7 @@ final class AnswerStore: Sendable {
       if isDamaged || !FileManager.default.fileExists(atPath: path) {
         var file = try AtomicFile(path: path)
         for record in state.records.values.flatMap(\.values)
-          .sorted(by: { ($0.method, $0.task, $0.id) < ($1.method, $1.task, $1.id) })
+          .sorted(by: { ($0.method, $0.task, $0.id, $0.key) < ($1.method, $1.task, $1.id, $1.key) })
         {
           try file.write(Array((record.line + "\n").utf8))
         }
@@ -58,6 +58,14 @@ final class AnswerStore: Sendable {
     shared.method = method
     try add(shared)
     return shared
+  }
+
+  /// Replaces the grade of all answers with this key.
+  func regrade(_ key: String, _ grade: Grade) throws {
+    for var record in state.withLock({ $0.records[key].map { Array($0.values) } ?? [] }) {
+      record.grade = grade
+      try add(record)
+    }
   }
 
   /// Answers of a method to the prompts with these ids under other keys than those given.

@@ -1,6 +1,7 @@
 internal import Core
 internal import Evaluation
 internal import Foundation
+internal import Launch
 
 /// Where results go: a table or JSON on stdout, and `summary.json` and `report.html` beside the answers.
 struct EvaluationOutput: Sendable {
@@ -12,6 +13,14 @@ struct EvaluationOutput: Sendable {
   var browsable: Int?
 
   static let resultsName = "results.jsonl"
+
+  /// Held while answers are written into a folder. Throws `.unavailable` if another evaluation holds it.
+  static func lock(_ folder: String, _ name: String = ".lock") throws -> ServiceLock {
+    do { return try ServiceLock(path: "\(folder)/\(name)") } catch let error as FusionRouteError {
+      throw FusionRouteError(
+        error.code, "\(error.message): wait for it, or write into another folder", cause: error.cause)
+    }
+  }
 
   var reportPath: String { "\(folder)/report.html" }
 

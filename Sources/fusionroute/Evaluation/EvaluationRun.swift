@@ -1,3 +1,4 @@
+internal import Coordinator
 internal import Core
 internal import Evaluation
 internal import Foundation
@@ -54,6 +55,15 @@ struct EvaluationRun: Sendable {
       let jobs = prompts(method).map { job(method, $0) }
       return sum + store.count(of: method.name, ids: Set(jobs.map(\.task.id)), otherThan: Set(jobs.map(\.key)))
     }
+  }
+
+  /// Answers of each version of the grader among those that are compared, the most first.
+  func graderVersions(_ records: [String: [String: AnswerRecord]]) -> [(version: String?, answers: Int)] {
+    var counts: [String?: Int] = [:]
+    for records in records.values {
+      for record in records.values { counts[record.grade.version, default: 0] += 1 }
+    }
+    return counts.map { (version: $0.key, answers: $0.value) }.sorted { $0.answers > $1.answers }
   }
 
   /// All that is on disk, by method and prompt.
@@ -119,7 +129,7 @@ struct EvaluationRun: Sendable {
       switch method.kind {
       case .firstExpert(let decoding):
         try await run(method.name, try pending(method), width: width) { job in
-          try await firstExpert(job, decoding, decoder)
+          try await answering(job) { try await firstExpert(job, decoding, decoder) }
         }
       case .collab(_, let rollout):
         let jobs = try pending(method)
@@ -129,8 +139,10 @@ struct EvaluationRun: Sendable {
         }
         let runner = CollabRunner(session: session, decoder: decoder, reward: reward, rollout: rollout)
         try await run(method.name, jobs, width: width) { job in
-          let decoded = try await runner.answer(job.task, maximumTokens: settings.maximumTokens)
-          try await keep(decoded, job, chosen: nil)
+          try await answering(job) {
+            let decoded = try await runner.answer(job.task, maximumTokens: settings.maximumTokens)
+            try await keep(decoded, job, chosen: nil)
+          }
         }
       case .decode, .select, .oracle, .mean, .given: continue
       }
@@ -152,11 +164,26 @@ struct EvaluationRun: Sendable {
 
   // MARK: Kinds of methods
 
+  /// A prompt that does not fit into the context has no answer, which is wrong: one of many must not end an evaluation.
+  private func answering(_ job: Job, _ body: () async throws -> Void) async throws {
+    do { try await body() } catch let error as FusionRouteError {
+      guard error.cause is PromptTooLong else { throw error }
+      let grade = Grade(passed: false, reason: error.message)
+      try store.add(
+        AnswerRecord(
+          key: job.key, method: job.method.name, id: job.task.id, task: job.task.task, text: "", finish: "length",
+          grade: grade))
+      progress.advance(passed: false)
+    }
+  }
+
   private func decode(_ job: Job, _ decoder: AnswerDecoder, interleaved: Bool = false) async throws {
     guard case .decode(let decoding) = job.method.kind else { return }
-    var decoded = try await decoder.answer(job.task, mode: decoding.mode, maximumTokens: settings.maximumTokens)
-    decoded.interleaved = interleaved
-    try await keep(decoded, job, chosen: nil)
+    try await answering(job) {
+      var decoded = try await decoder.answer(job.task, mode: decoding.mode, maximumTokens: settings.maximumTokens)
+      decoded.interleaved = interleaved
+      try await keep(decoded, job, chosen: nil)
+    }
   }
 
   /// The router's expert for the first token; its answer is the one that its own row has, where there is one.
@@ -167,18 +194,22 @@ struct EvaluationRun: Sendable {
     }
     let expert = first.experts[index]
     let key = EvaluationIdentity.key(try identityOfExpert(decoding, expert), job.task)
+    let expertRead = first.evaluations[expert] ?? 0
+    let routerRead = first.evaluations[AnswerRecord.router] ?? 0
     var decoded: DecodedAnswer
     if let known = store.shared(key) {
       decoded = DecodedAnswer(known)
+      // Its seconds have the expert's reading of the prompt in them already: the router's share comes on top.
+      decoded.seconds += first.seconds * Double(routerRead) / Double(max(1, routerRead + expertRead))
     } else {
       decoded = try await decoder.answer(
         job.task, mode: "expert:\(expert)", maximumTokens: settings.maximumTokens)
       // The prompt, which it finds in its cache now.
-      decoded.evaluations[expert, default: 0] += first.evaluations[expert] ?? 0
+      decoded.evaluations[expert, default: 0] += expertRead
+      decoded.seconds += first.seconds
     }
-    // The router's reading of the prompt comes on top; the expert reads its prompt once.
-    decoded.seconds += first.seconds
-    decoded.evaluations[AnswerRecord.router, default: 0] += first.evaluations[AnswerRecord.router] ?? 0
+    // The router reads the prompt too; the expert reads it once.
+    decoded.evaluations[AnswerRecord.router, default: 0] += routerRead
     try await keep(decoded, job, chosen: expert)
   }
 
@@ -284,10 +315,11 @@ struct EvaluationRun: Sendable {
         try store.record($0.key, method: method.name) != nil
       }
       try await run("grading \(method.name)", known, width: width) { job in
-        guard var record = try store.record(job.key, method: job.method.name) else { return }
-        record.grade = try await grader.grade(job.task, text: record.text)
-        try store.add(record)
-        progress.advance(passed: record.grade.passed)
+        guard let record = try store.record(job.key, method: job.method.name) else { return }
+        let grade = try await grader.grade(job.task, text: record.text)
+        // Also of methods that share the answer and are not run now.
+        try store.regrade(job.key, grade)
+        progress.advance(passed: grade.passed)
       }
     }
     for method in methods {

@@ -69,6 +69,9 @@ struct EvaluationSession: Sendable {
       try Dictionary(
         uniqueKeysWithValues: methods.map { ($0.name, try identity.identity(of: $0, among: methods)) })
     }
+    // Two that write would write over each other's answers.
+    let lock = options.reportOnly ? nil : try EvaluationOutput.lock(options.out)
+    defer { withExtendedLifetime(lock) {} }
     let store = try AnswerStore(
       path: "\(options.out)/\(EvaluationOutput.resultsName)", isReadOnly: options.reportOnly)
     let grader = GraderPool(
@@ -97,10 +100,25 @@ struct EvaluationSession: Sendable {
         "\(old) answers in \(options.out) are of other models, settings or prompts than these methods have now: they are left out"
       )
     }
+    let records = try run.records()
+    for method in methods {
+      let count = records[method.name]?.values.count { $0.pieces.isEmpty && $0.finish == "length" } ?? 0
+      guard count > 0 else { continue }
+      EvaluationOutput.say(
+        "\(method.name): \(count == 1 ? "1 prompt does" : "\(count) prompts do") not fit into the context, which counts as wrong: "
+          + "raise `context` in the cluster file")
+    }
+    let versions = run.graderVersions(records)
+    if versions.count > 1 {
+      let states = versions.map { "\($0.answers) by \($0.version ?? "one that does not say which it is")" }
+      EvaluationOutput.say(
+        "graded by different versions of the grader: \(states.joined(separator: ", ")). --regrade grades all of these answers by "
+          + "the present one")
+    }
     let prompts = Dictionary(uniqueKeysWithValues: methods.map { ($0.name, run.prompts($0).count) })
     try output(command).write(
       EvaluationResults(
-        tasks: tasks, methods: methods.map(\.name), records: try run.records(),
+        tasks: tasks, methods: methods.map(\.name), records: records,
         means: Dictionary(
           uniqueKeysWithValues: methods.compactMap {
             if case .mean(let names) = $0.kind { ($0.name, names) } else { nil }

@@ -58,7 +58,7 @@ private struct EvaluationReader {
       }
       settings.reward = .init(model: file(model), folder: file(from))
     }
-    if let tokens = try integer(values["max_tokens"], "max_tokens", 1...1 << 20) { settings.maximumTokens = tokens }
+    settings.statedMaximumTokens = try integer(values["max_tokens"], "max_tokens", 1...1 << 20)
     settings.stop = try texts(values["stop"], "stop")
     settings.limit = try integer(values["limit"], "limit", 1...1 << 30)
     if values["average"] != nil { settings.average = try texts(values["average"], "average") }

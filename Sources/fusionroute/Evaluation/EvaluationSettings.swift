@@ -20,7 +20,10 @@ struct EvaluationSettings: Sendable {
   /// Where the grader runs; nil: here.
   var graderDirectory: String?
   var reward: Reward?
-  var maximumTokens = 256
+  /// New tokens of an answer at most, where that was said.
+  var statedMaximumTokens: Int?
+  var defaultMaximumTokens = 256
+  var maximumTokens: Int { statedMaximumTokens ?? defaultMaximumTokens }
   var stop: [String] = []
   /// Prompts per task at most.
   var limit: Int?

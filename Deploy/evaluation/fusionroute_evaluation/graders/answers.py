@@ -1,6 +1,7 @@
 """What an answer holds: its number, its code."""
 
 import re
+import textwrap
 
 # Thousands may be set apart by commas.
 _NUMBER = re.compile(r"####[ \t]*\$?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)")
@@ -58,7 +59,8 @@ def python_code(text, name=None):
     blocks = python_blocks(text)
     block = block_with(blocks, name) or block_with(blocks)
     if block:
-        return block
+        # A block in a list is indented as a whole.
+        return textwrap.dedent(block)
     lines = text.split("\n")
     first = next((i for i, line in enumerate(lines) if re.match(r"\"?(def |from \w|import \w|@\w)", line)), None)
     if first is None:

@@ -86,14 +86,28 @@ def math500(record, text):
     return {"passed": passed, "reason": "" if passed else "a wrong answer" if answer else "no answer"}
 
 
+# Where code begins; a completion begins with its indentation.
+_CODE = re.compile(r"^(?:(?:from|import|def|class|async def)\b|@|(?:    |\t)\S)", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```[ \t]*$", re.MULTILINE)
+
+
+def _unspaced(text):
+    """Without the space that a tokenizer puts before the first word of an answer; alone it is no indentation."""
+    return re.sub(r"\A\n* (?=\S)", "", text)
+
+
 def block_of(text, entry_point=None):
-    """The fenced block with the function, else the first one; None if there is none."""
+    """The fenced block with the function, else the first one; None if there is none. A single fence behind code is the end of
+    a block that the prompt may have begun."""
+    if text.count("```") == 1 and (fence := _FENCE.search(text)) and (code := _CODE.search(text, 0, fence.start())):
+        return text[code.start() : fence.start()]
     blocks = python_blocks(text)
     return block_with(blocks, entry_point) or next(iter(blocks), None)
 
 
 def completion_of(prompt, text, entry_point):
     """A completion of `prompt` from an answer that continues it, repeats it, or has the function in a block."""
+    text = _unspaced(text)
     block = block_of(text, entry_point)
     body = text if block is None else block
     whole = re.search(rf"^(?:async )?def {re.escape(entry_point)}\b", body, re.MULTILINE)
@@ -127,6 +141,7 @@ def humaneval(sandbox, record, text):
 
 def mbpp(sandbox, record, text):
     """MBPP's assertions, each of which must hold."""
+    text = _unspaced(text)
     block = block_of(text)
     code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
     setup = [*record.get("test_imports", ()), record.get("test_setup_code") or ""]

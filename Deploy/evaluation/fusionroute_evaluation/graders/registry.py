@@ -17,6 +17,7 @@ from .answers import final_number
 LEAST_LETTERS = 20
 COPIED_WORDS = 4
 FILLER_TIMES, FILLER_WORDS = 4, 3
+_OWN = "an answer that does not repeat the instructions"
 
 
 @dataclass
@@ -102,13 +103,10 @@ class Grader:
     def _instruct(self, grader, text, prompt):
         marks = follows(grader["instructions"], text)
         broken = [i["id"] for i, mark in zip(grader["instructions"], marks) if not mark]
-        # Formats alone are no answer; and the prompt holds examples of formats, so that a copy of it would pass.
-        spaced = " ".join(text.lower().split())
+        # Formats alone are no answer.
         wanted = {
             "an answer of some words": _own_letters(grader["instructions"], text, prompt) >= LEAST_LETTERS,
-            "an answer that does not repeat the instructions": not any(
-                described(i)[:40].lower() in spaced for i in grader["instructions"]
-            ),
+            _OWN: not _repeats_instructions(grader["instructions"], text),
             "an answer that does not repeat itself": not _is_filler(text),
         }
         broken += [what for what, is_met in wanted.items() if not is_met]
@@ -121,12 +119,20 @@ class Grader:
     def _mixed(self, grader, text, prompt):
         marks = follows(grader["instructions"], text)
         content = self.grade(grader["content"], text, prompt)
-        parts = {"format": all(marks), "content": content.passed}
         broken = [i["id"] for i, mark in zip(grader["instructions"], marks) if not mark]
+        if _repeats_instructions(grader["instructions"], text):
+            broken.append(_OWN)
+        parts = {"format": not broken, "content": content.passed}
         reasons = [f"not followed: {', '.join(broken)}"] if broken else []
         if content.reason:
             reasons.append(content.reason)
         return Verdict(all(parts.values()), sum(parts.values()) / 2, parts, "; ".join(reasons))
+
+
+def _repeats_instructions(instructions, text):
+    """Whether a text has the words of an instruction: they hold examples of formats, so that a copy would pass."""
+    spaced = " ".join(text.lower().split())
+    return any(described(instruction)[:40].lower() in spaced for instruction in instructions)
 
 
 def _words(text):

@@ -1,5 +1,8 @@
 """Code: a small Python function from a description, one to three operations in a row."""
 
+import itertools
+import re
+
 from .code_operations import NUMBERS, TEXTS
 from .common import distinct, lead, line, split_of, stream
 
@@ -97,25 +100,53 @@ def _drawn(rng, kind, function, count, attempts):
     return found
 
 
-def _near(rng, kind, variable, expressions):
-    """Wrong functions that are near: a bound off by one, the operations the other way round. None that is never wrong."""
+def _wide(expressions):
+    """The operations with a bound off by one, and the other way round."""
     changed = [
         [*expressions[:at], expression.replace(exact, wide), *expressions[at + 1 :]]
         for at, expression in enumerate(expressions)
         for exact, wide in ((" > ", " >= "), (" < ", " <= "))
         if exact in expression
     ]
-    if len(expressions) > 1:
-        changed.append(expressions[::-1])
+    return changed + ([expressions[::-1]] if len(expressions) > 1 else [])
+
+
+def _off_by_one(expressions):
+    """The operations with one of their numbers one more or less, and in any other order."""
+    changed = [
+        [*expressions[:at], f"{text[: number.start()]}{int(number[0]) + step}{text[number.end() :]}", *expressions[at + 1 :]]
+        for at, text in enumerate(expressions)
+        for number in re.finditer(r"\b\d+\b", text)
+        for step in (-1, 1)
+    ]
+    return changed + [list(order) for order in itertools.permutations(expressions)][1:]
+
+
+def _near(rng, kind, variable, expressions):
+    """Wrong functions that are near, none that is never wrong."""
     probes = _drawn(rng, kind, _function(variable, expressions), 200, 200)
-    return [function for function in (_function(variable, c) for c in changed) if not _agrees(function, probes)]
+    changed = (_function(variable, c) for c in _wide(expressions))
+    return [function for function in changed if not _agrees(function, probes)]
+
+
+def _telling(kind, variable, expressions, found):
+    """Further cases: one for each function near by that is right on those found, on arguments where it is not."""
+    # Of a stream of its own, so that what is drawn next does not depend on how many are needed.
+    probes = _drawn(stream("telling", kind, *expressions), kind, _function(variable, expressions), 400, 400)
+    more = []
+    for changed in _wide(expressions) + _off_by_one(expressions):
+        function = _function(variable, changed)
+        if _agrees(function, found + more):
+            more += [probe for probe in probes if not _agrees(function, [probe])][:1]
+    return more
 
 
 def cases(rng, kind, variable, expressions, is_strict=False):
     """Hidden cases on which no constant, no unchanged argument and no part of the operations is right; None if the
     operations have none.
 
-    - `is_strict`: nor the same with a bound off by one or in another order.
+    - `is_strict`: nor the same with a bound or another number off by one, or in another order, unless no argument tells
+      them apart. That can take more than `CASES`.
     """
     whole = _function(variable, expressions)
     parts = [
@@ -135,14 +166,14 @@ def cases(rng, kind, variable, expressions, is_strict=False):
             continue
         if any(_agrees(function, found) for function in wrong):
             continue
-        return found
+        return found + (_telling(kind, variable, expressions, found) if is_strict else [])
     return None
 
 
 def _agrees(function, found):
     try:
         return all(function(*arguments) == expected for arguments, expected in found)
-    except (ValueError, IndexError, TypeError, AttributeError):
+    except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError):
         return False
 
 
