@@ -8,7 +8,17 @@ internal import Synchronization
 /// number of slots: sequences with queued work are pinned, otherwise the least recently used one gives way.
 public final class BatchingDecoder: Sendable {
   /// Hands the core over to its thread, which is the only one to use it afterwards.
-  private struct CoreTransfer: @unchecked Sendable { let core: DecoderCore }
+  /// Hands the core to its thread, which takes it out and is then the only one that has it.
+  private final class CoreTransfer: @unchecked Sendable {
+    private var core: DecoderCore?
+
+    init(_ core: DecoderCore) { self.core = core }
+
+    func take() -> DecoderCore? {
+      defer { core = nil }
+      return core
+    }
+  }
 
   public let model: Model
   public let configuration: DecoderConfiguration
@@ -33,12 +43,12 @@ public final class BatchingDecoder: Sendable {
     }
     let context = try LlamaContext(model: model, configuration: configuration, monitor: monitor)
     contextPerSequence = context.contextPerSequence
-    let core = DecoderCore(
-      model: model, configuration: configuration, context: context, monitor: monitor, mailbox: mailbox)
-    let transfer = CoreTransfer(core: core)
+    let transfer = CoreTransfer(
+      DecoderCore(model: model, configuration: configuration, context: context, monitor: monitor, mailbox: mailbox))
     let ended = self.ended
     let thread = Thread {
-      transfer.core.run()
+      // Freed before the signal: at a process's exit llama.cpp's own globals may be gone already.
+      do { transfer.take()?.run() }
       ended.signal()
     }
     thread.name = "fusionroute.decoder"
