@@ -8,7 +8,8 @@ internal import Synchronization
 /// number of slots: sequences with queued work are pinned, otherwise the least recently used one gives way.
 public final class BatchingDecoder: Sendable {
   /// Hands the core over to its thread, which is the only one to use it afterwards.
-  /// Hands the core to its thread, which takes it out and is then the only one that has it.
+  /// Hands the core to its thread. Unchecked: the core is put in before the thread starts and taken out by the thread, which is
+  /// then the only one that has it; nobody else touches it.
   private final class CoreTransfer: @unchecked Sendable {
     private var core: DecoderCore?
 

@@ -18,7 +18,7 @@ struct EvaluationOutput: Sendable {
   static func lock(_ folder: String, _ name: String = ".lock") throws -> ServiceLock {
     do { return try ServiceLock(path: "\(folder)/\(name)") } catch let error as FusionRouteError {
       throw FusionRouteError(
-        error.code, "\(error.message): wait for it, or write into another folder", cause: error.cause)
+        error.code, "\(error.message): name another folder, or wait for whoever writes there", cause: error.cause)
     }
   }
 
