@@ -19,7 +19,7 @@ extension CoordinatorRuntime {
     let routed = host.head.experts
     let experts = (routed + allExperts.subtracting(routed).sorted()).map { name in
       CoordinatorStatus.Expert(
-        name: name, routed: routed.contains(name),
+        name: name, routed: routed.contains(name), fingerprint: byExpert[name]?.first?.offer.modelFingerprint.hex,
         replicas: (byExpert[name] ?? []).sorted { $0.id < $1.id }.map { Self.status(of: $0, now: now) },
         tokens: counts.tokensPerExpert[name] ?? 0)
     }
@@ -50,7 +50,8 @@ extension CoordinatorRuntime {
   private var routerStatus: CoordinatorStatus.Router {
     let statistics = host.decoder.statistics
     return CoordinatorStatus.Router(
-      model: configuration.routerModel, context: configuration.context, slots: configuration.slots,
+      model: configuration.routerModel, fingerprint: host.fingerprint.hex, context: configuration.context,
+      slots: configuration.slots,
       queued: statistics.queued, residentSequences: statistics.residentSequences, kvTokens: statistics.kvTokens,
       evaluatedTokens: statistics.evaluatedTokens)
   }

@@ -2,6 +2,8 @@
 public struct CoordinatorStatus: Sendable, Codable, Equatable {
   public struct Router: Sendable, Codable, Equatable {
     public var model: String
+    /// Identity of its model, adapters, head and settings, in hexadecimal; nil from a service that does not tell.
+    public var fingerprint: String?
     /// Tokens per sequence.
     public var context: Int
     /// Sequences decoded at once.
@@ -41,6 +43,8 @@ public struct CoordinatorStatus: Sendable, Codable, Equatable {
     public var name: String
     /// Whether the routing head knows it.
     public var routed: Bool
+    /// Identity of the model, adapters and settings that its replicas have; nil while it has none.
+    public var fingerprint: String?
     public var replicas: [Replica]
     /// Tokens it decided since the start.
     public var tokens: UInt64

@@ -210,6 +210,44 @@ import Testing
     }
   }
 
+  /// Wherever a service runs, its answers are those of its models; a prompt too long for it is one wrong answer.
+  @Test func aServiceIsKnownByItsModels() async throws {
+    let (command, _) = try grader("known")
+    let tasks = try write(
+      "known-tasks.jsonl",
+      ["hi", String(repeating: "word ", count: 400)].enumerated().map {
+        #"{"id": "p\#($0)", "task": "a", "messages": [{"role": "user", "content": "\#($1)"}], "grader": {"rest": 0}}"#
+      }.joined(separator: "\n"))
+    let out = models.path("known-out")
+    func lines() throws -> [String] {
+      try String(contentsOfFile: "\(out)/results.jsonl", encoding: .utf8).split(separator: "\n").map(String.init)
+    }
+    func ask(bee: String) async throws -> Product.Result {
+      let cluster = try models.cluster(
+        "eval-known", expert: bee, more: "listen: { http: \"127.0.0.1:0\" }", context: 128)
+      let service = try await RunningService.start(["up", "-c", cluster])
+      try await service.waitUntilReady()
+      let result = try await Product.run([
+        "eval", tasks, "--url", service.url, "--out", out, "--grader", command, "--max-tokens", "4", "--resamples",
+        "100",
+      ])
+      _ = try await service.stop()
+      return result
+    }
+    let first = try await ask(bee: "")
+    #expect(first.code == 0 && first.errors.contains("router: 1 prompt does not fit"), "\(first.errors)")
+    #expect(try records("known-out")["fusionroute"]?["p1"]?.grade.passed == false)
+    let answers = try lines()
+    let again = try await ask(bee: "")
+    #expect(again.code == 0, "\(again.errors)")
+    #expect(try lines() == answers)
+    let other = try await ask(bee: "cat.gguf")
+    #expect(other.code == 0 && other.errors.contains("of other models"), "\(other.errors)")
+    let new = Set(try lines()[answers.count...].compactMap { AnswerRecord(line: $0)?.method })
+    #expect(new.contains("bee") && new.contains("fusionroute"), "\(new)")
+    #expect(new.isDisjoint(with: ["ant", "cat", "router"]), "\(new)")
+  }
+
   @Test func benchmarksAreAnswered() async throws {
     let cluster = try models.cluster("eval-benchmark")
     let file = try write(

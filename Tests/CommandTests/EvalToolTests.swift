@@ -260,6 +260,20 @@ import Testing
     #expect(asked(log) == 7)
     let again = try await Product.run(run)
     #expect(again.output == result.output && asked(log) == 7, "\(again.errors)")
+    // The same pairs of a published file, whose questions are others.
+    let published = try write(
+      "judged/ifeval.jsonl",
+      #"{"key": 7, "prompt": "Say hello.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}"#)
+    let answered = [("fusionroute", "hello"), ("tuned", "hi")].map { method, text in
+      AnswerRecord(
+        key: "\(method)7", method: method, id: "ifeval/7", task: "ifeval", text: text, grade: Grade(passed: true)
+      ).line
+    }
+    _ = try write("judged/results.jsonl", lines + answered.joined(separator: "\n") + "\n")
+    let benchmark = try await Product.run(
+      ["eval", "judge", published, "--benchmark", "ifeval"] + run.dropFirst(3) + ["--format", "text"])
+    #expect(benchmark.code == 0 && benchmark.output.contains("1 won, 0 tied, 0 lost"), "\(benchmark)")
+    _ = try write("judged/results.jsonl", lines)
     let missing = try await Product.run(run + ["--method", "other"])
     #expect(missing.code == 65 && missing.errors.contains("tuned"), "\(missing.errors)")
     // Answers of before and after a change must not be mixed up.

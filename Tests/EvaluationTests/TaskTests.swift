@@ -12,6 +12,7 @@ import Testing
     let task = try #require(tasks.first)
     #expect(tasks.count == 1 && task.id == "math/1" && task.task == "math" && task.prompt == "2+2?")
     #expect(task.messages.map(\.role) == ["system", "user"])
+    #expect(task.question == "system: be brief\n\nuser: 2+2?")
     #expect(
       task.tags == [
         .init(name: "template", value: "sum"), .init(name: "held_out", value: "false"),

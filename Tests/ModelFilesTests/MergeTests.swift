@@ -13,13 +13,14 @@ import Testing
     let models: [String]
     let adapters: [String]
 
-    init(types: [TensorType] = [.f32, .f32, .f32], tied: Bool = true) throws {
+    init(types: [TensorType] = [.f32, .f32, .f32], tied: Bool = true, width: Int? = nil) throws {
       let scratch = try #require(scratch)
       func path(_ name: String) -> String { scratch.path(name) }
       var recipe = ModelRecipe(architecture: .llama, seed: 12)
       recipe.layers = 2
       recipe.kvHeads = 2
       recipe.tied = tied
+      if let width { (recipe.width, recipe.feedForward) = (width, 2 * width) }
       recipe.type = types[0]
       try ModelMaker.make(recipe, to: path("base.gguf"))
       for index in 1...2 {
@@ -128,9 +129,12 @@ import Testing
   }
 
   /// Weights of any type go in; rows are quantised afresh where a type is asked for.
-  @Test(arguments: ["f16", "bf16", "q8_0"]) func `types of the inputs do not matter`(name: String) throws {
+  @Test(arguments: ["f16", "bf16", "q8_0", "q4_K", "q6_K"])
+  func `types of the inputs do not matter`(name: String) throws {
     let type = try #require(TensorType(name: name))
-    let family = try Family(types: [type, .f32, .f16])
+    // K-quants are blocks of 256.
+    let family = try Family(types: [type, .f32, .f16], width: 256)
+    #expect(try GGUFFile.read(family.base).tensor(named: "blk.0.attn_q.weight")?.type == type)
     for one in Self.cases where one.lambda == 1 {
       try Self.compare(one, family, family.models) { name, ours, theirs in
         #expect(Self.worst(ours, theirs) < 2e-5, "\(one.testDescription): \(name)")

@@ -21,13 +21,16 @@ final class RouterHost: Sendable {
   let head: RoutingHead
   let decoder: BatchingDecoder
   let context: Int
+  /// Identity of the model, adapters, head and settings.
+  let fingerprint: SHA256Digest
   private let nextRequest = Atomic<UInt64>(1)
 
-  init(model: Model, head: RoutingHead, decoder: BatchingDecoder, context: Int) {
+  init(model: Model, head: RoutingHead, decoder: BatchingDecoder, context: Int, fingerprint: SHA256Digest) {
     self.model = model
     self.head = head
     self.decoder = decoder
     self.context = context
+    self.fingerprint = fingerprint
   }
 
   /// Logits and routing weights after the last of `tokens`.

@@ -62,6 +62,12 @@ public struct EvaluationTask: Sendable, Equatable {
     self.line = line
   }
 
+  /// What was asked, for a judge: the only message, or the whole conversation with who says what.
+  public var question: String {
+    guard case .messages(let messages) = content, messages.count > 1 else { return prompt }
+    return messages.map { "\($0.role): \($0.content)" }.joined(separator: "\n\n")
+  }
+
   /// The messages that a grader and a reward model see.
   public var messages: [Message] {
     switch content {

@@ -8,6 +8,8 @@ internal import Inference
 struct RemoteAnswerer: Answerer {
   let experts: [String]
   let parallelism: Int
+  /// What the service said of itself at the start.
+  let status: CoordinatorStatus
   private let client: ServiceClient
   /// Whether the ids of prompts are asked for, which takes a request of its own.
   private let tellsPrompts: Bool
@@ -32,6 +34,7 @@ struct RemoteAnswerer: Answerer {
   init(_ client: ServiceClient, tellsPrompts: Bool) async throws {
     let status = try await client.get("/fusionroute/status", as: CoordinatorStatus.self)
     self.client = client
+    self.status = status
     self.tellsPrompts = tellsPrompts
     experts = status.experts.filter(\.routed).map(\.name)
     parallelism = max(1, status.router.slots)

@@ -1,6 +1,9 @@
 internal import Core
 internal import Foundation
 
+/// Why a service refused a prompt that does not fit into its context; the cause of a `.badInput`.
+struct ContextLengthExceeded: Error, Equatable {}
+
 /// Sentences for what goes wrong between this program and a service.
 enum ServiceError {
   /// OpenAI's `{"error": {"message": …}}`.
@@ -16,7 +19,8 @@ enum ServiceError {
   ///
   /// - Parameter hasKey: whether the request came with an API key.
   static func answered(_ status: Int, body: [UInt8], url: ServiceURL, hasKey: Bool) -> FusionRouteError {
-    let told = (try? JSONDecoder().decode(Body.self, from: Data(body)))?.error.message
+    let failure = (try? JSONDecoder().decode(Body.self, from: Data(body)))?.error
+    let told = failure?.message
     let said = told.map { ": " + clipped($0) } ?? ""
     switch status {
     case 401:
@@ -29,7 +33,10 @@ enum ServiceError {
     case 408, 504: return FusionRouteError(.deadlineExceeded, "\(url) ran out of time\(said)")
     case 429: return FusionRouteError(.overloaded, "\(url) is too busy\(said)")
     case 409: return .unavailable("\(url) does not do that now\(said)")
-    case 400..<500: return .badInput("\(url) refused the request\(said.isEmpty ? " with status \(status)" : said)")
+    case 400..<500:
+      return .badInput(
+        "\(url) refused the request\(said.isEmpty ? " with status \(status)" : said)",
+        cause: failure?.code == "context_length_exceeded" ? ContextLengthExceeded() : nil)
     case 502, 503: return .unavailable("\(url) cannot answer now\(said)")
     default: return .internal("\(url) failed with status \(status)\(said)")
     }

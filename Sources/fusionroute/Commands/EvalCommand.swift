@@ -59,10 +59,15 @@ enum EvalSupport {
   }
 
   /// The tasks of several files, whose ids must differ.
-  static func tasks(_ paths: [String]) throws -> [EvaluationTask] {
+  ///
+  /// - Parameter benchmark: what the files are, if not task files.
+  static func tasks(_ paths: [String], of benchmark: Benchmark? = nil) throws -> [EvaluationTask] {
     var places: [String: String] = [:]
     return try paths.flatMap { path in
-      let tasks = try EvaluationTask.read(try text(path), source: path)
+      let text = try text(path)
+      // Ids and questions are the same in each frame.
+      let tasks =
+        try benchmark?.read(text, source: path, frame: .chat) ?? EvaluationTask.read(text, source: path)
       for task in tasks {
         if let other = places.updateValue(path, forKey: task.id) {
           throw FusionRouteError.badInput("the id \"\(task.id)\" stands in \(other) and in \(path)")

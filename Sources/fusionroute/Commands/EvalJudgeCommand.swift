@@ -17,6 +17,9 @@ struct EvalJudgeCommand: AsyncParsableCommand {
   @Argument(help: ArgumentHelp("Task files (JSONL) that were evaluated.", valueName: "tasks"))
   var tasks: [String]
 
+  @Option(help: ArgumentHelp("The files are of this published benchmark instead.", valueName: "benchmark"))
+  var benchmark: Benchmark?
+
   @Option(help: ArgumentHelp("Directory of `fusionroute eval` with the answers.", valueName: "dir"))
   var results: String
 
@@ -58,7 +61,7 @@ struct EvalJudgeCommand: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
-    let questions = try EvalSupport.tasks(tasks)
+    let questions = try EvalSupport.tasks(tasks, of: benchmark)
     var pairs = try JudgePair.read(
       tasks: questions, results: "\(results)/\(EvaluationOutput.resultsName)", method: method,
       against: against)

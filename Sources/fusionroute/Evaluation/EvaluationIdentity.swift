@@ -9,7 +9,7 @@ internal import ModelFiles
 struct EvaluationIdentity {
   let settings: EvaluationSettings
   /// Nil: clusters are started from their files.
-  let service: String?
+  let service: ServedModels?
   /// Of the reward model; nil without one.
   let reward: String?
 
@@ -61,7 +61,7 @@ struct EvaluationIdentity {
   func decoded(_ decoding: Method.Decoding) throws -> String {
     var parts = [Self.version, decoding.mode, "\(settings.maximumTokens)"] + settings.stop
     if let service {
-      return combined("service", parts + [service])
+      return combined("service", parts + service.identity(decoding.mode))
     }
     let cluster = try EvaluationCluster.file(decoding, settings: settings)
     let router = cluster.router.engine

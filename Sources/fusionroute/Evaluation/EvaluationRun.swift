@@ -167,7 +167,7 @@ struct EvaluationRun: Sendable {
   /// A prompt that does not fit into the context has no answer, which is wrong: one of many must not end an evaluation.
   private func answering(_ job: Job, _ body: () async throws -> Void) async throws {
     do { try await body() } catch let error as FusionRouteError {
-      guard error.cause is PromptTooLong else { throw error }
+      guard error.cause is PromptTooLong || error.cause is ContextLengthExceeded else { throw error }
       let grade = Grade(passed: false, reason: error.message)
       try store.add(
         AnswerRecord(

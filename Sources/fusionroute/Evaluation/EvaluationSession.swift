@@ -63,7 +63,7 @@ struct EvaluationSession: Sendable {
     let reward = options.reportOnly ? nil : try await makeReward(methods)
     defer { reward?.stop() }
     let identity = EvaluationIdentity(
-      settings: settings, service: service == nil ? nil : "\(options.service.url)",
+      settings: settings, service: service.map { ServedModels(url: "\(options.service.url)", status: $0.status) },
       reward: try rewardFingerprint(methods))
     let identities = try await progress.step("checking the models") {
       try Dictionary(

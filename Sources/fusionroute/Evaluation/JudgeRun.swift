@@ -32,7 +32,7 @@ struct JudgePair: Sendable {
     }
     let pairs = tasks.compactMap { task -> JudgePair? in
       guard let own = answers[method]?[task.id], let other = answers[against]?[task.id] else { return nil }
-      return JudgePair(id: task.id, question: task.prompt, method: own, opponent: other)
+      return JudgePair(id: task.id, question: task.question, method: own, opponent: other)
     }
     guard !pairs.isEmpty else {
       throw FusionRouteError.badInput("no task of these files has answers of both methods in \(results)")

@@ -15,4 +15,5 @@ extension EngineOptions.Precision: ExpressibleByArgument {}
 extension EngineOptions.Library: ExpressibleByArgument {}
 extension LearningRateSchedule.Decay: ExpressibleByArgument {}
 extension RoutingAggregation: ExpressibleByArgument {}
+extension Benchmark: ExpressibleByArgument {}
 extension Benchmark.Frame: ExpressibleByArgument {}
