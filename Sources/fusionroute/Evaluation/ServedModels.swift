@@ -15,11 +15,12 @@ struct ServedModels {
       parts += [name, fingerprint ?? ""]
       fingerprints.append(fingerprint)
     }
+    // Of every mode: its file brings the chat template and the tokenizer.
+    add("router", status.router.fingerprint)
     switch DecodingMode(parsing: mode) {
     case .expert(let name)?: add(name, status.experts.first { $0.name == name }?.fingerprint)
-    case .router?: add("router", status.router.fingerprint)
+    case .router?: break
     case .fusion?, .noComplement?, nil:
-      add("router", status.router.fingerprint)
       for expert in status.experts where expert.routed { add(expert.name, expert.fingerprint) }
     }
     return fingerprints.contains(nil) ? [url] : parts
