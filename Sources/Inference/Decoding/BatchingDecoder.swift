@@ -7,7 +7,6 @@ internal import Synchronization
 /// Requests may come from any thread; `submit` never waits for a computation. KV is kept per sequence in a bounded
 /// number of slots: sequences with queued work are pinned, otherwise the least recently used one gives way.
 public final class BatchingDecoder: Sendable {
-  /// Hands the core over to its thread, which is the only one to use it afterwards.
   /// Hands the core to its thread. Unchecked: the core is put in before the thread starts and taken out by the thread, which is
   /// then the only one that has it; nobody else touches it.
   private final class CoreTransfer: @unchecked Sendable {

@@ -7,7 +7,7 @@ struct ServedModels {
   let status: CoordinatorStatus
 
   /// What answers of a mode depend on: the models that take part, wherever they are served; the address alone if the
-  /// service does not tell, being older, or if an expert has no replica now.
+  /// service does not tell, being older, or if one of these experts has no replica now.
   func identity(_ mode: String) -> [String] {
     var parts = ["context \(status.router.context)"]
     var fingerprints: [String?] = []
