@@ -7,7 +7,8 @@ import PackageDescription
 let llamaPrefix = Context.packageDirectory + "/.deps/llama"
 let llamaInclude = llamaPrefix + "/include"
 
-/// Headers of llama.cpp for a Swift target that imports `CLlama` or `CGGML`.
+/// Headers of llama.cpp for a Swift target that reaches `CLlama` or `CGGML`, also through other modules: an optimised build
+/// looks into those, and would compile the C module again without finding its headers where they have changed.
 let llamaHeaders: [SwiftSetting] = [.unsafeFlags(["-Xcc", "-I\(llamaInclude)"])]
 /// Headers for our own C and C++ targets on top of llama.cpp.
 let llamaCHeaders: [CSetting] = [.unsafeFlags(["-I\(llamaInclude)"])]
@@ -102,7 +103,7 @@ let package = Package(
       dependencies: [
         "Core", "Fusion", "Wire", "Messaging", "Inference", .product(name: "Logging", package: "swift-log"),
       ],
-      swiftSettings: strict),
+      swiftSettings: strict + llamaHeaders),
     .target(
       name: "Coordinator",
       dependencies: [
@@ -110,7 +111,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "HeapModule", package: "swift-collections"),
-      ], swiftSettings: strict),
+      ], swiftSettings: strict + llamaHeaders),
     .target(
       name: "Journal",
       dependencies: [
@@ -135,7 +136,7 @@ let package = Package(
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "Logging", package: "swift-log"),
-      ], exclude: ["Page/Site"], swiftSettings: strict),
+      ], exclude: ["Page/Site"], swiftSettings: strict + llamaHeaders),
     .executableTarget(
       name: "fusionroute",
       dependencies: [
@@ -145,7 +146,7 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
-      ], swiftSettings: strict),
+      ], swiftSettings: strict + llamaHeaders),
 
     // Tests.
     .executableTarget(
@@ -158,7 +159,7 @@ let package = Package(
       dependencies: [
         "Core", "Fusion", "Inference", "ModelFiles", "Worker", "Coordinator",
         .product(name: "Logging", package: "swift-log"),
-      ], path: "Tests/TestSupport", swiftSettings: strict),
+      ], path: "Tests/TestSupport", swiftSettings: strict + llamaHeaders),
     .target(
       name: "FuzzSupport",
       dependencies: [
@@ -166,7 +167,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ], path: "Tests/FuzzSupport", swiftSettings: strict + llamaHeaders),
     .executableTarget(
-      name: "fusionroute-fuzz", dependencies: ["FuzzSupport"], path: "Tests/Fuzz", swiftSettings: strict),
+      name: "fusionroute-fuzz", dependencies: ["FuzzSupport"], path: "Tests/Fuzz", swiftSettings: strict + llamaHeaders),
     tests("CoreTests", of: ["Core"]),
     tests("FusionTests", of: ["Fusion", "Core"]),
     tests("WireTests", of: ["Wire", "Core", "FuzzSupport"]),
