@@ -17,7 +17,8 @@ import Testing
         key: "k\(random.next())", method: "m" + text(&random), id: text(&random), task: "t", text: text(&random),
         pieces: pieces, experts: ["x", "y" + text(&random)],
         deciders: pieces.map { _ in random.below(3) == 0 ? nil : random.below(2) }, finish: "length",
-        promptTokens: random.below(100), seconds: random.uniform(), interleaved: random.below(2) == 0,
+        promptTokens: random.below(100), busySeconds: random.below(3) == 0 ? nil : random.uniform(),
+        interleaved: random.below(2) == 0,
         evaluations: ["router": random.below(9), "x": 3],
         chosen: random.below(2) == 0 ? nil : text(&random),
         grade: Grade(

@@ -28,6 +28,32 @@ import Testing
     }
   }
 
+  /// Of every whole second those under way get equal parts, which is counted second by second here.
+  @Test(arguments: 1...20) func timeIsSharedByWhatIsUnderWay(seed: UInt64) {
+    var random = seededGenerator("shared time", default: seed)
+    let spans = (0..<1 + random.below(12)).map { _ in
+      let start = random.below(20)
+      return start..<start + random.below(15)
+    }
+    var time = SharedTime()
+    var starts: [Int: Double] = [:]
+    var shares: [Int: Double] = [:]
+    for now in 0...40 {
+      for (index, span) in spans.enumerated() where span.lowerBound == now {
+        starts[index] = time.begin(at: Double(now))
+      }
+      for (index, span) in spans.enumerated() where span.upperBound == now {
+        shares[index] = time.end(at: Double(now), since: starts[index] ?? .nan)
+      }
+    }
+    for (index, span) in spans.enumerated() {
+      let expected = span.reduce(0.0) { sum, second in sum + 1 / Double(spans.count { $0.contains(second) }) }
+      #expect(abs((shares[index] ?? .nan) - expected) < 1e-9, "seed \(seed), \(span) of \(spans)")
+    }
+    let busy = (0..<40).count { second in spans.contains { $0.contains(second) } }
+    #expect(abs(shares.values.reduce(0, +) - Double(busy)) < 1e-9, "seed \(seed), \(spans)")
+  }
+
   /// The binomial sum in whole numbers, for every small table.
   @Test func signTestIsTheExactSum() {
     for count in 1...30 {

@@ -29,7 +29,7 @@ enum Make {
     AnswerRecord(
       key: "\(method)/\(task.id)", method: method, id: task.id, task: task.task,
       text: deciders.indices.map { "w\($0) " }.joined(), pieces: deciders.indices.map { "w\($0) " },
-      experts: ["ant", "bee"], deciders: deciders, promptTokens: 5, seconds: 0.5,
+      experts: ["ant", "bee"], deciders: deciders, promptTokens: 5, busySeconds: 0.5,
       evaluations: ["router": 7, "ant": 8, "bee": 4], grade: Grade(passed: passed, parts: parts))
   }
 

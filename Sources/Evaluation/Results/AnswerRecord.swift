@@ -17,9 +17,10 @@ public struct AnswerRecord: Sendable, Equatable {
   /// `stop` or `length`.
   public var finish: String
   public var promptTokens: Int
-  /// From the request to the end of the answer; for methods that choose, of everything that they chose from.
-  public var seconds: Double
-  /// Answers of other methods were under way, so that ``seconds`` tells little.
+  /// Its share of the time, see ``SharedTime``; for methods that choose, of everything that they chose from. Nil if it was not
+  /// measured.
+  public var busySeconds: Double?
+  /// Answers of other methods were under way, so that ``busySeconds`` tells little.
   public var interleaved: Bool
   /// Tokens that went through each model, by expert, `router` and `reward`.
   public var evaluations: [String: Int]
@@ -29,7 +30,7 @@ public struct AnswerRecord: Sendable, Equatable {
 
   public init(
     key: String, method: String, id: String, task: String, text: String, pieces: [String] = [], experts: [String] = [],
-    deciders: [Int?] = [], finish: String = "stop", promptTokens: Int = 0, seconds: Double = 0,
+    deciders: [Int?] = [], finish: String = "stop", promptTokens: Int = 0, busySeconds: Double? = nil,
     interleaved: Bool = false, evaluations: [String: Int] = [:], chosen: String? = nil, grade: Grade
   ) {
     self.key = key
@@ -42,7 +43,7 @@ public struct AnswerRecord: Sendable, Equatable {
     self.deciders = deciders
     self.finish = finish
     self.promptTokens = promptTokens
-    self.seconds = seconds
+    self.busySeconds = busySeconds
     self.interleaved = interleaved
     self.evaluations = evaluations
     self.chosen = chosen
@@ -84,12 +85,12 @@ extension AnswerRecord {
       ("experts", .array(experts.map { .string($0) })),
       ("decided_by", .array(deciders.map { $0.map { .integer(Int64($0)) } ?? .null })),
       ("finish_reason", .string(finish)), ("prompt_tokens", .integer(Int64(promptTokens))),
-      ("seconds", .finite(seconds)),
       (
         "evaluated_tokens",
         .members(evaluations.sorted { $0.key < $1.key }.map { ($0.key, .integer(Int64($0.value))) })
       ),
     ]
+    if let busySeconds { members.append(("busy_seconds", .finite(busySeconds))) }
     if interleaved { members.append(("interleaved", .bool(true))) }
     if let chosen { members.append(("chosen", .string(chosen))) }
     members += [("passed", .bool(grade.passed)), ("score", .finite(grade.score))]
@@ -121,7 +122,7 @@ extension AnswerRecord {
       let experts = list("experts", { if case .string(let text) = $0 { text } else { nil } }),
       let deciders = list("decided_by", Self.decider), deciders.count == pieces.count,
       case .object(let evaluations)? = object["evaluated_tokens"],
-      case .integer(let promptTokens)? = object["prompt_tokens"], let seconds = object["seconds"]?.double
+      case .integer(let promptTokens)? = object["prompt_tokens"]
     else { return nil }
     var parts: [Grade.Part] = []
     if case .object(let members)? = object["parts"] {
@@ -138,7 +139,8 @@ extension AnswerRecord {
     self.init(
       key: key, method: method, id: id, task: task, text: answer, pieces: pieces, experts: experts,
       deciders: deciders.map { $0.flatMap { experts.indices.contains($0) ? $0 : nil } }, finish: finish,
-      promptTokens: Int(promptTokens), seconds: seconds, interleaved: object["interleaved"] == .bool(true),
+      promptTokens: Int(promptTokens), busySeconds: object["busy_seconds"]?.double,
+      interleaved: object["interleaved"] == .bool(true),
       evaluations: counts, chosen: text("chosen"),
       grade: Grade(
         passed: passed, score: object["score"]?.double, parts: parts, reason: text("reason"),

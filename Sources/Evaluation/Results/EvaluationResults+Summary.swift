@@ -179,7 +179,10 @@ extension EvaluationSummary.Cost {
   mutating func add(_ record: AnswerRecord) {
     answers += 1
     generatedTokens += record.generatedTokens
-    seconds += record.seconds
+    if let seconds = record.busySeconds {
+      busySeconds += seconds
+      timedTokens += record.generatedTokens
+    }
     expertEvaluations += record.expertEvaluations
     routerEvaluations += record.evaluations[AnswerRecord.router] ?? 0
     rewardEvaluations += record.evaluations[AnswerRecord.reward] ?? 0

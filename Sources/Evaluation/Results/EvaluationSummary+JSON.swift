@@ -95,7 +95,7 @@ extension EvaluationSummary {
   private static func cost(_ cost: Cost) -> JSONValue {
     .members([
       ("answers", .integer(Int64(cost.answers))), ("generated_tokens", .integer(Int64(cost.generatedTokens))),
-      ("tokens_per_answer", .finite(cost.tokensPerAnswer)), ("seconds", .finite(cost.seconds)),
+      ("tokens_per_answer", .finite(cost.tokensPerAnswer)), ("busy_seconds", .finite(cost.busySeconds)),
       ("tokens_per_second", .finite(cost.tokensPerSecond)),
       ("interleaved_answers", .integer(Int64(cost.interleaved))),
       ("expert_evaluations_per_token", .finite(cost.perToken(cost.expertEvaluations))),

@@ -51,8 +51,10 @@ public struct EvaluationSummary: Sendable, Equatable {
   public struct Cost: Sendable, Equatable {
     public var answers = 0
     public var generatedTokens = 0
-    public var seconds = 0.0
-    /// Answers whose seconds tell little, since other methods' answers were under way.
+    /// Of the answers whose time was measured, and their tokens.
+    public var busySeconds = 0.0
+    public var timedTokens = 0
+    /// Answers whose time tells little, since other methods' answers were under way.
     public var interleaved = 0
     /// Tokens that went through experts, the router and the reward model, prompts included.
     public var expertEvaluations = 0
@@ -61,8 +63,8 @@ public struct EvaluationSummary: Sendable, Equatable {
     /// Answers that ended at the token limit.
     public var cut = 0
 
-    /// Tokens of an answer per second, while several are under way; nil if nothing was measured.
-    public var tokensPerSecond: Double? { seconds > 0 ? Double(generatedTokens) / seconds : nil }
+    /// Of all answers that are under way together; nil if nothing was measured.
+    public var tokensPerSecond: Double? { busySeconds > 0 ? Double(timedTokens) / busySeconds : nil }
     public func perToken(_ evaluations: Int) -> Double? {
       generatedTokens > 0 ? Double(evaluations) / Double(generatedTokens) : nil
     }

@@ -12,7 +12,7 @@ struct DecodedAnswer: Sendable {
   var deciders: [Int?]
   var finish: String
   var promptTokens: Int
-  var seconds: Double
+  var busySeconds: Double?
   var evaluations: [String: Int]
   /// Answers of other methods were under way.
   var interleaved = false
@@ -20,7 +20,7 @@ struct DecodedAnswer: Sendable {
   func record(_ job: EvaluationRun.Job, grade: Grade, chosen: String?) -> AnswerRecord {
     AnswerRecord(
       key: job.key, method: job.method.name, id: job.task.id, task: job.task.task, text: text, pieces: pieces,
-      experts: experts, deciders: deciders, finish: finish, promptTokens: promptTokens, seconds: seconds,
+      experts: experts, deciders: deciders, finish: finish, promptTokens: promptTokens, busySeconds: busySeconds,
       interleaved: interleaved, evaluations: evaluations, chosen: chosen, grade: grade)
   }
 }
@@ -29,11 +29,11 @@ extension DecodedAnswer {
   init(_ record: AnswerRecord) {
     self.init(
       text: record.text, pieces: record.pieces, experts: record.experts, deciders: record.deciders,
-      finish: record.finish, promptTokens: record.promptTokens, seconds: record.seconds,
+      finish: record.finish, promptTokens: record.promptTokens, busySeconds: record.busySeconds,
       evaluations: record.evaluations, interleaved: record.interleaved)
   }
 
-  init(_ answer: Answer, experts: [String]) {
+  init(_ answer: Answer, experts: [String], busySeconds: Double) {
     let places = Dictionary(experts.enumerated().map { ($1, $0) }) { first, _ in first }
     var pieces = answer.tokens.map(\.text)
     if let last = pieces.indices.last, let trailing = answer.summary?.trailingText { pieces[last] += trailing }
@@ -42,7 +42,7 @@ extension DecodedAnswer {
       text: answer.text, pieces: pieces, experts: experts,
       deciders: answer.tokens.map { $0.expert.flatMap { places[$0] } }, finish: summary?.finishReason ?? "error",
       promptTokens: summary?.promptTokens ?? answer.promptTokens.count,
-      seconds: summary.map { ($0.prefill + $0.decode).seconds } ?? 0,
+      busySeconds: busySeconds,
       evaluations: (summary?.evaluatedTokens ?? [:]).filter { $0.value > 0 })
   }
 }
@@ -52,6 +52,7 @@ struct AnswerDecoder: Sendable {
   let answerer: any Answerer
   let options: GenerationOptions
   let limiter: Limiter
+  let time = TimeSharing()
 
   func answer(_ task: EvaluationTask, mode: String, maximumTokens: Int) async throws -> DecodedAnswer {
     let content: Prompt.Content =
@@ -60,14 +61,21 @@ struct AnswerDecoder: Sendable {
         .messages(messages.map { ChatMessage(role: $0.role, content: $0.content) })
       case .text(let text): .document(text)
       }
-    let answer = try await self.answer(content, mode: mode, maximumTokens: maximumTokens)
-    return DecodedAnswer(answer, experts: answerer.experts)
+    let (answer, seconds) = try await timed(content, mode: mode, maximumTokens: maximumTokens)
+    return DecodedAnswer(answer, experts: answerer.experts, busySeconds: seconds)
   }
 
   /// - Parameter stop: texts that end the answer; nil: those of the options.
   func answer(
     _ content: Prompt.Content, mode: String, maximumTokens: Int, stop: [String]? = nil
   ) async throws -> Answer {
+    try await timed(content, mode: mode, maximumTokens: maximumTokens, stop: stop).0
+  }
+
+  /// An answer, and its share of the time since it had a place.
+  func timed(
+    _ content: Prompt.Content, mode: String, maximumTokens: Int, stop: [String]? = nil
+  ) async throws -> (Answer, busySeconds: Double) {
     var prompt = Prompt(label: nil, content: content)
     prompt.stop = stop
     guard let parsed = DecodingMode(parsing: mode) else {
@@ -76,9 +84,12 @@ struct AnswerDecoder: Sendable {
     prompt.mode = parsed
     prompt.maximumTokens = maximumTokens
     let collected = Mutex(Answer())
+    let seconds: Double
     await limiter.enter()
     do {
-      try await answerer.answer(prompt, options: options) { event in collected.withLock { $0.add(event) } }
+      (_, seconds) = try await time.measure {
+        try await answerer.answer(prompt, options: options) { event in collected.withLock { $0.add(event) } }
+      }
       // A stream that ends by cancellation ends without an error.
       try Task.checkCancellation()
       await limiter.leave()
@@ -92,6 +103,26 @@ struct AnswerDecoder: Sendable {
       throw FusionRouteError.unavailable(
         "an expert was lost: what others decided in its place is no answer of this method")
     }
-    return answer
+    return (answer, seconds)
   }
+}
+
+/// Who is busy, by the machine's clock.
+final class TimeSharing: Sendable {
+  private let origin = ContinuousClock.now
+  private let shared = Mutex(SharedTime())
+
+  /// - Returns: what body returns, and its share of the time that it took.
+  func measure<Value>(_ body: () async throws -> Value) async rethrows -> (Value, busySeconds: Double) {
+    let start = shared.withLock { $0.begin(at: seconds) }
+    do {
+      let value = try await body()
+      return (value, shared.withLock { $0.end(at: seconds, since: start) })
+    } catch {
+      _ = shared.withLock { $0.end(at: seconds, since: start) }
+      throw error
+    }
+  }
+
+  private var seconds: Double { (ContinuousClock.now - origin).seconds }
 }

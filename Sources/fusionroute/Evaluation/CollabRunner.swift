@@ -26,8 +26,6 @@ struct CollabRunner: Sendable {
       try StoppedText(tokens.map { model.vocabulary.piece($0, special: false) }, stop: decoder.options.stop)
     }
     var evaluations: [String: Int] = [:]
-    // The slowest expert of each round and the ratings, as if the machine were this answer's alone: the waits for a place are
-    // left out, as with every other method.
     var seconds = 0.0
     while true {
       let action = collab.next()
@@ -38,12 +36,12 @@ struct CollabRunner: Sendable {
           text: written.text, pieces: written.pieces, experts: experts,
           deciders: Array(collab.deciders.prefix(written.pieces.count)),
           finish: written.isStopped || collab.isComplete ? "stop" : "length", promptTokens: prompt.count,
-          seconds: seconds, evaluations: evaluations)
+          busySeconds: seconds, evaluations: evaluations)
       case .ask(let asked, let count):
         let prefix = prompt + collab.committed
         let answers = try await ask(asked.map { ($0, experts[$0]) }, prefix, count)
-        seconds += answers.compactMap { $0.1.summary.map { ($0.prefill + $0.decode).seconds } }.max() ?? 0
-        for (expert, answer) in answers {
+        for (expert, answer, busy) in answers {
+          seconds += busy
           evaluations.merge(answer.summary?.evaluatedTokens.filter { $0.value > 0 } ?? [:], uniquingKeysWith: +)
           collab.learn(
             expert: expert, tokens: answer.tokens.map(\.id), isComplete: answer.summary?.finishReason == "stop")
@@ -51,10 +49,11 @@ struct CollabRunner: Sendable {
       case .rate(let candidates):
         var rewards: [Double] = []
         for candidate in candidates {
-          let rating = try await reward.rate(task.messages, answer: try text(collab.committed + candidate).text)
+          let words = try text(collab.committed + candidate).text
+          let (rating, busy) = try await decoder.time.measure { try await reward.rate(task.messages, answer: words) }
           rewards.append(rating.reward)
           evaluations[AnswerRecord.reward, default: 0] += rating.evaluated
-          seconds += rating.seconds
+          seconds += busy
         }
         collab.choose(rewards)
       }
@@ -73,18 +72,16 @@ struct CollabRunner: Sendable {
   /// Each expert's greedy continuation, at once.
   private func ask(
     _ asked: [(index: Int, name: String)], _ prefix: [Token], _ count: Int
-  ) async throws -> [(Int, Answer)] {
-    try await withThrowingTaskGroup(of: (Int, Answer).self) { group in
+  ) async throws -> [(Int, Answer, busySeconds: Double)] {
+    try await withThrowingTaskGroup(of: (Int, Answer, busySeconds: Double).self) { group in
       for expert in asked {
         group.addTask {
-          (
-            expert.index,
-            try await decoder.answer(
-              .tokens(prefix), mode: "expert:\(expert.name)", maximumTokens: count, stop: [])
-          )
+          let (answer, seconds) = try await decoder.timed(
+            .tokens(prefix), mode: "expert:\(expert.name)", maximumTokens: count, stop: [])
+          return (expert.index, answer, seconds)
         }
       }
-      var answers: [(Int, Answer)] = []
+      var answers: [(Int, Answer, busySeconds: Double)] = []
       for try await answer in group { answers.append(answer) }
       return answers.sorted { $0.0 < $1.0 }
     }

@@ -199,14 +199,16 @@ struct EvaluationRun: Sendable {
     var decoded: DecodedAnswer
     if let known = store.shared(key) {
       decoded = DecodedAnswer(known)
-      // Its seconds have the expert's reading of the prompt in them already: the router's share comes on top.
-      decoded.seconds += first.seconds * Double(routerRead) / Double(max(1, routerRead + expertRead))
+      // Its time has the expert's reading of the prompt in it already: the router's part comes on top.
+      decoded.busySeconds = decoded.busySeconds.map {
+        $0 + (first.busySeconds ?? 0) * Double(routerRead) / Double(max(1, routerRead + expertRead))
+      }
     } else {
       decoded = try await decoder.answer(
         job.task, mode: "expert:\(expert)", maximumTokens: settings.maximumTokens)
       // The prompt, which it finds in its cache now.
       decoded.evaluations[expert, default: 0] += expertRead
-      decoded.seconds += first.seconds
+      decoded.busySeconds = decoded.busySeconds.map { $0 + (first.busySeconds ?? 0) }
     }
     // The router reads the prompt too; the expert reads it once.
     decoded.evaluations[AnswerRecord.router, default: 0] += routerRead
@@ -245,16 +247,20 @@ struct EvaluationRun: Sendable {
         guard let reward else {
           throw FusionRouteError.badInput("the method \"\(method.name)\" needs a reward model")
         }
+        let time = TimeSharing()
         try await run(method.name, try pending(method), width: RewardScorer.slots) { job in
           let candidates = try candidates(names, job.task)
-          var ratings: [RewardScorer.Rating] = []
-          for candidate in candidates {
-            ratings.append(try await reward.rate(job.task.messages, answer: candidate.text))
+          let (ratings, seconds) = try await time.measure {
+            var ratings: [RewardScorer.Rating] = []
+            for candidate in candidates {
+              ratings.append(try await reward.rate(job.task.messages, answer: candidate.text))
+            }
+            return ratings
           }
           guard let best = AnswerChoice.best(ratings.map(\.reward)) else { return }
           let record = chosen(
             best, candidates, job, rewardTokens: ratings.reduce(0) { $0 + $1.evaluated },
-            rewardSeconds: ratings.reduce(0) { $0 + $1.seconds })
+            rewardSeconds: seconds)
           try store.add(record)
           progress.advance(passed: record.grade.passed)
         }
@@ -286,13 +292,15 @@ struct EvaluationRun: Sendable {
   }
 
   private func chosen(
-    _ best: Int, _ candidates: [AnswerRecord], _ job: Job, rewardTokens: Int, rewardSeconds: Double
+    _ best: Int, _ candidates: [AnswerRecord], _ job: Job, rewardTokens: Int, rewardSeconds: Double?
   ) -> AnswerRecord {
     var record = candidates[best]
     record.chosen = record.method
     record.method = job.method.name
     record.key = job.key
-    record.seconds = candidates.reduce(rewardSeconds) { $0 + $1.seconds }
+    record.busySeconds = candidates.reduce(rewardSeconds) { sum, candidate in
+      candidate.busySeconds.flatMap { seconds in sum.map { $0 + seconds } }
+    }
     record.interleaved = candidates.contains { $0.interleaved }
     record.evaluations = candidates.reduce(into: [:]) { $0.merge($1.evaluations, uniquingKeysWith: +) }
     if rewardTokens > 0 { record.evaluations[AnswerRecord.reward] = rewardTokens }

@@ -80,8 +80,6 @@ final class RewardScorer: Sendable {
     var reward: Double
     /// Tokens that went through the model for it.
     var evaluated: Int
-    /// Without the wait for a place.
-    var seconds: Double
   }
 
   func rate(_ messages: [EvaluationTask.Message], answer: String) async throws -> Rating {
@@ -103,7 +101,6 @@ final class RewardScorer: Sendable {
       throw FusionRouteError.internal("the reward model gave no hidden state")
     }
     let sum = zip(head.weight, state).reduce(Double(head.bias?.first ?? 0)) { $0 + Double($1.0) * Double($1.1) }
-    return Rating(
-      reward: sum, evaluated: summary.evaluatedTokens, seconds: Double(summary.computeNanoseconds) / 1e9)
+    return Rating(reward: sum, evaluated: summary.evaluatedTokens)
   }
 }
