@@ -72,7 +72,12 @@ import Testing
       // A model by itself is what the expert with its weights is; c = 0 is routing without the router's logits.
       #expect(answers["alone"]?[id]?.text == experts[1].text)
       #expect(answers["zero"]?[id]?.text == answers["plain"]?[id]?.text)
+      for (name, answers) in answers where answers[id] != nil {
+        #expect(try #require(answers[id]?.busySeconds) > 0, "\(name), \(id)")
+      }
       let oracle = try #require(answers["oracle"]?[id])
+      let seconds = experts.reduce(0) { $0 + ($1.busySeconds ?? 0) }
+      #expect(abs((oracle.busySeconds ?? 0) - seconds) < 1e-9 * seconds, "\(id)")
       #expect(oracle.grade.passed == experts.contains { $0.grade.passed })
       let selection = try #require(answers["selection"]?[id])
       #expect(selection.text == experts.first { $0.method == selection.chosen }?.text)
