@@ -65,7 +65,7 @@ enum ReportStyle {
     :root[data-theme=light]{color-scheme:light}:root[data-theme=dark]{color-scheme:dark}
     *{box-sizing:border-box}
     body{font:100%/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",sans-serif;
-    max-width:76rem;margin:2rem auto;padding:0 1rem;color:var(--ink);background:var(--page)}
+    max-width:92rem;margin:2rem auto;padding:0 1rem;color:var(--ink);background:var(--page)}
     h1{font-size:1.5rem;margin:0 0 .5rem}h2{font-size:1.15rem;margin:2.2rem 0 .5rem}h3{font-size:1rem;margin:0 0 .3rem}
     p{margin:.4rem 0}.note{color:var(--muted);font-size:.88rem;max-width:60rem}
     .wide{overflow-x:auto;border:1px solid var(--line);border-radius:.7rem;background:var(--surface)}

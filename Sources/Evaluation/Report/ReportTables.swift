@@ -38,8 +38,8 @@ enum ReportTables {
       width, and yet a share of 3/n of the others is plausible. The difference is that of the means, on the \
       prompts that both answered, with the interval and p of the paired bootstrap; beside it the prompts that only \
       \(HTML.escaped(summary.reference)) and that only the method got right, with the p of McNemar’s exact test. Of a mean of \
-      several methods ± is the standard deviation between them, with the lowest and the highest. Tokens/s is the speed of one answer while \
-      several are under way; for methods that choose among answers, the time of all of them counts.\(speeds) Evaluations are \
+      several methods ± is the standard deviation between them, with the lowest and the highest. Tokens/s is the speed of all answers \
+      that are under way together; for methods that choose among answers, the time of all of them counts.\(speeds) Evaluations are \
       tokens that went through models, prompts included, for each token of the answer; + are those of a reward \
       model.\(HTML.escaped(outside))</p>
       """
