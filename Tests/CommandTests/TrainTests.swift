@@ -1,6 +1,7 @@
 import Core
 import Foundation
 import Inference
+import Launch
 import ModelFiles
 import Testing
 
@@ -229,6 +230,36 @@ import Testing
     #expect(best.count >= 5 && best.allSatisfy { ($0["completion"] as? String)?.isEmpty == false })
     let broken = try await Product.run(asked + ["--out", models.path("broken.jsonl"), "--grader", "exit 3"])
     #expect(broken.code == 65 && !FileManager.default.fileExists(atPath: models.path("broken.jsonl")))
+  }
+
+  /// Two that write one result would write over each other's work, hours of it.
+  @Test func whatIsBeingWrittenIsHeld() async throws {
+    let cluster = try models.cluster("held")
+    let data = try write("held-data.jsonl", Self.questions)
+    let plan = try write("held-plan.yaml", ["steps: [{ run: 'touch held.txt', out: held.txt }]"])
+    try FileManager.default.createDirectory(atPath: models.path("held"), withIntermediateDirectories: true)
+    let commands = [
+      ("held/.lock", ["lm", models.path("router.gguf"), "--data", data, "--out", models.path("held"), "--steps", "1"]),
+      ("held/.lock", ["sft", "-c", cluster, "--data", data, "--out", models.path("held"), "--steps", "1"]),
+      (".held-plan.yaml.lock", [plan]),
+    ].map { ($0.0, ["train"] + $0.1) }
+    let sample = [
+      "sample", data, "-c", cluster, "--answers", "1", "--max-tokens", "2", "--grader", "true", "--out",
+      models.path("held.jsonl"),
+    ]
+    for (lock, command) in commands + [(".held.jsonl.lock", sample)] {
+      let held = try ServiceLock(path: models.path(lock))
+      let result = try await Product.run(command)
+      #expect(result.code == 69 && result.errors.contains("another process holds"), "\(command): \(result.errors)")
+      withExtendedLifetime(held) {}
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: models.path("held")) == [".lock"])
+    #expect(!["held.txt", "held.jsonl"].contains { FileManager.default.fileExists(atPath: models.path($0)) })
+    // Whoever held them is gone.
+    for command in [["train", plan], sample] {
+      let result = try await Product.run(command)
+      #expect(result.code == 0, "\(result.errors)")
+    }
   }
 
   @Test func plansMakeTheirData() async throws {

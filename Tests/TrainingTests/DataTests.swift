@@ -270,4 +270,33 @@ import Testing
     try damaged.write(to: file)
     #expect(try ScoreCache(folder: scratch.path("scores"), fingerprint: fingerprint).count < 3)
   }
+
+  /// Locks tell open files apart, not processes, so that two of this one's stand for two runs with the same experts.
+  @Test func runsShareScores() throws {
+    let scratch = try Scratch()
+    let folder = scratch.path("scores")
+    let fingerprint = SHA256Digest(hashing: [4, 5, 6])
+    let sequences = Worlds.batch(lengths: [9, 14, 30, 5], vocabulary: 100, seed: 4).sequences
+    let keys = sequences.map { ScoreCache.key(of: $0) }
+    let scores = sequences.map { sequence in
+      ExpertScores(
+        logProbabilities: sequence.judged.map { -Float($0) / 7 }, argmaxes: sequence.judged.map { Token($0) })
+    }
+    let (one, other) = (
+      try ScoreCache(folder: folder, fingerprint: fingerprint), try ScoreCache(folder: folder, fingerprint: fingerprint)
+    )
+    try one.store(scores[0], for: keys[0])
+    try other.store(scores[1], for: keys[1])
+    // What the other one has appended is learnt on the way.
+    #expect(other[keys[0]] == scores[0])
+    try one.store(scores[2], for: keys[2])
+    // A third one died in the middle of a record.
+    let file = URL(fileURLWithPath: "\(folder)/\(fingerprint.hex).scores")
+    try (Data(contentsOf: file) + Data(repeating: 7, count: 50)).write(to: file, options: [])
+    try other.store(scores[3], for: keys[3])
+    try one.store(scores[3], for: keys[3])
+    let again = try ScoreCache(folder: folder, fingerprint: fingerprint)
+    #expect(again.count == 4)
+    for (key, score) in zip(keys, scores) { #expect(again[key] == score) }
+  }
 }

@@ -2,10 +2,16 @@ public import Core
 internal import Foundation
 internal import Synchronization
 
+#if canImport(Darwin)
+  internal import Darwin
+#else
+  internal import Glibc
+#endif
+
 /// One expert's scores on disk, so that no sequence is scored twice, also after a crash.
 ///
 /// A file of records, appended as they come: the sequence's key, the count, the values, and a checksum. A record that was
-/// cut off by a crash ends the file and is overwritten.
+/// cut off by a crash ends the file and is taken away. Several processes may use the file at once.
 public final class ScoreCache: Sendable {
   private static let magic: [UInt8] = Array("FRSCORE1".utf8)
   private static let checksumBytes = 8
@@ -14,7 +20,36 @@ public final class ScoreCache: Sendable {
 
   private struct State: ~Copyable {
     var scores: [SHA256Digest: ExpertScores] = [:]
-    var handle: FileHandle
+    let handle: FileHandle
+    /// Where the records that are known end.
+    var end = 0
+
+    /// Learns what others have appended, and takes away what a crash left of a record. Only while the file is held.
+    mutating func catchUp() throws {
+      let size = Int(clamping: try handle.seekToEnd())
+      guard size != end || end == 0 else { return }
+      if size < end { end = 0 }
+      try handle.seek(toOffset: UInt64(end))
+      let new = [UInt8](try handle.readToEnd() ?? Data())
+      let (found, length) = ScoreCache.parse(new, isWhole: end == 0)
+      scores.merge(found) { $1 }
+      end += length
+      if length < new.count { try handle.truncate(atOffset: UInt64(end)) }
+      // A file that is not ours, or of another version, is begun again.
+      if end == 0 { try append(ScoreCache.magic) }
+    }
+
+    mutating func append(_ bytes: [UInt8]) throws {
+      try handle.write(contentsOf: Data(bytes))
+      end += bytes.count
+    }
+
+    /// Holds the file against other processes; where the file system has no locks, without.
+    mutating func holding(_ body: (inout State) throws -> Void) throws {
+      while flock(handle.fileDescriptor, LOCK_EX) != 0, errno == EINTR {}
+      defer { flock(handle.fileDescriptor, LOCK_UN) }
+      try body(&self)
+    }
   }
 
   private let state: Mutex<State>
@@ -27,15 +62,11 @@ public final class ScoreCache: Sendable {
     path = "\(folder)/\(fingerprint.hex).scores"
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-      if !FileManager.default.fileExists(atPath: path) { try Data(Self.magic).write(to: URL(fileURLWithPath: path)) }
-      let data = try Data(contentsOf: URL(fileURLWithPath: path))
-      let (scores, end) = Self.parse([UInt8](data))
-      let handle = try FileHandle(forUpdating: URL(fileURLWithPath: path))
-      // A file that is not ours, or of another version, is begun again.
-      try handle.truncate(atOffset: UInt64(end))
-      if end == 0 { try handle.write(contentsOf: Data(Self.magic)) }
-      try handle.seekToEnd()
-      state = Mutex(State(scores: scores, handle: handle))
+      let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+      guard descriptor >= 0 else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
+      var state = State(handle: FileHandle(fileDescriptor: descriptor, closeOnDealloc: true))
+      try state.holding { try $0.catchUp() }
+      self.state = Mutex(state)
     } catch {
       throw FusionRouteError.unavailable("the score cache \(path) cannot be used", cause: error)
     }
@@ -64,7 +95,10 @@ public final class ScoreCache: Sendable {
     try state.withLock { state in
       guard state.scores[key] == nil else { return }
       do {
-        try state.handle.write(contentsOf: Data(record))
+        try state.holding {
+          try $0.catchUp()
+          if $0.scores[key] == nil { try $0.append(record) }
+        }
       } catch {
         throw FusionRouteError.unavailable("cannot write the score cache \(path)", cause: error)
       }
@@ -85,10 +119,12 @@ public final class ScoreCache: Sendable {
   }
 
   /// The complete records of a file, and where they end.
-  static func parse(_ bytes: [UInt8]) -> (scores: [SHA256Digest: ExpertScores], end: Int) {
-    guard bytes.starts(with: magic) else { return ([:], 0) }
+  ///
+  /// - Parameter isWhole: with the file's beginning; otherwise records alone.
+  static func parse(_ bytes: [UInt8], isWhole: Bool = true) -> (scores: [SHA256Digest: ExpertScores], end: Int) {
+    guard !isWhole || bytes.starts(with: magic) else { return ([:], 0) }
     var scores: [SHA256Digest: ExpertScores] = [:]
-    var start = magic.count
+    var start = isWhole ? magic.count : 0
     func word(_ at: Int) -> UInt32 { (0..<4).reduce(0) { $0 | UInt32(bytes[at + $1]) << UInt32(8 * $1) } }
     while bytes.count - start >= SHA256Digest.byteCount + 4 {
       let count = Int(word(start + SHA256Digest.byteCount))

@@ -71,7 +71,7 @@ struct EvalJudgeCommand: AsyncParsableCommand {
     }
     if limit > 0 { pairs = Array(pairs.prefix(limit)) }
     let file = "\(results)/judge-\(JudgeRun.fileName(method))-\(JudgeRun.fileName(against)).jsonl"
-    let lock = try EvaluationOutput.lock(results, ".judge.lock")
+    let lock = try ResultLock.take(folder: results, name: ".judge.lock")
     defer { withExtendedLifetime(lock) {} }
     let (options, judge, list) = (self, judge, pairs)
     let outcome = try await withInterruption {

@@ -157,6 +157,8 @@ struct SampleCommand: AsyncParsableCommand {
     _ list: [SamplePrompt], _ identity: String, with answerer: some Answerer, grader: AnswerGrader,
     progress: Progress
   ) async throws {
+    let lock = try ResultLock.take(file: out)
+    defer { withExtendedLifetime(lock) {} }
     let store = try SampleStore(path: "\(out).answers", identity: identity)
     let known = Set(store.answers.map { [$0.prompt, $0.sample] })
     let work = list.indices.flatMap { prompt in

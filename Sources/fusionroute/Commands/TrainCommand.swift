@@ -78,7 +78,9 @@ enum TrainSupport {
 
   /// Trains on a thread of its own, and prints where the results are.
   static func run(_ session: TrainingSession, progress: Progress) async throws {
-    let isCancelled = CancellationFlag()
+    var held = session
+    try held.hold()
+    let (session, isCancelled) = (held, CancellationFlag())
     let lines = try await withTaskCancellationHandler {
       try await progress.step("training") {
         try session.run(progress: progress) { isCancelled.isSet }

@@ -32,6 +32,8 @@ struct TrainPlanCommand: AsyncParsableCommand {
     _ = output.bootstrap(default: .warning)
     let plan = try TrainingPlan.load(plan)
     let executable = try Executable.path()
+    let lock = try ResultLock.take(file: self.plan)
+    defer { withExtendedLifetime(lock) {} }
     let report = PlanReport(plan: self.plan)
     let source = self.plan
     try await withInterruption {

@@ -79,6 +79,7 @@ struct TrainCDPOCommand: AsyncParsableCommand {
     let file = try ClusterFile.load(path: experts.cluster)
     try await withInterruption { [self] in
       var session = try await progress.step("reading the data") { try prepare(file) }
+      try session.hold()
       try await addOpinions(
         to: &session, ExpertScoring(cluster: file, attach: experts.attach, log: log, progress: progress))
       try await TrainSupport.run(session, progress: progress)

@@ -33,6 +33,7 @@ struct TrainSFTCommand: AsyncParsableCommand {
     let file = try ClusterFile.load(path: experts.cluster)
     try await withInterruption { [self] in
       var session = try await progress.step("reading the data") { try prepare(file) }
+      try session.hold()
       let scoring = ExpertScoring(cluster: file, attach: experts.attach, log: log, progress: progress)
       let opinions = try await scoring.opinions(on: (session.samples + session.heldOut).map(\.sequence))
       for index in session.samples.indices { session.samples[index].opinions = opinions[index] }

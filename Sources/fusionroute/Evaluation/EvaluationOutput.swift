@@ -1,7 +1,6 @@
 internal import Core
 internal import Evaluation
 internal import Foundation
-internal import Launch
 
 /// Where results go: a table or JSON on stdout, and `summary.json` and `report.html` beside the answers.
 struct EvaluationOutput: Sendable {
@@ -13,14 +12,6 @@ struct EvaluationOutput: Sendable {
   var browsable: Int?
 
   static let resultsName = "results.jsonl"
-
-  /// Held while answers are written into a folder. Throws `.unavailable` if another evaluation holds it.
-  static func lock(_ folder: String, _ name: String = ".lock") throws -> ServiceLock {
-    do { return try ServiceLock(path: "\(folder)/\(name)") } catch let error as FusionRouteError {
-      throw FusionRouteError(
-        error.code, "\(error.message): name another folder, or wait for whoever writes there", cause: error.cause)
-    }
-  }
 
   var reportPath: String { "\(folder)/report.html" }
 

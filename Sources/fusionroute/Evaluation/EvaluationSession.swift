@@ -70,7 +70,7 @@ struct EvaluationSession: Sendable {
         uniqueKeysWithValues: methods.map { ($0.name, try identity.identity(of: $0, among: methods)) })
     }
     // Two that write would write over each other's answers.
-    let lock = options.reportOnly ? nil : try EvaluationOutput.lock(options.out)
+    let lock = options.reportOnly ? nil : try ResultLock.take(folder: options.out)
     defer { withExtendedLifetime(lock) {} }
     let store = try AnswerStore(
       path: "\(options.out)/\(EvaluationOutput.resultsName)", isReadOnly: options.reportOnly)

@@ -1,5 +1,6 @@
 internal import Core
 internal import Evaluation
+internal import Foundation
 internal import Inference
 internal import ModelFiles
 internal import Synchronization
@@ -26,7 +27,7 @@ final class RewardScorer: Sendable {
   ///   - folder: the directory of `train reward`.
   ///   - threads: to begin with, see `use(threads:)`.
   init(model path: String, folder: String, threads: Int) throws {
-    let stage = try TrainStart(resultsIn: folder, baseModel: path, isFull: false)
+    let stage = try Self.stage(folder, baseModel: path)
     guard let headPath = stage.head else {
       throw FusionRouteError.badInput("\(folder) has no head.gguf: give the directory of a finished `train reward`")
     }
@@ -46,7 +47,17 @@ final class RewardScorer: Sendable {
 
   /// Of what ``init(model:folder:threads:)`` takes, without loading it.
   static func fingerprint(model path: String, folder: String) throws -> String {
-    try fingerprint(TrainStart(resultsIn: folder, baseModel: path, isFull: false))
+    try fingerprint(stage(folder, baseModel: path))
+  }
+
+  /// With the adapter baked in where `train reward --bake` did so, which is faster than one beside the model.
+  private static func stage(_ folder: String, baseModel: String) throws -> TrainStart {
+    func date(_ name: String) -> Date? {
+      (try? FileManager.default.attributesOfItem(atPath: "\(folder)/\(name)"))?[.modificationDate] as? Date
+    }
+    // A later run without --bake leaves the model of an earlier one.
+    let isBaked = date("model.gguf").map { $0 >= date("adapter.gguf") ?? .distantPast } ?? false
+    return try TrainStart(resultsIn: folder, baseModel: baseModel, isFull: isBaked)
   }
 
   private static func fingerprint(_ stage: TrainStart) throws -> String {

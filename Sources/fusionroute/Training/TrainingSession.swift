@@ -1,6 +1,7 @@
 internal import Core
 internal import Foundation
 internal import Inference
+internal import Launch
 internal import ModelFiles
 internal import Synchronization
 internal import Training
@@ -34,8 +35,22 @@ struct TrainingSession: Sendable {
   /// Lines of the report beside the settings.
   var notes: [(String, String)] = []
 
+  private(set) var lock: ServiceLock?
+
   /// Sequences that tell the mean of the hidden states.
   private static let centringSequences = 64
+
+  /// Holds the run's directory, which is made if missing, until the session ends. Throws `.unavailable` if another run writes
+  /// there: to be asked before anything that takes long.
+  mutating func hold() throws {
+    guard lock == nil else { return }
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    } catch {
+      throw FusionRouteError.unavailable("cannot create the directory \(folder)", cause: error)
+    }
+    lock = try ResultLock.take(folder: folder)
+  }
 
   /// Trains, writes the results and returns the lines that say where they are. Blocks for as long as it takes.
   func run(progress: Progress, isCancelled: @escaping @Sendable () -> Bool) throws -> [String] {
