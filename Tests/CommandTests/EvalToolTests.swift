@@ -72,6 +72,31 @@ import Testing
     withExtendedLifetime(held) {}
   }
 
+  /// A reward model is the baked one of its directory, unless a later run without --bake has left that behind.
+  @Test func bakedRewardsCount() throws {
+    let base = models.path("router.gguf")
+    func folder(_ name: String, _ ages: [(file: String, minutes: Double)]) throws -> String {
+      let folder = models.path(name)
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      for (file, minutes) in ages {
+        let path = "\(folder)/\(file)"
+        try Data(file.utf8).write(to: URL(fileURLWithPath: path))
+        try FileManager.default.setAttributes(
+          [.modificationDate: Date(timeIntervalSince1970: 1e9 - 60 * minutes)], ofItemAtPath: path)
+      }
+      return folder
+    }
+    func fingerprint(_ name: String, _ ages: [(file: String, minutes: Double)]) throws -> String {
+      try RewardScorer.fingerprint(model: base, folder: folder(name, ages))
+    }
+    let adapter = try fingerprint("reward-adapter", [("adapter.gguf", 9), ("head.gguf", 9)])
+    let whole = try fingerprint("reward-whole", [("model.gguf", 9), ("head.gguf", 9)])
+    let baked = try fingerprint("reward-baked", [("adapter.gguf", 9), ("model.gguf", 8), ("head.gguf", 8)])
+    let stale = try fingerprint("reward-stale", [("model.gguf", 9), ("adapter.gguf", 2), ("head.gguf", 2)])
+    #expect(whole != adapter && baked == whole && stale == adapter)
+    #expect(throws: FusionRouteError.self) { try fingerprint("reward-none", [("head.gguf", 1)]) }
+  }
+
   @Test func gradersThatFailAreNamed() async throws {
     let cluster = try models.cluster("eval-faults")
     let tasks = try tasks("faults-tasks.jsonl", 2)
