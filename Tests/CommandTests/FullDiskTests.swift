@@ -62,7 +62,7 @@
       #expect(result.code == 69, "\(result.errors)")
       #expect(result.errors.contains("\(disk.path)/run/model.gguf"), "\(result.errors)")
       // Neither the model nor what was written of it.
-      #expect(disk.names("run") == ["log.jsonl", "report.html"])
+      #expect(disk.names("run") == [".lock", "log.jsonl", "report.html"])
     }
 
     @Test func onlyWholeCheckpoints() async throws {
