@@ -60,7 +60,8 @@ import Testing
         ["run", "-c", cluster, "--mode", mode, "--max-tokens", "10", "--format", "json"], input: input)
       #expect(try AnswerObject.list(told.output).map(\.text) == ids.map { answers[name]?[$0]?.text }, "\(name)")
     }
-    let scorer = try RewardScorer(model: models.path("router.gguf"), folder: rewardFolder, threads: 1)
+    let scorer = try RewardScorer(model: models.path("router.gguf"), folder: rewardFolder)
+    try scorer.use(slots: 4, threads: 1, longest: RewardScorer.maximumLength)
     defer { scorer.stop() }
     var told = 0
     for id in ids {
@@ -290,7 +291,8 @@ import Testing
   @Test func rewardsAreTheTrainingEngines() async throws {
     let folder = try await reward()
     let grader = try RewardGrader(model: models.path("router.gguf"), folder: folder, threads: 1)
-    let scorer = try RewardScorer(model: models.path("router.gguf"), folder: folder, threads: 1)
+    let scorer = try RewardScorer(model: models.path("router.gguf"), folder: folder)
+    try scorer.use(slots: 4, threads: 1, longest: RewardScorer.maximumLength)
     defer { scorer.stop() }
     var reused = 0
     for answer in ["good words", "good words 7", "old words 7 and more", "", "good words 7 and some more of them"] {
@@ -303,8 +305,28 @@ import Testing
         abs(rating.reward - expected) <= 2e-2 * max(1, abs(expected)), "\(answer): \(rating) against \(expected)")
       reused += rating.evaluated < 8 ? 1 : 0
       // It goes on with another number of threads.
-      if reused == 1 { try scorer.use(threads: 2) }
+      if reused == 1 { try scorer.use(slots: 4, threads: 2, longest: RewardScorer.maximumLength) }
     }
     #expect(reused > 0)
+  }
+
+  /// Beginnings of several answers in turn: each finds what was rated of its own before, if there is a slot for it.
+  @Test(arguments: [6, 3]) func beginningsAreKept(slots: Int) async throws {
+    let scorer = try RewardScorer(model: models.path("router.gguf"), folder: try await reward())
+    try scorer.use(slots: slots, threads: 1, longest: 120)
+    defer { scorer.stop() }
+    var evaluated: [Int] = []
+    var written = ""
+    for round in 0..<4 {
+      written += " and some more of them \(round)"
+      for answer in 0..<6 {
+        let rating = try await scorer.rate(
+          [.init(role: "user", content: "say \(answer) words")], answer: "\(answer)" + written)
+        if round == 3 { evaluated.append(rating.evaluated) }
+      }
+    }
+    // What the last round added, and the end of the turn.
+    let added = try scorer.tokens([.init(role: "user", content: "say 1 words")], answer: "1" + written).count / 4
+    #expect(evaluated.allSatisfy { slots == 6 ? $0 <= added + 3 : $0 > 2 * added }, "\(evaluated), \(added)")
   }
 }

@@ -5,15 +5,23 @@ public import Core
 /// each of them, and the best proposal is taken.
 ///
 /// What an expert would write is a chain of greedy tokens, so one request serves as proposal, rollout and later proposals
-/// at once: it stays valid for as long as the committed text follows it. The decisions are the same as with a request for
-/// every token.
+/// at once: it stays valid for as long as the committed text follows it, and is made longer where a rollout needs more. The
+/// decisions are the same as with a request for every token.
 public struct Collab: Sendable {
   public enum Action: Sendable, Equatable {
-    /// Ask these experts to go on from the committed text, for so many tokens.
-    case ask(experts: [Int], tokens: Int)
+    /// Ask experts to go on; each answer is for ``learn(expert:tokens:isComplete:)``.
+    case ask([Question])
     /// Rate the committed text followed by each of these.
     case rate([[Token]])
     case finished
+  }
+
+  public struct Question: Sendable, Equatable {
+    public var expert: Int
+    /// What the expert has written already after the committed text.
+    public var written: [Token]
+    /// How many more tokens are wanted.
+    public var tokens: Int
   }
 
   private struct Continuation {
@@ -49,7 +57,7 @@ public struct Collab: Sendable {
     candidates = []
     while !isComplete, committed.count < maximumTokens, !known.isEmpty {
       let silent = known.indices.filter { known[$0] == nil }
-      guard silent.isEmpty else { return .ask(experts: silent, tokens: 1 + rollout) }
+      guard silent.isEmpty else { return .ask(silent.map(question)) }
       let proposals = known.map { $0?.tokens.first }
       guard let first = proposals.first, let token = first, proposals.allSatisfy({ $0 == token }) else {
         return decide()
@@ -64,7 +72,7 @@ public struct Collab: Sendable {
       guard let continuation = known[index] else { return true }
       return continuation.tokens.count < 1 + rollout && !continuation.isFull
     }
-    guard short.isEmpty else { return .ask(experts: short, tokens: 1 + rollout) }
+    guard short.isEmpty else { return .ask(short.map(question)) }
     for (index, continuation) in known.enumerated() {
       let text = Array((continuation?.tokens ?? []).prefix(1 + rollout))
       // An expert that has nothing to propose takes no part; of equal rollouts one is rated.
@@ -79,14 +87,20 @@ public struct Collab: Sendable {
     return .rate(candidates.map(\.tokens))
   }
 
-  /// Takes what an expert wrote after the committed text. Fewer tokens than were asked for are all that it can write.
+  private func question(to expert: Int) -> Question {
+    let written = known[expert]?.tokens ?? []
+    return Question(expert: expert, written: written, tokens: 1 + rollout - written.count)
+  }
+
+  /// Takes what an expert wrote when it was asked. Fewer tokens than were asked for are all that it can write.
   ///
   /// - Parameter isComplete: it ended there by itself.
   public mutating func learn(expert: Int, tokens: [Token], isComplete: Bool) {
     guard known.indices.contains(expert) else { return }
+    let written = (known[expert]?.tokens ?? []) + tokens
     // No token at all: the context is full, or the answer had ended.
     known[expert] = Continuation(
-      tokens: tokens, isComplete: isComplete || tokens.isEmpty, isFull: isComplete || tokens.count < 1 + rollout)
+      tokens: written, isComplete: isComplete || written.isEmpty, isFull: isComplete || written.count < 1 + rollout)
   }
 
   /// Takes the ratings of ``Action/rate(_:)``, in its order: the best wins, of equal ones the first.

@@ -14,6 +14,19 @@ struct CollabRunner: Sendable {
   let reward: RewardScorer
   let rollout: Int
 
+  /// Answers under way at most.
+  static let maximumWidth = 32
+
+  /// Makes room for the ratings of so many answers at once.
+  func prepare(_ tasks: [EvaluationTask], maximumTokens: Int, width: Int) throws {
+    let longest = try tasks.map { try reward.tokens($0.messages, answer: "").count }.max() ?? 0
+    // Experts' tokens may be more than one each of the reward model's, where a word is in parts.
+    try reward.use(
+      slots: width,
+      // It rates while the experts compute: threads that wait for one another must not share cores with them.
+      threads: 1, longest: longest + 2 * (maximumTokens + rollout))
+  }
+
   func answer(_ task: EvaluationTask, maximumTokens: Int) async throws -> DecodedAnswer {
     let model = session.coordinator.router
     let experts = decoder.answerer.experts
@@ -37,10 +50,8 @@ struct CollabRunner: Sendable {
           deciders: Array(collab.deciders.prefix(written.pieces.count)),
           finish: written.isStopped || collab.isComplete ? "stop" : "length", promptTokens: prompt.count,
           busySeconds: seconds, evaluations: evaluations)
-      case .ask(let asked, let count):
-        let prefix = prompt + collab.committed
-        let answers = try await ask(asked.map { ($0, experts[$0]) }, prefix, count)
-        for (expert, answer, busy) in answers {
+      case .ask(let questions):
+        for (expert, answer, busy) in try await ask(questions, experts, after: prompt + collab.committed) {
           seconds += busy
           evaluations.merge(answer.summary?.evaluatedTokens.filter { $0.value > 0 } ?? [:], uniquingKeysWith: +)
           collab.learn(
@@ -69,16 +80,17 @@ struct CollabRunner: Sendable {
     }
   }
 
-  /// Each expert's greedy continuation, at once.
+  /// Greedy continuations, at once.
   private func ask(
-    _ asked: [(index: Int, name: String)], _ prefix: [Token], _ count: Int
+    _ questions: [Collab.Question], _ experts: [String], after prefix: [Token]
   ) async throws -> [(Int, Answer, busySeconds: Double)] {
     try await withThrowingTaskGroup(of: (Int, Answer, busySeconds: Double).self) { group in
-      for expert in asked {
+      for question in questions {
         group.addTask {
           let (answer, seconds) = try await decoder.timed(
-            .tokens(prefix), mode: "expert:\(expert.name)", maximumTokens: count, stop: [])
-          return (expert.index, answer, seconds)
+            .tokens(prefix + question.written), mode: "expert:\(experts[question.expert])",
+            maximumTokens: question.tokens, stop: [])
+          return (question.expert, answer, seconds)
         }
       }
       var answers: [(Int, Answer, busySeconds: Double)] = []

@@ -137,7 +137,11 @@ struct EvaluationRun: Sendable {
         guard let session, let reward else {
           throw FusionRouteError.badInput("the method \"\(method.name)\" needs a cluster file and a reward model")
         }
+        // Each answer comes back to each model again and again: with more of them under way than slots, hardly a beginning would
+        // still be in a cache.
+        let width = min(answerer.parallelism, CollabRunner.maximumWidth)
         let runner = CollabRunner(session: session, decoder: decoder, reward: reward, rollout: rollout)
+        try runner.prepare(jobs.map(\.task), maximumTokens: settings.maximumTokens, width: width)
         try await run(method.name, jobs, width: width) { job in
           try await answering(job) {
             let decoded = try await runner.answer(job.task, maximumTokens: settings.maximumTokens)
@@ -239,16 +243,20 @@ struct EvaluationRun: Sendable {
     }
   }
 
-  /// Methods that choose among the answers of others, which must be there.
+  /// Methods that choose among the answers of others, which must be there. Nothing else may compute.
   func choose() async throws {
     for method in methods {
       switch method.kind {
       case .select(let names):
+        let jobs = try pending(method)
+        guard !jobs.isEmpty else { continue }
         guard let reward else {
           throw FusionRouteError.badInput("the method \"\(method.name)\" needs a reward model")
         }
+        let width = 4
+        try reward.use(slots: width, threads: ProcessorCount.usable, longest: RewardScorer.maximumLength)
         let time = TimeSharing()
-        try await run(method.name, try pending(method), width: RewardScorer.slots) { job in
+        try await run(method.name, jobs, width: width) { job in
           let candidates = try candidates(names, job.task)
           let (ratings, seconds) = try await time.measure {
             var ratings: [RewardScorer.Rating] = []

@@ -164,11 +164,6 @@ struct EvaluationSession: Sendable {
       }
     }
     try await run.take(width: options.graders)
-    // Nothing else computes any more.
-    let rates = try run.methods.contains { method in
-      if case .select = method.kind { try !run.pending(method).isEmpty } else { false }
-    }
-    if rates { try run.reward?.use(threads: ProcessorCount.usable) }
     try await run.choose()
   }
 
@@ -184,9 +179,8 @@ struct EvaluationSession: Sendable {
         "Sequence Selection and Collab need a reward model: \"reward\" in the evaluation file, or --reward and "
           + "--reward-model")
     }
-    // Collab rates while the experts compute: threads that wait for one another must not share cores with them.
     return try await progress.step("loading the reward model") {
-      try RewardScorer(model: reward.model, folder: reward.folder, threads: 1)
+      try RewardScorer(model: reward.model, folder: reward.folder)
     }
   }
 

@@ -6,27 +6,26 @@ internal import ModelFiles
 internal import Synchronization
 internal import Training
 
-/// A reward model of `train reward` on llama.cpp: what answers have in common with earlier ones is in the KV cache, which
-/// makes rating many beginnings of one answer cheap.
+/// A reward model of `train reward` on llama.cpp: what an answer has in common with one of the last that were rated, as many as
+/// there are slots, is in the KV cache, which makes rating many beginnings of one answer cheap.
 final class RewardScorer: Sendable {
   /// Longest prompt and answer together, in tokens.
   static let maximumLength = RewardGrader.maximumLength
-  /// Answers that are rated at once.
-  static let slots = 4
 
   /// Of the model, the adapter and the head.
   let fingerprint: String
   private let model: Model
-  private let decoder: Mutex<BatchingDecoder>
+  private let decoder = Mutex<BatchingDecoder?>(nil)
   private let encoder: ExampleEncoder
   private let head: RoutingHead
   private let serial = Atomic<UInt64>(1)
 
+  /// Rates only after ``use(slots:threads:longest:)``.
+  ///
   /// - Parameters:
   ///   - path: the model that the reward was trained on.
   ///   - folder: the directory of `train reward`.
-  ///   - threads: to begin with, see `use(threads:)`.
-  init(model path: String, folder: String, threads: Int) throws {
+  init(model path: String, folder: String) throws {
     let stage = try Self.stage(folder, baseModel: path)
     guard let headPath = stage.head else {
       throw FusionRouteError.badInput("\(folder) has no head.gguf: give the directory of a finished `train reward`")
@@ -41,7 +40,6 @@ final class RewardScorer: Sendable {
     self.head = head
     encoder = try ExampleEncoder(model: vocabulary, maximumLength: Self.maximumLength)
     self.model = model
-    decoder = Mutex(try Self.decoder(model, threads: threads))
     fingerprint = try Self.fingerprint(stage)
   }
 
@@ -67,25 +65,28 @@ final class RewardScorer: Sendable {
     return digests.map(\.hex).joined(separator: "+")
   }
 
-  private static func decoder(_ model: Model, threads: Int) throws -> BatchingDecoder {
-    try BatchingDecoder(
+  /// Nothing may be under way.
+  ///
+  /// - Parameters:
+  ///   - slots: answers of which something is kept, and that are rated at once; memory grows with it.
+  ///   - threads: one beside models that compute, more where it has the machine for itself.
+  ///   - longest: prompt and answer, in tokens; of longer ones the beginning is cut off.
+  func use(slots: Int, threads: Int, longest: Int) throws {
+    stop()
+    let new = try BatchingDecoder(
       model: model,
       configuration: DecoderConfiguration(
-        slots: slots, contextPerSequence: maximumLength, threads: threads, hiddenStates: true))
+        slots: slots, contextPerSequence: min(longest, Self.maximumLength), threads: threads, hiddenStates: true))
+    decoder.withLock { $0 = new }
   }
 
-  /// Rates with so many threads from here on: one beside models that compute, more where it has the machine for itself.
-  /// Nothing may be under way.
-  func use(threads: Int) throws {
-    let new = try Self.decoder(model, threads: threads)
-    let old = decoder.withLock { decoder in
-      defer { decoder = new }
-      return decoder
-    }
-    old.shutdown()
-  }
+  func stop() { decoder.withLock { $0.take() }?.shutdown() }
 
-  func stop() { decoder.withLock { $0 }.shutdown() }
+  /// A conversation and its answer as it goes through the model.
+  func tokens(_ messages: [EvaluationTask.Message], answer: String) throws -> [Token] {
+    try encoder.tokens(
+      messages.map { ChatMessage(role: $0.role, content: $0.content) } + [.answer(toRate: answer)])
+  }
 
   struct Rating: Sendable {
     var reward: Double
@@ -94,11 +95,12 @@ final class RewardScorer: Sendable {
   }
 
   func rate(_ messages: [EvaluationTask.Message], answer: String) async throws -> Rating {
-    let chat = messages.map { ChatMessage(role: $0.role, content: $0.content) }
-    let tokens = try encoder.tokens(chat + [.answer(toRate: answer)])
+    guard let decoder = decoder.withLock({ $0 }) else {
+      throw FusionRouteError.internal("the reward model is not in use")
+    }
+    let tokens = Array(try tokens(messages, answer: answer).suffix(decoder.contextPerSequence))
     let id = serial.wrappingAdd(1, ordering: .relaxed).newValue
     let hidden = Mutex<[Float]?>(nil)
-    let decoder = decoder.withLock { $0 }
     let summary = try await withCheckedThrowingContinuation {
       (continuation: CheckedContinuation<DecodeSummary, any Error>) in
       decoder.submit(
