@@ -38,12 +38,10 @@ public final class CoordinatorRuntime: Sendable {
     decoding.reproducible = configuration.reproducible
     decoding.hiddenStates = true
     let decoder = try BatchingDecoder(model: model, configuration: decoding)
+    var settings = decoding.fingerprintSettings
+    settings["head"] = try ModelFingerprint.digest(ofFile: configuration.routerHead, what: "routing head").hex
     let fingerprint = try ModelFingerprint.compute(
-      model: configuration.routerModel, adapters: configuration.routerAdapters,
-      settings: [
-        "head": try ModelFingerprint.digest(ofFile: configuration.routerHead, what: "routing head").hex,
-        "kv": configuration.kvType?.rawValue ?? "auto", "reproducible": "\(configuration.reproducible)",
-      ])
+      model: configuration.routerModel, adapters: configuration.routerAdapters, settings: settings)
     let host = RouterHost(
       model: model, head: head, decoder: decoder, context: configuration.context, fingerprint: fingerprint)
     return try CoordinatorRuntime(host: host, configuration: configuration, logger: logger)

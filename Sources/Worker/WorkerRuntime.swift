@@ -55,9 +55,7 @@ public final class WorkerRuntime: Sendable {
     let numerics = try decoder.numericsClass()
     let fingerprint = try ModelFingerprint.compute(
       model: configuration.model, adapters: configuration.adapters,
-      settings: [
-        "kv": configuration.kvType?.rawValue ?? "auto", "reproducible": "\(configuration.reproducible)",
-      ])
+      settings: decoding.fingerprintSettings)
     let offer = Register(
       expert: configuration.expert, incarnation: UInt64.random(in: 1...UInt64.max), modelFingerprint: fingerprint,
       vocabularyFingerprint: model.vocabulary.fingerprint, vocabularySize: model.vocabulary.size,

@@ -247,12 +247,21 @@ import Testing
       "sample", data, "-c", cluster, "--answers", "1", "--max-tokens", "2", "--grader", "true", "--out",
       models.path("held.jsonl"),
     ]
-    for (lock, command) in commands + [(".held.jsonl.lock", sample)] {
+    // A plan does not take away either what another process is writing.
+    let steps = try write(
+      "held-steps.yaml",
+      [
+        "steps:", "  - { sample: held-data.jsonl, cluster: \(cluster), answers: 1, grader: \"true\", out: held.jsonl }",
+      ])
+    _ = try write("held.jsonl.answers", ["another's"])
+    for (lock, command) in commands + [(".held.jsonl.lock", sample), (".held.jsonl.lock", ["train", steps])] {
       let held = try ServiceLock(path: models.path(lock))
       let result = try await Product.run(command)
       #expect(result.code == 69 && result.errors.contains("another process holds"), "\(command): \(result.errors)")
       withExtendedLifetime(held) {}
     }
+    #expect(try String(contentsOfFile: models.path("held.jsonl.answers"), encoding: .utf8).hasPrefix("another's"))
+    try FileManager.default.removeItem(atPath: models.path("held.jsonl.answers"))
     #expect(try FileManager.default.contentsOfDirectory(atPath: models.path("held")) == [".lock"])
     #expect(!["held.txt", "held.jsonl"].contains { FileManager.default.fileExists(atPath: models.path($0)) })
     // Whoever held them is gone.

@@ -60,6 +60,11 @@ public struct DecoderConfiguration: Sendable, Hashable {
     self.queueLimit = queueLimit
   }
 
+  /// What of this changes a model's logits: settings of its ``ModelFingerprint``.
+  public var fingerprintSettings: [String: String] {
+    ["kv": kvType?.rawValue ?? "auto", "reproducible": "\(reproducible)"]
+  }
+
   /// `contextPerSequence`, padded as llama.cpp pads it.
   public var paddedContext: Int {
     let unit = Self.contextGranularity

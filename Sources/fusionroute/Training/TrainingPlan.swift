@@ -187,11 +187,23 @@ extension TrainingPlan.Step {
   private static func isYAML(_ path: String) -> Bool { path.hasSuffix(".yaml") || path.hasSuffix(".yml") }
 
   /// Answers are kept as they come, under the name of the cluster; those of other models behind that name must go. So must
-  /// the checkpoints of a run with other data, models or settings, which could not be gone on with.
+  /// the checkpoints of a run with other data, models or settings, which could not be gone on with. Throws `.unavailable` if
+  /// another process is writing the result.
   ///
   /// - Returns: whether the step begins from nothing, and does not go on where it stopped.
   func prepare(_ fingerprint: String) throws -> Bool {
     let begun = "\(out).plan-begun"
+    try FileManager.default.createDirectory(
+      at: URL(fileURLWithPath: begun).deletingLastPathComponent(), withIntermediateDirectories: true)
+    let lock: ServiceLock?
+    switch action {
+    case .run: lock = nil
+    case .sample: lock = try ResultLock.take(file: out)
+    case .train:
+      try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
+      lock = try ResultLock.take(folder: out)
+    }
+    defer { withExtendedLifetime(lock) {} }
     let before = try? String(contentsOfFile: begun, encoding: .utf8)
     switch action {
     // What a command of its own keeps is its own affair.
@@ -203,8 +215,6 @@ extension TrainingPlan.Step {
       let last = before ?? (try? String(contentsOfFile: stamp, encoding: .utf8))
       if let last, last != fingerprint { try Self.remove("\(out)/checkpoints") }
     }
-    try FileManager.default.createDirectory(
-      at: URL(fileURLWithPath: begun).deletingLastPathComponent(), withIntermediateDirectories: true)
     var file = try AtomicFile(path: begun)
     try file.write(Array(fingerprint.utf8))
     try file.commit()
