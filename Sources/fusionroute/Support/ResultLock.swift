@@ -1,4 +1,5 @@
 internal import Core
+internal import Foundation
 internal import Launch
 
 /// Held by the one process that writes a result; a second one would write over what the first has done.
@@ -12,8 +13,13 @@ enum ResultLock {
     }
   }
 
-  /// Holds what is written into a folder.
-  static func take(folder: String, name: String = ".lock") throws -> ServiceLock { try take("\(folder)/\(name)") }
+  /// Holds what is written into a folder, which is made if missing.
+  static func take(folder: String, name: String = ".lock") throws -> ServiceLock {
+    do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
+      throw FusionRouteError.unavailable("cannot create the directory \(folder)", cause: error)
+    }
+    return try take("\(folder)/\(name)")
+  }
 
   /// Holds a file, and what is kept beside it under its name.
   static func take(file: String) throws -> ServiceLock {

@@ -199,9 +199,7 @@ extension TrainingPlan.Step {
     switch action {
     case .run: lock = nil
     case .sample: lock = try ResultLock.take(file: out)
-    case .train:
-      try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
-      lock = try ResultLock.take(folder: out)
+    case .train: lock = try ResultLock.take(folder: out)
     }
     defer { withExtendedLifetime(lock) {} }
     let before = try? String(contentsOfFile: begun, encoding: .utf8)

@@ -44,11 +44,6 @@ struct TrainingSession: Sendable {
   /// there: to be asked before anything that takes long.
   mutating func hold() throws {
     guard lock == nil else { return }
-    do {
-      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    } catch {
-      throw FusionRouteError.unavailable("cannot create the directory \(folder)", cause: error)
-    }
     lock = try ResultLock.take(folder: folder)
   }
 
