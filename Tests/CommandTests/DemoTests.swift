@@ -125,7 +125,7 @@ import Testing
       // A line that is no prompt does not end it.
       steps: [("Ready", "{oops\n"), ("line 1 of the prompts", "hello there\n"), ("cat alone", "\u{4}")],
       environment: cache)
-    #expect(code == 0 && shown.contains("hello there"), "\(shown)")
+    #expect(code == 0 && shown.contains("hello there") && shown.contains("first token after"), "\(shown)")
   }
 
   @Test func upServesAFamily() async throws {

@@ -323,6 +323,8 @@ import Testing
           if self.busy.acquire(blocking=False):
               return self.answer(503, "{}")
           scores = "Assistant 1: 8, Assistant 2: 6\\nbecause"
+          if "forbidden" in text:
+              return self.answer(400, json.dumps({"error": {"message": "such content is filtered"}}))
           refused = "unspeakable" in text and not self.os.path.exists(arguments[1])
           content = None if "silence" in text else "I will \\x1b[31mnot." if refused else scores
           self.answer(200, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}))
@@ -380,5 +382,12 @@ import Testing
     let most = try await judge("json")
     #expect(most.code == 69 && most.output.isEmpty, "\(most.output)")
     #expect(most.errors.contains("for 3 of 4 pairs; for p") && most.errors.contains("(nothing)"), "\(most.errors)")
+
+    // What the service refuses is one pair's affair too.
+    try results(["a", "forbidden", "b", "c"])
+    let refused = try await judge("json")
+    let left = try object(refused)["unjudged"] as? [String]
+    #expect(refused.code == 0 && left == ["p2"], "\(refused.errors)")
+    #expect(refused.errors.contains("p2 is not judged") && refused.errors.contains("such content is filtered"))
   }
 }

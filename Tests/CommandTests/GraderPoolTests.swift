@@ -8,11 +8,13 @@ import Testing
 
 /// What becomes of an answer that a grader does not survive: it is wrong if the grader grades others.
 @Suite struct GraderPoolTests {
-  /// Passes every answer, but ends at one that says "die" and at all of the task "broken", and takes too long for "hang".
+  /// Passes every answer, but ends at one that says "die" and at all of the task "broken", says that it lacks something for
+  /// "lacking", and takes too long for "hang".
   private static let grader = """
     while read -r line; do
       case "$line" in
         *die* | *broken*) echo "no more" >&2; exit 1 ;;
+        *lacking*) echo "no sandbox" >&2; exit 69 ;;
         *hang*) sleep 60 ;;
         *once*) echo '{"id":"p1","passed":true}'; exit ;;
       esac
@@ -53,6 +55,18 @@ import Testing
       // Nor do several at once make up for each other.
       await withTaskGroup(of: Void.self) { group in
         for _ in 0..<4 { group.addTask { await fails(pool, task("broken")) } }
+      }
+    }
+  }
+
+  /// Whatever it grades otherwise, empty answers too.
+  @Test func whatTheGraderLacksIsNoAnswersFault() async throws {
+    try await withPool(instances: 1, graded: ["some": 9]) { pool in
+      for _ in 0..<2 {
+        let error = await #expect(throws: FusionRouteError.self) { _ = try await pool.grade(task(), text: "lacking") }
+        #expect(error?.code == .unavailable && error?.message.contains("no sandbox") == true)
+        let other = try await pool.grade(task(), text: "words")
+        #expect(other.passed)
       }
     }
   }

@@ -207,6 +207,25 @@ import Testing
     #expect(Double(uniform) >= 0.9 * Double(groups), "\(uniform) of \(groups)")
   }
 
+  /// What no run could count to is refused, not counted.
+  @Test func settingsHaveBounds() throws {
+    let faults: [(inout TrainingSettings) -> Void] = [
+      { $0.epochs = 1e20 }, { $0.epochs = .nan }, { $0.epochs = 0 }, { $0.schedule.warmup = .max },
+      { $0.schedule.warmup = -1 },
+    ]
+    for (index, change) in faults.enumerated() {
+      var settings = TrainingSettings()
+      change(&settings)
+      let error = #expect(throws: FusionRouteError.self, "\(index)") { try settings.validate() }
+      #expect(error?.code == .usage)
+    }
+    var settings = TrainingSettings()
+    (settings.epochs, settings.schedule.warmup) = (TrainingSettings.maximumEpochs, LearningRateSchedule.maximumWarmup)
+    try settings.validate()
+    #expect(settings.totalSteps(stepsPerEpoch: 1_000_000) == 1_000_000_000_000)
+    #expect(settings.schedule.rate(step: 0, of: 1) < settings.schedule.peak)
+  }
+
   /// Examples of similar length go together: little is computed that only fills up.
   @Test(arguments: [1, 2, 3, 4] as [UInt64])
   func lengthBuckets(_ seed: UInt64) throws {

@@ -9,6 +9,8 @@ public struct Bootstrap: Sendable {
   public static let confidence = 0.95
 
   public var resamples: Int
+  /// What users may ask for: fewer say little about the ends of an interval, more take memory for nothing.
+  public static let resampleCounts = 100...1 << 20
   public var seed: UInt64
 
   public init(resamples: Int = 10_000, seed: UInt64 = 1) {

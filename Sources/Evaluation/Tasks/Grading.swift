@@ -30,7 +30,8 @@ public struct Grade: Sendable, Equatable {
   }
 }
 
-/// The protocol of a persistent grader: one object a line in, one a line out, in the same order.
+/// The protocol of a persistent grader: one object a line in, one a line out, in the same order. A grader that lacks something,
+/// such as a sandbox, ends with 69, which is never taken for an answer's fault.
 public enum GraderProtocol {
   /// `{"id", "task", "prompt", "messages", "grader", "text"}`, without a line feed.
   public static func request(_ task: EvaluationTask, text: String) -> String {

@@ -18,6 +18,13 @@ public final class LineProcess: Sendable {
   static let maximumErrorBytes = 4096
   /// How long it may take to end once its stdin has.
   static let grace = Duration.seconds(2)
+  /// The same once its stdout has ended, so that its exit code is its own.
+  static let lastWordsGrace = Duration.milliseconds(500)
+
+  /// The exit code of a process that ended by itself; the cause of the error that says so.
+  public struct Exited: Error, Equatable {
+    public var code: Int32
+  }
 
   private struct State {
     /// Bytes behind the last line that was taken.
@@ -99,12 +106,14 @@ public final class LineProcess: Sendable {
     // What it said before its end is taken before the end is noticed.
     if ends[1].revents != 0 { _ = Self.read(error, into: &state.errors, keeping: Self.maximumErrorBytes) }
     if ends[0].revents != 0, !Self.read(output, into: &state.unread, keeping: nil) {
-      throw failure("ended", &state)
+      throw failure("ended", &state, grace: Self.lastWordsGrace)
     }
     guard ends.count > 2, ends[2].revents != 0 else { return }
     let count = unsent.withUnsafeBytes { write(input, $0.baseAddress, min($0.count, 65_536)) }
     if count > 0 { unsent = unsent.dropFirst(count) }
-    if count < 0, errno != EAGAIN, errno != EINTR { throw failure("ended without reading", &state) }
+    if count < 0, errno != EAGAIN, errno != EINTR {
+      throw failure("ended without reading", &state, grace: Self.lastWordsGrace)
+    }
   }
 
   /// Reads what is there. False at the end of the stream.
@@ -122,7 +131,7 @@ public final class LineProcess: Sendable {
   }
 
   /// The sentence about a process that failed; it is ended.
-  private func failure(_ what: String, _ state: inout State) -> FusionRouteError {
+  private func failure(_ what: String, _ state: inout State, grace: Duration = .zero) -> FusionRouteError {
     // Its last words may come a moment after its output's end.
     var last = pollfd(fd: error, events: Int16(POLLIN), revents: 0)
     while !state.isEnded, poll(&last, 1, 100) > 0,
@@ -130,8 +139,9 @@ public final class LineProcess: Sendable {
     {}
     let words = String(decoding: state.errors, as: UTF8.self)
       .split(whereSeparator: \.isNewline).suffix(3).joined(separator: " / ")
-    end(&state, grace: .zero)
-    return .unavailable("the command `\(command)` \(what)\(words.isEmpty ? "" : "; it said: \(words)")")
+    let exit = end(&state, grace: grace)
+    let cause: Exited? = if case .code(let code)? = exit, grace > .zero { Exited(code: code) } else { nil }
+    return .unavailable("the command `\(command)` \(what)\(words.isEmpty ? "" : "; it said: \(words)")", cause: cause)
   }
 
   /// Ends it at once, from any thread; an exchange under way throws.
@@ -150,8 +160,10 @@ public final class LineProcess: Sendable {
     #endif
   }
 
-  private func end(_ state: inout State, grace: Duration) {
-    guard !state.isEnded else { return }
+  /// - Returns: how it ended; nil if it had been ended before.
+  @discardableResult
+  private func end(_ state: inout State, grace: Duration) -> ProcessExit? {
+    guard !state.isEnded else { return nil }
     state.isEnded = true
     close(input)
     let deadline = ContinuousClock.now + grace
@@ -161,13 +173,14 @@ public final class LineProcess: Sendable {
       if waitid(P_PID, id_t(pid), &information, WEXITED | WNOWAIT | WNOHANG) == 0, Self.hasEnded(information) { break }
       usleep(5_000)
     }
-    isReaped.withLock { isReaped in
+    let exit = isReaped.withLock { isReaped in
       _ = killGroup(SIGKILL)
-      _ = Spawn.wait(pid)
-      isReaped = true
+      defer { isReaped = true }
+      return Spawn.wait(pid)
     }
     close(output)
     close(error)
+    return exit
   }
 
   private static func hasEnded(_ information: siginfo_t) -> Bool { information.si_signo == SIGCHLD }

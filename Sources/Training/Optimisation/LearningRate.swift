@@ -9,6 +9,8 @@ public struct LearningRateSchedule: Sendable, Equatable {
     case constant
   }
 
+  public static let maximumWarmup = 1_000_000_000
+
   /// The highest rate, reached at the end of the warm-up.
   public var peak: Float
   public var warmup: Int
@@ -27,7 +29,9 @@ public struct LearningRateSchedule: Sendable, Equatable {
     guard peak.isFinite, peak > 0 else {
       throw FusionRouteError.usage("the learning rate must be a positive number, not \(peak)")
     }
-    guard warmup >= 0 else { throw FusionRouteError.usage("the warm-up must be 0 steps or more, not \(warmup)") }
+    guard (0...Self.maximumWarmup).contains(warmup) else {
+      throw FusionRouteError.usage("the warm-up must be 0 to \(Self.maximumWarmup) steps, not \(warmup)")
+    }
     guard (0...1).contains(floor) else {
       throw FusionRouteError.usage("the final rate must be 0 to 1 of the highest, not \(floor)")
     }

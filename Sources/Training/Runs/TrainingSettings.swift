@@ -23,6 +23,7 @@ public struct TrainingSettings: Sendable, Equatable {
   public var keepCheckpoints = 2
 
   public static let maximumBatch = 65_536
+  public static let maximumEpochs = 1e6
 
   public init() {}
 
@@ -31,7 +32,9 @@ public struct TrainingSettings: Sendable, Equatable {
       guard condition else { throw FusionRouteError.usage(message()) }
     }
     if let steps { try require(steps > 0, "the number of steps must be positive, not \(steps)") }
-    try require(epochs.isFinite && epochs > 0, "the number of epochs must be positive, not \(epochs)")
+    try require(
+      epochs > 0 && epochs <= Self.maximumEpochs,
+      "the number of epochs must be positive and at most \(Int(Self.maximumEpochs)), not \(epochs)")
     try require((1...Self.maximumBatch).contains(batch), "the batch must be 1 to \(Self.maximumBatch), not \(batch)")
     try require(sequencesPerPass > 0, "a pass must have a sequence, not \(sequencesPerPass)")
     try require(headRate.isFinite && headRate > 0, "the head's rate must be a positive number, not \(headRate)")

@@ -162,8 +162,12 @@ struct EvalOptions: ParsableArguments {
     guard graders > 0, browsable.map({ $0 >= 0 }) ?? true else {
       throw ValidationError("--graders must be positive, and --browsable not negative.")
     }
-    guard maxTokens.map({ $0 > 0 }) ?? true, limit.map({ $0 > 0 }) ?? true, resamples.map({ $0 >= 100 }) ?? true else {
-      throw ValidationError("--max-tokens and --limit must be positive, --resamples at least 100.")
+    guard limit.map({ $0 > 0 }) ?? true, maxTokens.map(EvaluationSettings.tokenCounts.contains) ?? true,
+      resamples.map(Bootstrap.resampleCounts.contains) ?? true
+    else {
+      throw ValidationError(
+        "--limit must be positive, --max-tokens 1 to \(EvaluationSettings.tokenCounts.upperBound), --resamples "
+          + "\(Bootstrap.resampleCounts.lowerBound) to \(Bootstrap.resampleCounts.upperBound).")
     }
     guard (reward == nil) == (rewardModel == nil) else {
       throw ValidationError("--reward and --reward-model belong together.")

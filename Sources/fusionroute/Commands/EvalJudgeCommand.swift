@@ -52,9 +52,10 @@ struct EvalJudgeCommand: AsyncParsableCommand {
   @OptionGroup(title: "Output") var output: OutputOptions
 
   func validate() throws {
-    guard limit >= 0, parallel > 0, maxTokens > 0, resamples >= 100 else {
+    guard limit >= 0, parallel > 0, maxTokens > 0, Bootstrap.resampleCounts.contains(resamples) else {
       throw ValidationError(
-        "--parallel and --max-tokens must be positive, --limit 0 or more, --resamples at least 100.")
+        "--parallel and --max-tokens must be positive, --limit 0 or more, --resamples "
+          + "\(Bootstrap.resampleCounts.lowerBound) to \(Bootstrap.resampleCounts.upperBound).")
     }
     guard method != against else { throw ValidationError("--method and --against are the same.") }
   }
@@ -82,8 +83,8 @@ struct EvalJudgeCommand: AsyncParsableCommand {
       }
     }
     for fault in outcome.unjudged {
-      EvaluationOutput.say(
-        "\(fault.id) is not judged: \(judge) does not write two scores on the first line, but: \(fault.said)")
+      let what = fault.isRefused ? "" : "\(judge) does not write two scores on the first line, but: "
+      EvaluationOutput.say("\(fault.id) is not judged: \(what)\(fault.said)")
     }
     let rate = WinRate(
       outcome.judgements, unjudged: outcome.unjudged.map(\.id), bootstrap: Bootstrap(resamples: resamples, seed: seed))

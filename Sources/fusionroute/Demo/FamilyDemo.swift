@@ -72,6 +72,7 @@ struct FamilyDemo: Sendable {
         Failure.report(error)
       }
     }
+    if options.format == .text, totals.run.answers > 0 { note(closing(totals)) }
   }
 
   private func show(_ question: Question, _ totals: inout Totals) async throws {

@@ -88,7 +88,8 @@ struct EvaluationRun: Sendable {
     try await withThrowingTaskGroup(of: Void.self) { group in
       var next = items.makeIterator()
       for _ in 0..<max(1, width) {
-        if let item = next.next() { group.addTask { try await body(item) } }
+        guard let item = next.next() else { break }
+        group.addTask { try await body(item) }
       }
       while try await group.next() != nil {
         try Task.checkCancellation()

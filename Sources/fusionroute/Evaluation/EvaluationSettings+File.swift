@@ -58,14 +58,16 @@ private struct EvaluationReader {
       }
       settings.reward = .init(model: file(model), folder: file(from))
     }
-    settings.statedMaximumTokens = try integer(values["max_tokens"], "max_tokens", 1...1 << 20)
+    settings.statedMaximumTokens = try integer(values["max_tokens"], "max_tokens", EvaluationSettings.tokenCounts)
     settings.stop = try texts(values["stop"], "stop")
     settings.limit = try integer(values["limit"], "limit", 1...1 << 30)
     if values["average"] != nil { settings.average = try texts(values["average"], "average") }
     settings.reference = try text(values["reference"], "reference")
     settings.changesFrom = try texts(values["changes_from"], "changes_from")
     if let seed = try integer(values["seed"], "seed", 0...Int.max) { settings.seed = UInt64(seed) }
-    if let count = try integer(values["resamples"], "resamples", 100...1 << 20) { settings.resamples = count }
+    if let count = try integer(values["resamples"], "resamples", Bootstrap.resampleCounts) {
+      settings.resamples = count
+    }
     guard let node = values["methods"] else { return settings }
     guard let mapping = node.mapping, (1...maximumMethods).contains(mapping.count) else {
       throw fault(node, "\"methods\" must map 1 to \(maximumMethods) names to what they are")

@@ -20,6 +20,8 @@ struct EvaluationSettings: Sendable {
   /// Where the grader runs; nil: here.
   var graderDirectory: String?
   var reward: Reward?
+  /// New tokens of an answer that may be asked for.
+  static let tokenCounts = 1...1 << 20
   /// New tokens of an answer at most, where that was said.
   var statedMaximumTokens: Int?
   var defaultMaximumTokens = 256

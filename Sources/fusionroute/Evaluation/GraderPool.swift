@@ -42,7 +42,8 @@ final class GraderPool: Sendable {
   }
 
   /// An answer that the grader fails on twice, by its end or by the timeout, is wrong. Throws `badInput` if the grader
-  /// finds the task's line at fault, `unavailable` if it fails on an empty answer too, or on more than single ones.
+  /// finds the task's line at fault, `unavailable` if it says that it lacks something, fails on an empty answer too, or on
+  /// more than single ones.
   func grade(_ task: EvaluationTask, text: String) async throws -> Grade {
     await limiter.enter()
     do {
@@ -61,17 +62,23 @@ final class GraderPool: Sendable {
       state.withLock { $0.graded[task.task, default: 0] += 1 }
       return grade
     } catch let failure as FailedTwice {
-      guard try await isAtFault(task) else { throw failure.error }
+      guard !Self.lacksSomething(failure.error), try await isAtFault(task) else { throw failure.error }
       let message = (failure.error as? FusionRouteError)?.message ?? "\(failure.error)"
       warn("the grader failed on an answer to \(task.id) twice, which counts as wrong: \(message)")
       return Grade(passed: false, reason: "the grader failed on this answer twice: \(message)")
     }
   }
 
+  /// Whether the grader ended with the exit code that says so (``GraderProtocol``): no answer is to blame for that.
+  private static func lacksSomething(_ error: any Error) -> Bool {
+    let exited = (error as? FusionRouteError)?.cause as? LineProcess.Exited
+    return exited?.code == FusionRouteError.Code.unavailable.exitCode
+  }
+
   /// Whether an answer that the grader failed on is at fault, and not the grader.
   private func isAtFault(_ task: EvaluationTask) async throws -> Bool {
     let isSingle = state.withLock { state in
-      // A grader that lacks something, such as a sandbox for code, may grade an empty answer and no other of this task.
+      // A grader that does not say that it lacks something may grade an empty answer and no other of this task.
       state.failed[task.task, default: 0] += 1
       return state.failed[task.task, default: 0] <= max(1, state.graded[task.task, default: 0])
     }

@@ -49,10 +49,11 @@ struct JudgeRun: Sendable {
     var unjudged: [Unjudged] = []
   }
 
-  /// A pair for which it would not write two scores, and its first reply.
+  /// A pair for which it would not write two scores, and its first reply, or why its service refused the pair.
   struct Unjudged: Error {
     var id: String
     var reply: String
+    var isRefused = false
 
     /// For messages: the reply in one line, and so that it cannot steer a terminal.
     var said: String {
@@ -100,7 +101,7 @@ struct JudgeRun: Sendable {
     defer { try? handle.close() }
     handle.seekToEndOfFile()
     // A line that a crash cut off ends here.
-    if !text.isEmpty, !text.hasSuffix("\n") { try handle.write(contentsOf: Data("\n".utf8)) }
+    if !text.isEmpty, !text.hasSuffix("\n") { try Self.write("\n", to: handle, file) }
     let output = Mutex(handle)
     let unjudged = Mutex<[Unjudged]>([])
     let open = pairs.filter { pair in known.withLock { $0[key(pair)] == nil } }
@@ -111,7 +112,7 @@ struct JudgeRun: Sendable {
             let judgement = try await judgement(pair)
             let key = key(pair)
             known.withLock { $0[key] = judgement }
-            try output.withLock { try $0.write(contentsOf: Data((judgement.line(key: key) + "\n").utf8)) }
+            try output.withLock { try Self.write(judgement.line(key: key) + "\n", to: $0, file) }
             progress.advance(passed: judgement.outcome == .win)
           } catch let fault as Unjudged {
             let all = unjudged.withLock { list -> [Unjudged] in
@@ -137,8 +138,14 @@ struct JudgeRun: Sendable {
     return outcome
   }
 
+  private static func write(_ text: String, to handle: FileHandle, _ file: String) throws {
+    do { try handle.write(contentsOf: Data(text.utf8)) } catch {
+      throw FusionRouteError.unavailable("\(file) cannot be written", cause: error)
+    }
+  }
+
   private func failure(_ faults: [Unjudged], of count: Int) -> FusionRouteError {
-    let first = faults.first.map { "; for \($0.id) it wrote: \($0.said)" } ?? ""
+    let first = faults.first.map { "; for \($0.id)\($0.isRefused ? "" : " it wrote"): \($0.said)" } ?? ""
     return .unavailable(
       "the judge \(judge) does not write two scores from 1 to 10 on the first line for \(faults.count) of "
         + "\(count) pairs\(first)")
@@ -171,7 +178,13 @@ struct JudgeRun: Sendable {
         // A judge that broke the form does so again unless something changes.
         ("temperature", .number(attempt == 0 ? 0 : 0.7)), ("max_tokens", .integer(maximumTokens)),
       ]).utf8
-      let bytes = try await client.post("/v1/chat/completions", body, isRepeatable: true)
+      let bytes: [UInt8]
+      do { bytes = try await client.post("/v1/chat/completions", body, isRepeatable: true) } catch let error
+        as FusionRouteError where error.cause is RequestRefused || error.cause is ContextLengthExceeded
+      {
+        // Of this pair: too long for the judge, or nothing that it wants to read.
+        throw Unjudged(id: id, reply: error.message, isRefused: true)
+      }
       guard let reply = try? JSONDecoder().decode(Reply.self, from: Data(bytes)), let choice = reply.choices.first
       else { throw FusionRouteError.unavailable("\(client.url) does not answer as OpenAI's chat API does") }
       // A judge that refuses may say nothing at all.

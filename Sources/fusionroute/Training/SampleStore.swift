@@ -30,8 +30,11 @@ final class SampleStore {
   /// - Parameter identity: of prompts and settings; a file of others is refused.
   init(path: String, identity: String) throws {
     if FileManager.default.fileExists(atPath: path) {
-      let lines = try String(contentsOfFile: path, encoding: .utf8).split(
-        separator: "\n", omittingEmptySubsequences: false)
+      guard let data = FileManager.default.contents(atPath: path) else {
+        throw FusionRouteError.unavailable("\(path) cannot be read")
+      }
+      // Repaired, not refused: a crash may have cut off the last line within a character.
+      let lines = String(decoding: data, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
       guard lines.first.map(String.init) == Self.head(identity) else {
         throw FusionRouteError.badInput(
           "\(path) holds answers to other prompts or of other settings: give another --out, or remove it")

@@ -193,8 +193,10 @@ extension TrainingPlan.Step {
   /// - Returns: whether the step begins from nothing, and does not go on where it stopped.
   func prepare(_ fingerprint: String) throws -> Bool {
     let begun = "\(out).plan-begun"
-    try FileManager.default.createDirectory(
-      at: URL(fileURLWithPath: begun).deletingLastPathComponent(), withIntermediateDirectories: true)
+    let folder = URL(fileURLWithPath: begun).deletingLastPathComponent()
+    do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
+      throw FusionRouteError.unavailable("the directory \(folder.path) cannot be made", cause: error)
+    }
     let lock: ServiceLock?
     switch action {
     case .run: lock = nil
@@ -224,7 +226,10 @@ extension TrainingPlan.Step {
   }
 
   private static func remove(_ path: String) throws {
-    if FileManager.default.fileExists(atPath: path) { try FileManager.default.removeItem(atPath: path) }
+    guard FileManager.default.fileExists(atPath: path) else { return }
+    do { try FileManager.default.removeItem(atPath: path) } catch {
+      throw FusionRouteError.unavailable("\(path), which is out of date, cannot be removed", cause: error)
+    }
   }
 
   /// Whether the step has been done with just these inputs.
