@@ -150,7 +150,7 @@ public final class LineProcess: Sendable {
   }
 
   /// Ends its stdin, lets it finish, and waits for its end.
-  public func stop() { state.withLock { end(&$0, grace: Self.grace) } }
+  public func stop() { state.withLock { _ = end(&$0, grace: Self.grace) } }
 
   private func killGroup(_ signal: Int32) -> Int32 {
     #if canImport(Darwin)
@@ -161,7 +161,6 @@ public final class LineProcess: Sendable {
   }
 
   /// - Returns: how it ended; nil if it had been ended before.
-  @discardableResult
   private func end(_ state: inout State, grace: Duration) -> ProcessExit? {
     guard !state.isEnded else { return nil }
     state.isEnded = true
