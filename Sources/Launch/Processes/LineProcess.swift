@@ -22,8 +22,9 @@ public final class LineProcess: Sendable {
   static let lastWordsGrace = Duration.milliseconds(500)
 
   /// The exit code of a process that ended by itself; the cause of the error that says so.
-  public struct Exited: Error, Equatable {
+  public struct Exited: Error, Equatable, CustomStringConvertible {
     public var code: Int32
+    public var description: String { "exit code \(code)" }
   }
 
   private struct State {

@@ -5,7 +5,10 @@ internal import Foundation
 struct ContextLengthExceeded: Error, Equatable {}
 
 /// A service's refusal of what one request asks, which it may not have for the next; the cause of a `.badInput`.
-struct RequestRefused: Error, Equatable {}
+struct RequestRefused: Error, Equatable, CustomStringConvertible {
+  var status: Int
+  var description: String { "status \(status)" }
+}
 
 /// Sentences for what goes wrong between this program and a service.
 enum ServiceError {
@@ -40,11 +43,11 @@ enum ServiceError {
       let cause: (any Error)? =
         switch (failure?.code, status) {
         case ("context_length_exceeded", _): ContextLengthExceeded()
-        case (_, 400), (_, 413), (_, 422): RequestRefused()
+        case (_, 400), (_, 413), (_, 422): RequestRefused(status: status)
         default: nil
         }
       return .badInput(
-        "\(url) refused the request\(said.isEmpty ? " with status \(status)" : said)", cause: cause)
+        "\(url) refused the request\(said.isEmpty && cause == nil ? " with status \(status)" : said)", cause: cause)
     case 502, 503: return .unavailable("\(url) cannot answer now\(said)")
     default: return .internal("\(url) failed with status \(status)\(said)")
     }
