@@ -6,8 +6,7 @@ struct ContextLengthExceeded: Error, Equatable {}
 
 /// A service's refusal of what one request asks, which it may not have for the next; the cause of a `.badInput`.
 struct RequestRefused: Error, Equatable, CustomStringConvertible {
-  var status: Int
-  var description: String { "status \(status)" }
+  var description: String { "it may take others" }
 }
 
 /// Sentences for what goes wrong between this program and a service.
@@ -43,11 +42,11 @@ enum ServiceError {
       let cause: (any Error)? =
         switch (failure?.code, status) {
         case ("context_length_exceeded", _): ContextLengthExceeded()
-        case (_, 400), (_, 413), (_, 422): RequestRefused(status: status)
+        case (_, 400), (_, 413), (_, 422): RequestRefused()
         default: nil
         }
       return .badInput(
-        "\(url) refused the request\(said.isEmpty && cause == nil ? " with status \(status)" : said)", cause: cause)
+        "\(url) refused the request\(said.isEmpty ? " with status \(status)" : said)", cause: cause)
     case 502, 503: return .unavailable("\(url) cannot answer now\(said)")
     default: return .internal("\(url) failed with status \(status)\(said)")
     }
