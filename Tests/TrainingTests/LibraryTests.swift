@@ -17,6 +17,27 @@ import Testing
     }
   }
 
+  @Test func automaticPrecision() {
+    func rounds(
+      _ precision: EngineOptions.Precision, _ library: EngineOptions.Library = .auto, isThere: Bool = true,
+      isFaster: Bool
+    ) -> Bool {
+      EngineOptions(precision: precision, library: library).usesBF16(isThere: isThere, isFaster: isFaster)
+    }
+    #expect(rounds(.auto, isFaster: true))
+    #expect(!rounds(.auto, isFaster: false))
+    #expect(!rounds(.auto, isThere: false, isFaster: true))
+    #expect(!rounds(.auto, .blas, isFaster: true))
+    for isFaster in [true, false] {
+      #expect(rounds(.bf16, isFaster: isFaster))
+      #expect(!rounds(.bf16, isThere: false, isFaster: isFaster))
+      #expect(!rounds(.f32, isFaster: isFaster))
+    }
+    // Whatever this machine's answer is, it stays the same: engines of one process agree.
+    #expect(Set((0..<3).map { _ in EngineOptions.isBF16Faster }).count == 1)
+    #expect(EngineOptions.hasBF16 || !EngineOptions.isBF16Faster)
+  }
+
   /// Logits and gradients are the same but for rounding.
   @Test(.enabled(if: EngineOptions.hasBLAS, "neither OpenBLAS nor Accelerate is here"))
   func librariesAgree() throws {

@@ -14,7 +14,7 @@ internal import TrainingKernels
 public struct EngineOptions: Sendable, Equatable {
   /// What matrix products round their factors to. Sums are always F32.
   public enum Precision: String, Sendable, CaseIterable {
-    /// BF16 where the CPU multiplies it natively, else F32.
+    /// BF16 where the CPU multiplies it natively and clearly faster, else F32.
     case auto
     case f32
     case bf16
@@ -46,11 +46,21 @@ public struct EngineOptions: Sendable, Equatable {
 
   /// Whether this machine multiplies BF16 natively.
   public static var hasBF16: Bool { fr_has_bf16() == 1 }
+  /// Whether that is clearly faster than F32 here; measured once, in a few milliseconds.
+  static var isBF16Faster: Bool { fr_bf16_is_faster() == 1 }
   /// Whether OpenBLAS or Accelerate is there.
   public static var hasBLAS: Bool { fr_has_blas() == 1 }
 
   /// A library that was asked for by name multiplies F32.
-  var usesBF16: Bool { Self.hasBF16 && (precision == .bf16 || (precision == .auto && library != .blas)) }
+  var usesBF16: Bool { usesBF16(isThere: Self.hasBF16, isFaster: Self.isBF16Faster) }
+
+  func usesBF16(isThere: Bool, isFaster: @autoclosure () -> Bool) -> Bool {
+    switch precision {
+    case .f32: false
+    case .bf16: isThere
+    case .auto: isThere && library != .blas && isFaster()
+    }
+  }
 
   var usesBLAS: Bool {
     #if canImport(Darwin)

@@ -113,7 +113,7 @@ struct TrainModelOptions: ParsableArguments {
   var threads: Int?
 
   @Option(
-    help: "What matrix products round their factors to: auto (bf16 where the CPU multiplies it natively), f32, bf16.")
+    help: "What matrix products round their factors to: auto (bf16 where that is clearly faster, else f32), f32, bf16.")
   var precision: EngineOptions.Precision = .auto
 
   @Option(
