@@ -14,12 +14,6 @@ import Testing
 
   init() throws { models = try ToyModels.shared.get() }
 
-  private func write(_ name: String, _ lines: [String]) throws -> String {
-    let path = models.path(name)
-    try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: URL(fileURLWithPath: path))
-    return path
-  }
-
   private func entries(_ folder: String) throws -> [[String: Any]] {
     let text = try String(contentsOfFile: models.path("\(folder)/log.jsonl"), encoding: .utf8)
     return try text.split(separator: "\n").map { line in
@@ -27,21 +21,12 @@ import Testing
     }
   }
 
-  private func bytes(_ name: String) throws -> Data { try Data(contentsOf: URL(fileURLWithPath: models.path(name))) }
-
-  private static let questions = (1...12).map {
-    "{\"prompt\": \"say \($0) words\", \"completion\": \"good words \($0)\"}"
-  }
-  private static let pairs = (1...10).map {
-    "{\"prompt\": \"say \($0)\", \"chosen\": \"good words \($0)\", \"rejected\": \"old words \($0)\"}"
-  }
-
   /// Both stages, from data to a cluster that answers with what was learnt.
   @Test func bothStages() async throws {
     let cluster = try models.cluster("train", head: "not-there.gguf")
-    let data = try write("sft.jsonl", Self.questions)
-    let heldOut = try write("sft-held-out.jsonl", Array(Self.questions.prefix(2)))
-    let pairs = try write("pairs.jsonl", Self.pairs)
+    let data = try models.write("sft.jsonl", TrainingLines.questions)
+    let heldOut = try models.write("sft-held-out.jsonl", Array(TrainingLines.questions.prefix(2)))
+    let pairs = try models.write("pairs.jsonl", TrainingLines.pairs)
     let cache = ["FUSIONROUTE_CACHE": models.path("train-cache")]
     let sft = [
       "train", "sft", "-c", cluster, "--data", data, "--held-out", heldOut, "--out", models.path("stage1"), "--steps",
@@ -64,12 +49,12 @@ import Testing
     // The experts' answers are known by now: nothing is asked, and the result is the same.
     let scores = try FileManager.default.contentsOfDirectory(atPath: models.path("train-cache/scores")).sorted()
     #expect(scores.count == 3)
-    let sizes = try scores.map { try bytes("train-cache/scores/\($0)").count }
+    let sizes = try scores.map { try models.bytes("train-cache/scores/\($0)").count }
     var again = sft
     again[again.firstIndex(of: models.path("stage1"))!] = models.path("stage1-again")
     #expect(try await Product.run(again + Self.fast, environment: cache).code == 0)
-    #expect(try scores.map { try bytes("train-cache/scores/\($0)").count } == sizes)
-    #expect(try bytes("stage1-again/adapter.gguf") == bytes("stage1/adapter.gguf"))
+    #expect(try scores.map { try models.bytes("train-cache/scores/\($0)").count } == sizes)
+    #expect(try models.bytes("stage1-again/adapter.gguf") == models.bytes("stage1/adapter.gguf"))
 
     let second = try await Product.run(
       [
@@ -79,7 +64,7 @@ import Testing
       ] + Self.fast, environment: cache)
     #expect(second.code == 0, "\(second.errors)")
     // Those that it learnt from, for another run.
-    #expect(try bytes("stage2/pairs.jsonl") == (try Data(contentsOf: URL(fileURLWithPath: pairs))))
+    #expect(try models.bytes("stage2/pairs.jsonl") == (try Data(contentsOf: URL(fileURLWithPath: pairs))))
     let pairLog = try entries("stage2").filter { $0["pairs"] != nil && $0["held_out"] == nil }
     #expect(try #require(pairLog.first?["largest_margin"] as? Double) <= 1e-5)
     #expect(pairLog.contains { ($0["bias_quantiles"] as? [Double])?.contains { $0 != 0 } == true })
@@ -91,8 +76,8 @@ import Testing
         models.path("stage2-pairs"), "--steps", "3", "--batch", "4", "--max-bias", "0", "--length-ratio", "0",
       ] + Self.fast, environment: cache)
     #expect(alone.code == 0, "\(alone.errors)")
-    #expect(try bytes("stage2-pairs/head.gguf") == bytes("stage1/head.gguf"))
-    #expect(try bytes("stage2-pairs/adapter.gguf") != bytes("stage1/adapter.gguf"))
+    #expect(try models.bytes("stage2-pairs/head.gguf") == models.bytes("stage1/head.gguf"))
+    #expect(try models.bytes("stage2-pairs/adapter.gguf") != models.bytes("stage1/adapter.gguf"))
 
     // What was trained serves.
     let text = try String(contentsOfFile: cluster, encoding: .utf8).replacingOccurrences(
@@ -109,7 +94,8 @@ import Testing
   @Test func killedRunsGoOn() async throws {
     let seed = UInt64.random(in: 0...999)
     var generator = SplitMix64(seed: seed)
-    let data = try write("texts.jsonl", (1...24).map { "{\"text\": \"the first of \($0) words and then one more\"}" })
+    let data = try models.write(
+      "texts.jsonl", (1...24).map { "{\"text\": \"the first of \($0) words and then one more\"}" })
     func command(_ folder: String) -> [String] {
       [
         "train", "lm", models.path("router.gguf"), "--data", data, "--out", models.path(folder), "--full", "--steps",
@@ -129,7 +115,7 @@ import Testing
     }
     let last = try await Product.run(command("killed"))
     #expect(last.code == 0, "\(last.errors)")
-    #expect(try bytes("killed/model.gguf") == bytes("whole/model.gguf"), "seed \(seed)")
+    #expect(try models.bytes("killed/model.gguf") == models.bytes("whole/model.gguf"), "seed \(seed)")
     #expect(try entries("killed").filter { $0["held_out"] == nil }.compactMap { $0["step"] as? Int } == Array(1...30))
     // Another seed is another run.
     let other = try await Product.run(command("killed") + ["--seed", "7"])
@@ -137,7 +123,7 @@ import Testing
   }
 
   @Test func dpoWithoutExperts() async throws {
-    let pairs = try write("dpo.jsonl", Self.pairs)
+    let pairs = try models.write("dpo.jsonl", TrainingLines.pairs)
     let result = try await Product.run(
       [
         "train", "dpo", models.path("router.gguf"), "--data", pairs, "--out", models.path("dpo"), "--steps", "6",
@@ -171,7 +157,7 @@ import Testing
   /// Pairs from a cluster's own answers, judged by a command; a reward model from them; answers judged by that.
   @Test func samplesBecomeData() async throws {
     let cluster = try models.cluster("sampling")
-    let prompts = try write("prompts.jsonl", (1...5).map { "{\"prompt\": \"say \($0)\", \"id\": \($0)}" })
+    let prompts = try models.write("prompts.jsonl", (1...5).map { "{\"prompt\": \"say \($0)\", \"id\": \($0)}" })
     let asked = [
       "sample", prompts, "-c", cluster, "--answers", "4", "--temperature", "1.5", "--seed", "5", "--max-tokens", "12",
       "--stop", "e", "--length-ratio", "0", "--per-prompt", "2",
@@ -193,12 +179,12 @@ import Testing
       #expect(chosen.unicodeScalars.count % 2 == 0 && rejected.unicodeScalars.count % 2 == 1)
     }
     // Cut off in the middle, sampling goes on and ends with the same data.
-    let kept = try bytes("sampled-pairs.jsonl")
+    let kept = try models.bytes("sampled-pairs.jsonl")
     let answers = URL(fileURLWithPath: models.path("sampled-pairs.jsonl.answers"))
     let data = try Data(contentsOf: answers)
     try data.prefix(data.count / 2).write(to: answers)
     _ = try await sample("sampled-pairs.jsonl", ["--as", "pairs", "--grader", grader])
-    #expect(try bytes("sampled-pairs.jsonl") == kept)
+    #expect(try models.bytes("sampled-pairs.jsonl") == kept)
     // Other settings do not take these answers over.
     let other = try await Product.run(
       asked + ["--out", models.path("sampled-pairs.jsonl"), "--grader", grader, "--top-k", "5"])
@@ -208,7 +194,7 @@ import Testing
       [
         "train", "reward", models.path("router.gguf"), "--data", models.path("sampled-pairs.jsonl"), "--out",
         models.path("reward"), "--steps", "5", "--rank", "4", "--held-out",
-        try write(
+        try models.write(
           "held-pairs.jsonl",
           ["math", "code"].map {
             "{\"task\": \"\($0)\", \"prompt\": \"say\", \"chosen\": \"a b\", \"rejected\": \"c\"}"
@@ -235,8 +221,8 @@ import Testing
   /// Two that write one result would write over each other's work, hours of it.
   @Test func whatIsBeingWrittenIsHeld() async throws {
     let cluster = try models.cluster("held")
-    let data = try write("held-data.jsonl", Self.questions)
-    let plan = try write("held-plan.yaml", ["steps: [{ run: 'touch held.txt', out: held.txt }]"])
+    let data = try models.write("held-data.jsonl", TrainingLines.questions)
+    let plan = try models.write("held-plan.yaml", ["steps: [{ run: 'touch held.txt', out: held.txt }]"])
     try FileManager.default.createDirectory(atPath: models.path("held"), withIntermediateDirectories: true)
     let commands = [
       ("held/.lock", ["lm", models.path("router.gguf"), "--data", data, "--out", models.path("held"), "--steps", "1"]),
@@ -248,12 +234,12 @@ import Testing
       models.path("held.jsonl"),
     ]
     // A plan does not take away either what another process is writing.
-    let steps = try write(
+    let steps = try models.write(
       "held-steps.yaml",
       [
         "steps:", "  - { sample: held-data.jsonl, cluster: \(cluster), answers: 1, grader: \"true\", out: held.jsonl }",
       ])
-    _ = try write("held.jsonl.answers", ["another's"])
+    _ = try models.write("held.jsonl.answers", ["another's"])
     for (lock, command) in commands + [(".held.jsonl.lock", sample), (".held.jsonl.lock", ["train", steps])] {
       let held = try ServiceLock(path: models.path(lock))
       let result = try await Product.run(command)
@@ -271,151 +257,9 @@ import Testing
     }
   }
 
-  @Test func plansMakeTheirData() async throws {
-    let cluster = try models.cluster("making")
-    func write(word: String) throws {
-      try Data(
-        #"""
-        steps:
-          - run: |
-              echo "$FUSIONROUTE" >> ran.txt
-              printf '{"prompt": "\#(word)"}\n' > made.jsonl
-            reads: source.txt
-            out: made.jsonl
-          - { sample: made.jsonl, cluster: \#(cluster), grader: "true", answers: 1, max_tokens: 3, out: kept.jsonl }
-          - { run: "test -s kept.jsonl.answers && mkdir made", reads: [made.jsonl, kept.jsonl], out: made }
-        """#.utf8
-      ).write(to: URL(fileURLWithPath: models.path("making-plan.yaml")))
-    }
-    func count() throws -> Int {
-      try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8).split(separator: "\n").count
-    }
-    try write(word: "ab")
-    let first = try await Product.run(["train", models.path("making-plan.yaml")])
-    #expect(first.code == 0, "\(first.errors)")
-    #expect(first.output.contains("sample → kept.jsonl") && first.output.contains("min"), "\(first.output)")
-    let line = try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8)
-    #expect(line.contains("fusionroute"))
-    // Nothing has changed, so nothing is done.
-    #expect(try await Product.run(["train", models.path("making-plan.yaml")]).code == 0)
-    #expect(try count() == 1)
-    // Something that it reads has: all that rests on it follows, with new answers. What the old ones took, let it be much,
-    // is no longer told.
-    let report = PlanReport(plan: models.path("making-plan.yaml"))
-    let steps = try TrainingPlan.load(models.path("making-plan.yaml")).steps
-    for step in steps { try report.add(step, seconds: 6e4, isFinished: true) }
-    _ = try self.write("source.txt", ["new"])
-    try write(word: "cd")
-    try FileManager.default.removeItem(atPath: models.path("made"))
-    let third = try await Product.run(["train", models.path("making-plan.yaml")])
-    #expect(third.code == 0, "\(third.errors)")
-    #expect(steps.count == 3 && steps.allSatisfy { report.seconds()[$0.out] ?? 0 < 600 }, "\(third.output)")
-    #expect(try count() == 2)
-    let kept = try String(contentsOfFile: models.path("kept.jsonl"), encoding: .utf8)
-    #expect(kept.isEmpty || kept.contains("cd"))
-    _ = try self.write("nothing.yaml", ["steps: [{ run: 'true', out: nothing }]"])
-    let none = try await Product.run(["train", models.path("nothing.yaml")])
-    #expect(none.code == 65 && none.errors.contains("nothing"), "\(none.errors)")
-  }
-
-  @Test func plansSkipWhatIsDone() async throws {
-    _ = try self.write("plan-data.jsonl", Self.questions)
-    let plan = models.path("plan.yaml")
-    func write(steps: Int) throws {
-      let options = "steps: \(steps), rank: 4, batch: 4, threads: 1, precision: f32, library: builtin"
-      try Data(
-        """
-        steps:
-          - { train: lm, model: router.gguf, data: [plan-data.jsonl], out: plan1, \(options) }
-          - { train: dpo, model: router.gguf, from: plan1, data: plan-pairs.jsonl, length_ratio: 0, out: plan2, \(options) }
-        """.utf8
-      ).write(to: URL(fileURLWithPath: plan))
-    }
-    try write(steps: 2)
-    // The second step fails for want of its data, the first one is done by then.
-    let first = try await Product.run(["train", plan])
-    #expect(first.code == 65 && first.errors.contains("plan-pairs.jsonl"), "\(first.errors)")
-    let adapter = try bytes("plan1/adapter.gguf")
-    _ = try self.write("plan-pairs.jsonl", Self.pairs)
-    let stamp = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
-    let second = try await Product.run(["train", plan])
-    #expect(second.code == 0, "\(second.errors)")
-    let kept = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
-    #expect(stamp as? Date == kept as? Date)
-    #expect(FileManager.default.fileExists(atPath: models.path("plan2/adapter.gguf")))
-    // Changed data makes both steps run again, from their beginning.
-    _ = try self.write("plan-data.jsonl", Array(Self.questions.dropFirst()))
-    let third = try await Product.run(["train", plan])
-    #expect(third.code == 0, "\(third.errors)")
-    #expect(try bytes("plan1/adapter.gguf") != adapter)
-    for (text, word) in [
-      ("steps: [{ train: x, out: a }]", "lm"), ("steps: [{ train: lm }]", "out"), ("step: []", "steps"),
-      ("steps: [{ train: lm, out: a, data: { b: c } }]", "data"), ("steps: [", "YAML"),
-      ("steps: [{ run: x, sample: y, out: a }]", "one of"), ("steps: [{ run: x }]", "out"),
-      ("steps: [{ run: x, out: a, epochs: 1 }]", "reads"), ("steps: [{ sample: y, reads: x, out: a }]", "reads"),
-    ] {
-      try Data(text.utf8).write(to: URL(fileURLWithPath: models.path("bad.yaml")))
-      let result = try await Product.run(["train", models.path("bad.yaml")])
-      #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.errors)")
-    }
-  }
-
-  /// A step's minutes are those since it was begun from nothing, whatever became of its runs since.
-  @Test func reportsCountFromTheLastBeginning() throws {
-    let report = PlanReport(plan: models.path("counted.yaml"))
-    let (one, other) = (models.path("counted"), models.path("counted.jsonl"))
-    let training = TrainingPlan.Step(action: .train("lm"), out: one, line: 1)
-    let sampling = TrainingPlan.Step(action: .sample, out: other, line: 2)
-    // As older versions wrote it.
-    _ = try write(
-      "counted.yaml.report.jsonl",
-      [2, 3].map { "{\"step\":\"train lm\",\"out\":\"\(one)\",\"seconds\":\($0),\"finished\":false}" })
-    try report.add(training, seconds: 4, isFinished: true)
-    try report.add(sampling, seconds: 8, isFinished: true)
-    #expect(report.seconds() == [one: 9, other: 8])
-    try report.begin(training)
-    #expect(report.seconds() == [one: 0, other: 8])
-    try report.add(training, seconds: 16, isFinished: false)
-    try report.add(training, seconds: 32, isFinished: true)
-    #expect(report.seconds() == [one: 48, other: 8])
-
-    // It goes on from what the same step has left, and from nothing else.
-    for (step, kept) in [(training, "counted/checkpoints/kept"), (sampling, "counted.jsonl.answers")] {
-      #expect(try step.prepare("a"))
-      let place = URL(fileURLWithPath: models.path(kept))
-      try FileManager.default.createDirectory(
-        at: place.deletingLastPathComponent(), withIntermediateDirectories: true)
-      try Data("kept".utf8).write(to: place)
-      #expect(try step.prepare("a") == false)
-      #expect(try step.prepare("b"))
-      #expect(!FileManager.default.fileExists(atPath: place.path))
-    }
-  }
-
-  /// No step goes on alone when its plan was killed: begun again, it would meet itself in its directory.
-  @Test func stepsEndWithTheirPlan() async throws {
-    _ = try write("orphan.jsonl", Self.questions)
-    let (plan, log) = (models.path("orphan-plan.yaml"), models.path("orphan/log.jsonl"))
-    try Data(
-      """
-      steps:
-        - { train: lm, model: router.gguf, data: orphan.jsonl, out: orphan, steps: 1000000, threads: 1, evaluate_every: 0 }
-      """.utf8
-    ).write(to: URL(fileURLWithPath: plan))
-    func steps() -> [Int32] { Product.processes { $0.contains("--out=\(models.path("orphan"))") } }
-    let running = try Product.Running(["train", plan])
-    try await running.wait("the first step") { FileManager.default.fileExists(atPath: log) }
-    #expect(steps().count == 1)
-    running.send(SIGKILL)
-    _ = try await running.result()
-    for _ in 0..<3_000 where !steps().isEmpty { try await Task.sleep(for: .milliseconds(10)) }
-    #expect(steps().isEmpty)
-    for pid in steps() { kill(pid, SIGKILL) }
-  }
-
   /// From nothing: a vocabulary from the data, a model of a given size, and training that lowers its loss.
   @Test func fromNothing() async throws {
-    let data = try write(
+    let data = try models.write(
       "corpus.jsonl", (1...30).map { "{\"text\": \"the cat \($0) sat on the mat and looked at the cat \($0)\"}" })
     let made = try await Product.run([
       "make-model", models.path("fresh.gguf"), "--vocabulary-from", data, "--vocabulary-size", "320", "--layers", "2",
@@ -466,8 +310,9 @@ import Testing
   }
 
   @Test func faultsAreSaidInOneSentence() async throws {
-    let bad = try write("bad.jsonl", Self.questions.prefix(2) + ["{\"prompt\": \"a\", \"completion\": \"\"}"])
-    let good = try write("good.jsonl", Self.questions)
+    let bad = try models.write(
+      "bad.jsonl", TrainingLines.questions.prefix(2) + ["{\"prompt\": \"a\", \"completion\": \"\"}"])
+    let good = try models.write("good.jsonl", TrainingLines.questions)
     let model = models.path("router.gguf")
     for (arguments, code, word) in [
       (["lm", model, "--data", bad], Int32(65), "bad.jsonl:3"), (["lm", model, "--data", "nowhere"], 65, "nowhere"),

@@ -1,0 +1,155 @@
+import Core
+import Foundation
+import Launch
+import Testing
+
+@testable import fusionroute
+
+/// `train PLAN.yaml` as users run it: several steps, each done once.
+@Suite(.serialized) struct PlanTests {
+  let models: ToyModels
+
+  init() throws { models = try ToyModels.shared.get() }
+
+  @Test func makeTheirData() async throws {
+    let cluster = try models.cluster("making")
+    func write(word: String) throws {
+      try Data(
+        #"""
+        steps:
+          - run: |
+              echo "$FUSIONROUTE" >> ran.txt
+              printf '{"prompt": "\#(word)"}\n' > made.jsonl
+            reads: source.txt
+            out: made.jsonl
+          - { sample: made.jsonl, cluster: \#(cluster), grader: "true", answers: 1, max_tokens: 3, out: kept.jsonl }
+          - { run: "test -s kept.jsonl.answers && mkdir made", reads: [made.jsonl, kept.jsonl], out: made }
+        """#.utf8
+      ).write(to: URL(fileURLWithPath: models.path("making-plan.yaml")))
+    }
+    func count() throws -> Int {
+      try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8).split(separator: "\n").count
+    }
+    try write(word: "ab")
+    let first = try await Product.run(["train", models.path("making-plan.yaml")])
+    #expect(first.code == 0, "\(first.errors)")
+    #expect(first.output.contains("sample → kept.jsonl") && first.output.contains("min"), "\(first.output)")
+    let line = try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8)
+    #expect(line.contains("fusionroute"))
+    // Nothing has changed, so nothing is done.
+    #expect(try await Product.run(["train", models.path("making-plan.yaml")]).code == 0)
+    #expect(try count() == 1)
+    // Something that it reads has: all that rests on it follows, with new answers. What the old ones took, let it be much,
+    // is no longer told.
+    let report = PlanReport(plan: models.path("making-plan.yaml"))
+    let steps = try TrainingPlan.load(models.path("making-plan.yaml")).steps
+    for step in steps { try report.add(step, seconds: 6e4, isFinished: true) }
+    _ = try models.write("source.txt", ["new"])
+    try write(word: "cd")
+    try FileManager.default.removeItem(atPath: models.path("made"))
+    let third = try await Product.run(["train", models.path("making-plan.yaml")])
+    #expect(third.code == 0, "\(third.errors)")
+    #expect(steps.count == 3 && steps.allSatisfy { report.seconds()[$0.out] ?? 0 < 600 }, "\(third.output)")
+    #expect(try count() == 2)
+    let kept = try String(contentsOfFile: models.path("kept.jsonl"), encoding: .utf8)
+    #expect(kept.isEmpty || kept.contains("cd"))
+    _ = try models.write("nothing.yaml", ["steps: [{ run: 'true', out: nothing }]"])
+    let none = try await Product.run(["train", models.path("nothing.yaml")])
+    #expect(none.code == 65 && none.errors.contains("nothing"), "\(none.errors)")
+  }
+
+  @Test func skipWhatIsDone() async throws {
+    _ = try models.write("plan-data.jsonl", TrainingLines.questions)
+    let plan = models.path("plan.yaml")
+    func write(steps: Int) throws {
+      let options = "steps: \(steps), rank: 4, batch: 4, threads: 1, precision: f32, library: builtin"
+      try Data(
+        """
+        steps:
+          - { train: lm, model: router.gguf, data: [plan-data.jsonl], out: plan1, \(options) }
+          - { train: dpo, model: router.gguf, from: plan1, data: plan-pairs.jsonl, length_ratio: 0, out: plan2, \(options) }
+        """.utf8
+      ).write(to: URL(fileURLWithPath: plan))
+    }
+    try write(steps: 2)
+    // The second step fails for want of its data, the first one is done by then.
+    let first = try await Product.run(["train", plan])
+    #expect(first.code == 65 && first.errors.contains("plan-pairs.jsonl"), "\(first.errors)")
+    let adapter = try models.bytes("plan1/adapter.gguf")
+    _ = try models.write("plan-pairs.jsonl", TrainingLines.pairs)
+    let stamp = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
+    let second = try await Product.run(["train", plan])
+    #expect(second.code == 0, "\(second.errors)")
+    let kept = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
+    #expect(stamp as? Date == kept as? Date)
+    #expect(FileManager.default.fileExists(atPath: models.path("plan2/adapter.gguf")))
+    // Changed data makes both steps run again, from their beginning.
+    _ = try models.write("plan-data.jsonl", Array(TrainingLines.questions.dropFirst()))
+    let third = try await Product.run(["train", plan])
+    #expect(third.code == 0, "\(third.errors)")
+    #expect(try models.bytes("plan1/adapter.gguf") != adapter)
+    for (text, word) in [
+      ("steps: [{ train: x, out: a }]", "lm"), ("steps: [{ train: lm }]", "out"), ("step: []", "steps"),
+      ("steps: [{ train: lm, out: a, data: { b: c } }]", "data"), ("steps: [", "YAML"),
+      ("steps: [{ run: x, sample: y, out: a }]", "one of"), ("steps: [{ run: x }]", "out"),
+      ("steps: [{ run: x, out: a, epochs: 1 }]", "reads"), ("steps: [{ sample: y, reads: x, out: a }]", "reads"),
+    ] {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: models.path("bad.yaml")))
+      let result = try await Product.run(["train", models.path("bad.yaml")])
+      #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.errors)")
+    }
+  }
+
+  /// A step's minutes are those since it was begun from nothing, whatever became of its runs since.
+  @Test func reportsCountFromTheLastBeginning() throws {
+    let report = PlanReport(plan: models.path("counted.yaml"))
+    let (one, other) = (models.path("counted"), models.path("counted.jsonl"))
+    let training = TrainingPlan.Step(action: .train("lm"), out: one, line: 1)
+    let sampling = TrainingPlan.Step(action: .sample, out: other, line: 2)
+    // As older versions wrote it.
+    _ = try models.write(
+      "counted.yaml.report.jsonl",
+      [2, 3].map { "{\"step\":\"train lm\",\"out\":\"\(one)\",\"seconds\":\($0),\"finished\":false}" })
+    try report.add(training, seconds: 4, isFinished: true)
+    try report.add(sampling, seconds: 8, isFinished: true)
+    #expect(report.seconds() == [one: 9, other: 8])
+    try report.begin(training)
+    #expect(report.seconds() == [one: 0, other: 8])
+    try report.add(training, seconds: 16, isFinished: false)
+    try report.add(training, seconds: 32, isFinished: true)
+    #expect(report.seconds() == [one: 48, other: 8])
+
+    // It goes on from what the same step has left, and from nothing else.
+    for (step, kept) in [(training, "counted/checkpoints/kept"), (sampling, "counted.jsonl.answers")] {
+      #expect(try step.prepare("a"))
+      let place = URL(fileURLWithPath: models.path(kept))
+      try FileManager.default.createDirectory(
+        at: place.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try Data("kept".utf8).write(to: place)
+      #expect(try step.prepare("a") == false)
+      #expect(try step.prepare("b"))
+      #expect(!FileManager.default.fileExists(atPath: place.path))
+    }
+  }
+
+  /// No step goes on alone when its plan was killed: begun again, it would meet itself in its directory.
+  @Test func stepsEndWithTheirPlan() async throws {
+    _ = try models.write("orphan.jsonl", TrainingLines.questions)
+    let (plan, log) = (models.path("orphan-plan.yaml"), models.path("orphan/log.jsonl"))
+    try Data(
+      """
+      steps:
+        - { train: lm, model: router.gguf, data: orphan.jsonl, out: orphan, steps: 1000000, threads: 1, evaluate_every: 0 }
+      """.utf8
+    ).write(to: URL(fileURLWithPath: plan))
+    func steps() -> [Int32] { Product.processes { $0.contains("--out=\(models.path("orphan"))") } }
+    let running = try Product.Running(["train", plan])
+    try await running.wait("the first step") { FileManager.default.fileExists(atPath: log) }
+    #expect(steps().count == 1)
+    running.send(SIGKILL)
+    _ = try await running.result()
+    for _ in 0..<3_000 where !steps().isEmpty { try await Task.sleep(for: .milliseconds(10)) }
+    #expect(steps().isEmpty)
+    for pid in steps() { kill(pid, SIGKILL) }
+  }
+}
