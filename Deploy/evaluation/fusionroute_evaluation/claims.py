@@ -14,6 +14,8 @@ BASELINES = (
 OPTIONAL = {"task-arithmetic-tuned", "ties-tuned", "dare-tuned"}
 # No claim is made about these.
 REPORTED = ("no-cdpo", "sft-continued", "no-complement-sft", "fusionroute-c-1", "union", "oracle")
+# Followed by a seed.
+REPORTED_OF_SEEDS = ("router-seed-", "no-cdpo-seed-", "sft-continued-seed-")
 LEAST_WITH_SEVERAL_EXPERTS = 0.80
 # Prompts per task that a claim rests on; of merged models and of Collab fewer.
 LEAST_PROMPTS = 500
@@ -110,7 +112,7 @@ def reported(summary):
     lines = []
     for row in summary["methods"]:
         comparison = row["reference_minus_method"]
-        if (row["method"] in REPORTED or row["method"].startswith("router-seed-")) and comparison:
+        if (row["method"] in REPORTED or row["method"].startswith(REPORTED_OF_SEEDS)) and comparison:
             if comparison["difference"] is not None:
                 lines.append(f"mean minus {row['method']}: {100 * comparison['difference']:+.1f} ({_interval(comparison)})")
         if row["method"] == "routers" and row["average_spread"]:

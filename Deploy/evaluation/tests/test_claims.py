@@ -113,7 +113,8 @@ class Claims(unittest.TestCase):
 
     def test_variants_are_told_without_a_claim(self):
         table = summary()
-        table["methods"].append(row("no-cdpo", (0, 0, 0, 0), (-0.03, -0.02, -0.01), -0.1))
+        for name in ("no-cdpo", "no-cdpo-seed-2", "sft-continued-seed-2", "router-seed-2"):
+            table["methods"].append(row(name, (0, 0, 0, 0), (-0.03, -0.02, -0.01), -0.1))
         seeds = row("routers", (0, 0, 0, 0))
         seeds["average"] = 0.5
         seeds["average_spread"] = {"lowest": 0.49, "highest": 0.51, "standard_deviation": 0.01}
@@ -121,7 +122,11 @@ class Claims(unittest.TestCase):
         self.assertTrue(all(holds for _, holds in claims.verdict(table)))
         lines = claims.reported(table)
         self.assertEqual(lines[0], "mean minus no-cdpo: -2.0 (-3.0 … -1.0)")
-        self.assertIn("49.0% … 51.0%", lines[1])
+        self.assertEqual(
+            [line.split(":")[0] for line in lines[1:4]],
+            ["mean minus no-cdpo-seed-2", "mean minus sft-continued-seed-2", "mean minus router-seed-2"],
+        )
+        self.assertIn("49.0% … 51.0%", lines[4])
 
 
 if __name__ == "__main__":

@@ -15,4 +15,5 @@ fill_in() { # FILE RESULT [option of sed...]
   local file=$1 result=$2
   shift 2
   sed -e "s|@EVALUATION@|${root:?}/Deploy/evaluation|g" "$@" "$file" >"$result"
+  if grep -q '@[A-Z]\+@' "$result"; then fail "${exit_internal:?}" "$result: not all between @ was filled in"; fi
 }
