@@ -126,7 +126,7 @@ static void compare_bf16(void) {
           round & 1 ? bf16 : f32, 0, m, n, k, values, k, 1, values + m * k, n, 1, values + m * k + k * n, n, 0);
       best[round & 1] = fmin(best[round & 1], seconds() - start);
     }
-    // Where they are about even, what rounds less; and what is chosen does not change from one run to the next.
+    // About even is F32: it rounds less, and noise does not change the choice from one run to the next.
     bf16_is_faster = best[1] * 1.25 < best[0];
   }
   free(values);
