@@ -60,6 +60,8 @@ class Browser:
             "--disable-dev-shm-usage",
             "--disable-background-networking",
             "--force-color-profile=srgb",
+            # Checks follow links faster than a person; Chromium would ignore some of them.
+            "--disable-ipc-flooding-protection",
         ]
         # Chromium's sandbox needs user namespaces, which containers and root seldom have. Only our own page is opened.
         if os.geteuid() == 0:

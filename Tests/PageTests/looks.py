@@ -45,15 +45,18 @@ def check_axe(page, axe, where):
     expect(found["faults"] == [], f"{where}: " + "; ".join(found["faults"][:5]))
 
 
-def check_width(page, width):
-    """Nothing is wider than the window, but what scrolls by itself."""
-    wide = page.run("""
+def check_width(page, width, beside=".compare-table"):
+    """Nothing is wider than the window, but what scrolls by itself: `beside`."""
+    wide = page.run(
+        """
       const wide = [];
       for (const e of $$("body *")) {
-        if (!e.checkVisibility() || e.closest(".visually-hidden, .skip, .compare-table, svg[hidden]")) continue;
+        if (!e.checkVisibility() || e.closest(`.visually-hidden, .skip, svg[hidden], ${arguments[0]}`)) continue;
         const box = e.getBoundingClientRect();
         if (box.width === 0 || (box.right <= innerWidth + 1 && box.left >= -1)) continue;
         wide.push(e.className || e.id || e.localName);
       }
-      return [...new Set(wide)];""")
+      return [...new Set(wide)];""",
+        beside,
+    )
     expect(wide == [], f"at {width} px these are cut off: {wide}")

@@ -17,7 +17,7 @@ public enum EvaluationReport {
     return """
       <!doctype html>
       <html lang="en"><head><meta charset="utf-8"><title>\(HTML.escaped(title))</title>
-      <meta name="viewport" content="width=device-width"><style>\(ReportStyle.css)</style></head><body>
+      <meta name="viewport" content="width=device-width"><style>\(ReportStyle.css)</style></head><body><main>
       <h1>\(HTML.escaped(title))</h1><table class="facts">\(rows)</table>
       \(ReportTables.accuracies(summary))
       \(ReportTables.descriptions(summary))
@@ -26,7 +26,7 @@ public enum EvaluationReport {
       \(ReportTables.changes(summary, links: !answers.isEmpty))
       \(ReportTables.tags(summary))
       \(answers)
-      </body></html>
+      </main></body></html>
 
       """
   }

@@ -2,13 +2,18 @@ internal import Core
 
 /// Tables of the report.
 enum ReportTables {
+  /// Opens what a table stands in. It scrolls by itself where the window is narrow, with the keyboard too.
+  private static func wide(below: Bool = false) -> String {
+    "<div class='wide\(below ? " below" : "")' tabindex='0' role='group' aria-label='table'>"
+  }
+
   // MARK: Right answers
 
   static func accuracies(_ summary: EvaluationSummary) -> String {
     var head = ["method", "prompts"] + summary.tasks
     let several = summary.averaged.count > 1
     if several { head.append("mean") }
-    var html = "<h2>Right answers</h2><div class='wide'><table><thead><tr>"
+    var html = "<h2>Right answers</h2>\(wide())<table><thead><tr>"
     html += head.map { "<th>\(HTML.escaped($0))</th>" }.joined()
     html += "<th>\(HTML.escaped(summary.reference)) − method</th><th>only one right</th><th>tokens/s</th>"
     html +=
@@ -114,7 +119,7 @@ enum ReportTables {
       }
     }
     guard !rows.isEmpty else { return "" }
-    return "<details><summary>What each method is</summary><div class='wide'><table class='words'><tbody>"
+    return "<details><summary>What each method is</summary>\(wide())<table class='words'><tbody>"
       + rows.joined() + "</tbody></table></div></details>"
   }
 
@@ -125,7 +130,7 @@ enum ReportTables {
     // A mean has no answers.
     let leads = links && summary.rows.contains { $0.method == summary.reference && !$0.isMean }
     let several = summary.averaged.count > 1
-    var html = "<div class='wide below'><table><thead><tr><th>\(HTML.escaped(summary.reference)) minus</th>"
+    var html = "\(wide(below: true))<table><thead><tr><th>\(HTML.escaped(summary.reference)) minus</th>"
     html += summary.averaged.map { "<th>\(HTML.escaped($0))</th>" }.joined()
     html += "\(several ? "<th>mean</th>" : "")</tr></thead><tbody>"
     for row in summary.rows {
@@ -180,7 +185,7 @@ enum ReportTables {
   // MARK: Break-downs
 
   static func shares(_ summary: EvaluationSummary) -> String {
-    var html = "<div class='wide below'><table><thead><tr><th>task</th>"
+    var html = "\(wide(below: true))<table><thead><tr><th>task</th>"
     html += summary.experts.map { "<th>\(HTML.escaped($0))</th>" }.joined()
     html += "<th>right answers by several experts</th><th>tokens of other experts<small>in those</small></th>"
     html += "</tr></thead><tbody>"
@@ -204,7 +209,7 @@ enum ReportTables {
     summary.changes.map { changes in
       var html =
         "<h2>What \(HTML.escaped(summary.reference)) fixed and broke against \(HTML.escaped(changes.from))</h2>"
-      html += "<div class='wide'><table><thead><tr><th>task</th><th>fixed</th><th>broken</th><th>net</th>"
+      html += "\(wide())<table><thead><tr><th>task</th><th>fixed</th><th>broken</th><th>net</th>"
       html += "<th>p<small>McNemar</small></th></tr></thead><tbody>"
       for change in changes.tasks {
         let net = change.fixed.count - change.broken.count
@@ -223,7 +228,7 @@ enum ReportTables {
     for task in summary.tasks {
       let rows = summary.tags.filter { $0.task == task }
       guard !rows.isEmpty else { continue }
-      html += "<details><summary>\(HTML.escaped(task))</summary><div class='wide'><table><thead><tr><th>tag</th>"
+      html += "<details><summary>\(HTML.escaped(task))</summary>\(wide())<table><thead><tr><th>tag</th>"
       html += "<th>prompts</th>" + summary.rows.map { "<th>\(HTML.escaped($0.method))</th>" }.joined()
       html += "</tr></thead><tbody>"
       for row in rows {

@@ -26,12 +26,12 @@ public enum TrainingReport {
     return """
       <!doctype html>
       <html lang='en'><head><meta charset='utf-8'><title>\(HTML.escaped(title))</title>
-      <meta name='viewport' content='width=device-width'><style>\(style)</style></head><body>
+      <meta name='viewport' content='width=device-width'><style>\(style)</style></head><body><main>
       <h1>\(HTML.escaped(title))</h1><table>\(rows)</table>
       \(charts(steps, heldOut).map(\.svg).joined())
       \(pairs(heldOut.last))
       \(tables(heldOut.last ?? steps.last, isHeldOut: !heldOut.isEmpty, experts: experts))
-      </body></html>
+      </main></body></html>
 
       """
   }

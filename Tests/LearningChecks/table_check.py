@@ -1,0 +1,124 @@
+"""Whether the table in Deploy/family/README.md is the one that an evaluation of its published answers gives. See Deploy/checks/table."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+README = Path(__file__).resolve().parents[2] / "Deploy/family/README.md"
+# How the table calls the rows of table.yaml.
+ROWS = {
+    "expert math alone": "math",
+    "expert code alone": "code",
+    "expert instruct alone": "instruct",
+    "Sequence Selection": "sequence-selection",
+    "Collab, rollouts of 12 tokens, 50 prompts of each task": "collab",
+    "one fine-tuned model (SFT, then DPO mixed with SFT)": "fine-tuned",
+    "merged: task arithmetic, λ = 1": "task-arithmetic",
+    "merged: task arithmetic, λ = 0.7": "task-arithmetic-tuned",
+    "merged: TIES, λ = 1": "ties",
+    "merged: DARE, λ = 1, mean of three seeds": "dare",
+    "merged: DARE, λ = 0.5, one seed": "dare-tuned",
+    "router alone": "router",
+    "per-prompt routing": "per-prompt",
+    "oracle expert per prompt (upper reference)": "oracle",
+    "without complementary logits": "no-complement",
+    "without CDPO (after stage 1), c = 0.75": "no-cdpo",
+    "FusionRoute, c = 1": "fusionroute-c-1",
+    "FusionRoute, c = 0.75": "fusionroute",
+    "FusionRoute, c = 0.75, mean of three routers": "routers",
+    "one model on all data (upper reference)": "union",
+}
+# Those of routers with other seeds.
+SEEDS = (
+    (r"FusionRoute, c = 0.75, router of seed (\d+)", "router-seed-"),
+    (r"without CDPO, router of seed (\d+)", "no-cdpo-seed-"),
+    (r"SFT continued, router of seed (\d+)", "sft-continued-seed-"),
+)
+# Figures have one decimal; intervals are resampled, in the order of prompts.
+ROUNDING, RESAMPLING = 0.0501, 0.1501
+
+
+def method_of(name):
+    for pattern, method in SEEDS:
+        if match := re.fullmatch(pattern, name):
+            return method + match[1]
+    return ROWS.get(name)
+
+
+def cells(line):
+    """Of a line of the table, the cells without emphasis."""
+    return [cell.strip().replace("*", "") for cell in line.strip().strip("|").split("|")]
+
+
+def numbers(text):
+    """A figure and, where there is one, its interval."""
+    return [float(number.replace("−", "-")) for number in re.findall(r"[+−-]?\d+\.\d", re.sub(r"(?<=\d)–", " ", text))]
+
+
+def told(text):
+    """The rows of the table of the test prompts: (name, cells)."""
+    table = text.split("\n## The table\n")[1].split("\n### ")[0]
+    rows = [cells(line) for line in table.splitlines() if line.startswith("| ") and line.count("|") == 8]
+    return [(row[0], row[1:]) for row in rows if row[0] and row[1] != "math"]
+
+
+def found(row):
+    """The same cells of a row of the summary, as figures."""
+    by_task = {cell["task"]: cell for cell in row["tasks"]}
+    cells = [[by_task[task]["accuracy"]] for task in ("math", "code", "instruct", "mixed")]
+    cells.append([row["average"], *(row["average_interval"] or ())])
+    comparison = row["reference_minus_method"]
+    cells.append([comparison["difference"], *comparison["interval"]] if comparison else [])
+    return [[100 * number for number in cell] for cell in cells]
+
+
+def differ(stated, computed):
+    """Whether a cell's figures are others; one whose interval has no width is told without it."""
+    if len(stated) == 1:
+        computed = computed[:1]
+    allowed = [ROUNDING, RESAMPLING, RESAMPLING]
+    return len(stated) != len(computed) or any(
+        abs(a - b) > limit for a, b, limit in zip(stated, computed, allowed, strict=False)
+    )
+
+
+def faults(text, summary):
+    """What the README says otherwise than the summary."""
+    computed = {row["method"]: row for row in summary["methods"]}
+    listed, said = told(text), set()
+    for name, stated in listed:
+        method = method_of(name)
+        if method is None:
+            yield f'"{name}" is a row that this check does not know'
+        elif method not in computed:
+            yield f'"{name}": the evaluation has no row {method}'
+        else:
+            said.add(method)
+            for column, (own, other) in enumerate(zip(map(numbers, stated), found(computed[method]), strict=True)):
+                if differ(own, other):
+                    figures = ", ".join(f"{number:.2f}" for number in other)
+                    yield f'"{name}": the README has "{stated[column]}" where the answers give {figures or "nothing"}'
+    # What a mean is made of has no line of its own.
+    parts = {"dare-1", "dare-2", "dare-3"}
+    for method in sorted(set(computed) - said - parts):
+        yield f"the README has no line for {method}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("summary", type=Path, help="of all published answers")
+    parser.add_argument("--readme", type=Path, default=README)
+    options = parser.parse_args()
+    summary = json.loads(options.summary.read_text(encoding="utf-8"))
+    wrong = list(faults(options.readme.read_text(encoding="utf-8"), summary))
+    for fault in wrong:
+        print(f"table: {fault}", file=sys.stderr)
+    if not wrong:
+        print("table: the README's figures are what the answers give")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
