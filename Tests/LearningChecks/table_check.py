@@ -1,4 +1,4 @@
-"""Whether the table in Deploy/family/README.md is the one that an evaluation of its published answers gives. See Deploy/checks/table."""
+"""Whether the table in Deploy/family/README.md is what an evaluation of the published answers gives. See Deploy/checks/table."""
 
 import argparse
 import json
