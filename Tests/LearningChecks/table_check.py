@@ -75,9 +75,7 @@ def found(row):
 
 
 def differ(stated, computed):
-    """Whether a cell's figures are others; one whose interval has no width is told without it."""
-    if len(stated) == 1:
-        computed = computed[:1]
+    """Whether a cell's figures are others."""
     allowed = [ROUNDING, RESAMPLING, RESAMPLING]
     return len(stated) != len(computed) or any(
         abs(a - b) > limit for a, b, limit in zip(stated, computed, allowed, strict=False)
