@@ -80,6 +80,12 @@ import Testing
     let stamp = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
     let second = try await Product.run(["train", plan])
     #expect(second.code == 0, "\(second.errors)")
+    // What each run computed is kept: of two steps of four texts not nothing.
+    let told = try String(contentsOfFile: "\(plan).report.jsonl", encoding: .utf8).split(separator: "\n").compactMap {
+      try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+    }
+    #expect(told.filter { $0["finished"] as? Bool == true }.compactMap { $0["tokens"] as? Int }.allSatisfy { $0 > 8 })
+    #expect(told.count { $0["finished"] as? Bool == true && $0["tokens"] != nil } == 2)
     let kept = try FileManager.default.attributesOfItem(atPath: models.path("plan1/adapter.gguf"))[.modificationDate]
     #expect(stamp as? Date == kept as? Date)
     #expect(FileManager.default.fileExists(atPath: models.path("plan2/adapter.gguf")))
@@ -92,12 +98,61 @@ import Testing
       ("steps: [{ train: x, out: a }]", "lm"), ("steps: [{ train: lm }]", "out"), ("step: []", "steps"),
       ("steps: [{ train: lm, out: a, data: { b: c } }]", "data"), ("steps: [", "YAML"),
       ("steps: [{ run: x, sample: y, out: a }]", "one of"), ("steps: [{ run: x }]", "out"),
-      ("steps: [{ run: x, out: a, epochs: 1 }]", "reads"), ("steps: [{ sample: y, reads: x, out: a }]", "reads"),
+      ("steps: [{ run: x, out: a, epochs: 1 }]", "reads"), ("steps: [{ train: lm, reads: x, out: a }]", "reads"),
     ] {
       try Data(text.utf8).write(to: URL(fileURLWithPath: models.path("bad.yaml")))
       let result = try await Product.run(["train", models.path("bad.yaml")])
       #expect(result.code == 65 && result.errors.contains(word), "\(text): \(result.errors)")
     }
+  }
+
+  /// A changed grader is as good a reason to sample again as changed prompts.
+  @Test func samplingDependsOnItsGradersFiles() throws {
+    _ = try models.write("reads-prompts.jsonl", ["{\"prompt\": \"a\"}"])
+    _ = try models.write("reads-grader.py", ["old"])
+    let plan = try models.write(
+      "reads.yaml",
+      ["steps: [{ sample: reads-prompts.jsonl, reads: reads-grader.py, grader: ./g, out: reads.jsonl }]"])
+    let step = try #require(try TrainingPlan.load(plan).steps.first)
+    #expect(!step.arguments.contains { $0.contains("reads-grader") }, "\(step.arguments)")
+    let before = try step.fingerprint()
+    #expect(try step.fingerprint() == before)
+    _ = try models.write("reads-grader.py", ["new"])
+    #expect(try step.fingerprint() != before)
+  }
+
+  /// A command of the user's, which knows nothing of its plan, and what it has started.
+  @Test func commandsEndWithTheirPlan() async throws {
+    let marker = "86\(getpid())"
+    func sleepers() -> [Int32] { Product.processes { $0.first == "sleep" && $0.last?.hasPrefix(marker) == true } }
+    for (index, signal) in [SIGINT, SIGKILL].enumerated() {
+      let script = try models.write(
+        "command-\(index).sh",
+        [
+          "trap 'sleep 1; echo > cleaned-\(index); exit 1' INT", "sleep \(marker)\(index) & sleep \(marker)\(index)",
+          "echo > late-\(index)",
+        ])
+      let plan = try models.write(
+        "command-\(index).yaml", ["steps: [{ run: \"bash \(script); echo > late-\(index)\", out: late-\(index) }]"])
+      let running = try Product.Running(["train", plan])
+      try await running.wait("both have started") { sleepers().count == 2 }
+      let begin = ContinuousClock.now
+      running.send(signal)
+      let result = try await running.result()
+      if signal == SIGINT {
+        // It waits for what the command does about its interruption, and not for what takes no notice of it.
+        #expect(result.code == 130 && ContinuousClock.now - begin < .seconds(30), "\(result.code) \(result.errors)")
+        #expect(FileManager.default.fileExists(atPath: models.path("cleaned-\(index)")))
+        #expect(sleepers().isEmpty)
+      }
+      for _ in 0..<1_500 where !sleepers().isEmpty { try await Task.sleep(for: .milliseconds(10)) }
+      #expect(sleepers().isEmpty, "signal \(signal)")
+      #expect(!FileManager.default.fileExists(atPath: models.path("late-\(index)")), "signal \(signal)")
+      for pid in sleepers() { kill(pid, SIGKILL) }
+    }
+    // The command's own exit code and its empty stdin.
+    let plan = try models.write("command-code.yaml", ["steps: [{ run: \"cat; exit 69\", out: never }]"])
+    #expect(try await Product.run(["train", plan]).code == 69)
   }
 
   /// A step's minutes are those since it was begun from nothing, whatever became of its runs since.

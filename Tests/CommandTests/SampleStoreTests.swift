@@ -26,4 +26,20 @@ import Testing
     }
     #expect(throws: FusionRouteError.self) { _ = try SampleStore(path: path, identity: "another") }
   }
+
+  /// A run with a mistake in its settings must not stand in the way of the mended one.
+  @Test func aFileWithoutAnswersIsTakenOver() throws {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("samples-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    _ = try SampleStore(path: path, identity: "one")
+    let other = try SampleStore(path: path, identity: "another")
+    try other.add(SampledAnswer(prompt: 0, sample: 0, text: "a", isComplete: true, score: 1))
+    #expect(throws: FusionRouteError.self) { _ = try SampleStore(path: path, identity: "one") }
+    // What is no file of answers is not.
+    for text in ["my notes", "my notes\n", "{\"samples_of\":\"one\",\"more\":1}\n"] {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+      #expect(throws: FusionRouteError.self, "\(text)") { _ = try SampleStore(path: path, identity: "one") }
+      #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
+    }
+  }
 }

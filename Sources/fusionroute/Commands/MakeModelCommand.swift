@@ -130,9 +130,7 @@ struct MakeModelCommand: AsyncParsableCommand {
     /// The texts of a data file.
     private static func texts(_ path: String) throws -> [String] {
       guard path.hasSuffix(".jsonl") else {
-        guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
-        else { throw FusionRouteError.badInput("\(path) cannot be read as UTF-8 text") }
-        return [text]
+        return [try TextFile.read(path)]
       }
       return try RecordReader.read(path).flatMap { entry in
         switch entry.record {
@@ -252,9 +250,7 @@ struct MakeModelCommand: AsyncParsableCommand {
     }
 
     private static func paragraphs(of path: String) throws -> [String] {
-      guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
-      else { throw FusionRouteError.badInput("\(path) cannot be read as UTF-8 text") }
-      let parts = text.split(separator: "\n\n").map(String.init)
+      let parts = try TextFile.read(path).split(separator: "\n\n").map(String.init)
       guard !parts.isEmpty else { throw FusionRouteError.badInput("\(path) is empty: some hundred words are needed") }
       return parts
     }

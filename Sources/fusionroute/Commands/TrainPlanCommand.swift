@@ -2,6 +2,7 @@ internal import ArgumentParser
 internal import Core
 internal import Foundation
 internal import Launch
+internal import Synchronization
 
 struct TrainPlanCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -18,9 +19,10 @@ struct TrainPlanCommand: AsyncParsableCommand {
 
       `train` names the command, the other keys its options (`model` its argument); `sample` names the prompts, the other \
       keys options of `sample`; `run` is a shell command in the plan's directory, in which $FUSIONROUTE is this program. \
-      `out` is what a step makes, `reads` what `run` depends on; paths are relative to the file. A step is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
-      on where it stopped if it was interrupted. Minutes and tokens of each step are printed at the end; the seconds of \
-      each are kept in plan.yaml.report.jsonl. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
+      `out` is what a step makes, `reads` what `run` depends on, and what `sample` does besides prompts and models, such as \
+      a grader's files; paths are relative to the file. A step is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
+      on where it stopped if it was interrupted. Minutes and tokens of each step are printed at the end, and kept \
+      in plan.yaml.report.jsonl. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
       """)
 
   @Argument(help: ArgumentHelp("The plan (YAML).", valueName: "file"))
@@ -49,7 +51,10 @@ struct TrainPlanCommand: AsyncParsableCommand {
         if try step.prepare(fingerprint) { try report.begin(step) }
         let begin = ContinuousClock.now
         let code = try await Self.run(step, executable, folder: plan.folder)
-        try report.add(step, seconds: (ContinuousClock.now - begin).seconds, isFinished: code == 0)
+        let seconds = (ContinuousClock.now - begin).seconds
+        try report.add(step, seconds: seconds, isFinished: code == 0)
+        // Whatever its exit code: it was interrupted.
+        try Task.checkCancellation()
         guard code == 0 else {
           // The command has said why.
           throw Reported(
@@ -86,28 +91,73 @@ struct TrainPlanCommand: AsyncParsableCommand {
     case .sample: process.arguments = ["sample", "--exit-with-stdin"] + step.arguments
     case .run(let command):
       process.executableURL = URL(fileURLWithPath: "/bin/sh")
-      process.arguments = ["-c", command]
+      process.arguments = ["-c", watched, "sh", command]
       process.currentDirectoryURL = URL(fileURLWithPath: folder)
       process.environment = ProcessInfo.processInfo.environment.merging(["FUSIONROUTE": executable]) { $1 }
-      process.standardInput = FileHandle.nullDevice
     }
-    let box = ProcessBox(process)
+    let box = ProcessBox(process, isGroup: step.isCommand)
     return try await withTaskCancellationHandler {
       try await onThread {
         try box.process.run()
         box.process.waitUntilExit()
+        box.waitForGroup()
         return box.process.terminationStatus
       }
     } onCancel: {
-      if box.process.isRunning { box.process.interrupt() }
+      box.interrupt()
     }
   }
 
+  /// Runs a command ($1), whose end it waits for, in the process group that this shell leads, and ends the group when stdin
+  /// does: a command of the user's does not know that its plan may be killed. Its own stdin is empty.
+  private static let watched = """
+    exec 3<&0 </dev/null
+    ( trap '' INT TERM; read -r _ <&3; kill -TERM -$$; sleep 5; kill -KILL -$$ ) >/dev/null 2>&1 &
+    watcher=$!
+    trap : INT
+    /bin/sh -c "$1" 3<&-
+    code=$?
+    kill -KILL "$watcher"
+    exit "$code"
+    """
+
   /// Foundation's process may be interrupted from another thread.
   private final class ProcessBox: @unchecked Sendable {
-    // Unchecked: set up before it is shared; `interrupt` only sends a signal.
+    // Unchecked: set up before it is shared; `interrupt` only sends signals.
     let process: Process
+    /// Whether what it starts is to be interrupted too, and ended if that does not suffice.
+    private let isGroup: Bool
+    private static let patience = Duration.seconds(10)
+    /// Set by an interruption.
+    private let deadline = Mutex<ContinuousClock.Instant?>(nil)
 
-    init(_ process: Process) { self.process = process }
+    init(_ process: Process, isGroup: Bool) {
+      self.process = process
+      self.isGroup = isGroup
+    }
+
+    func interrupt() {
+      guard process.isRunning else { return }
+      guard isGroup else { return process.interrupt() }
+      // Foundation makes each process the leader of a group of its own, which no Ctrl-C of a terminal reaches.
+      kill(-process.processIdentifier, SIGINT)
+      deadline.withLock { $0 = .now + Self.patience }
+      Task.detached { [self] in
+        try? await Task.sleep(for: Self.patience)
+        if process.isRunning { kill(-process.processIdentifier, SIGKILL) }
+      }
+    }
+
+    /// After an interruption: returns when all that the command had started has ended; some clean up for a moment.
+    func waitForGroup() {
+      guard let deadline = deadline.withLock({ $0 }) else { return }
+      while kill(-process.processIdentifier, 0) == 0 {
+        guard ContinuousClock.now < deadline else {
+          kill(-process.processIdentifier, SIGKILL)
+          return
+        }
+        usleep(20_000)
+      }
+    }
   }
 }

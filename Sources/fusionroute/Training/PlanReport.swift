@@ -2,7 +2,7 @@ internal import Core
 internal import Foundation
 
 /// How long the steps of a plan took, kept beside the plan: `plan.yaml.report.jsonl`, a line for each time that a step ran,
-/// and one before it where it began from nothing.
+/// and one before it where it began from nothing. Lines of training also have the tokens that all its runs have computed so far.
 struct PlanReport {
   let path: String
 
@@ -17,7 +17,8 @@ struct PlanReport {
 
   /// Notes that a step ran. Throws `unavailable` if the file cannot be written.
   func add(_ step: TrainingPlan.Step, seconds: Double, isFinished: Bool) throws {
-    try append(step, [("seconds", .number(seconds)), ("finished", .bool(isFinished))])
+    let tokens = Self.tokens(of: step.out).map { [("tokens", JSONText.integer(Int($0.rounded())))] } ?? []
+    try append(step, [("seconds", .number(seconds)), ("finished", .bool(isFinished))] + tokens)
   }
 
   private func append(_ step: TrainingPlan.Step, _ members: [(String, JSONText)]) throws {

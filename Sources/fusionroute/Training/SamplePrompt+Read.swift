@@ -6,8 +6,7 @@ internal import Training
 extension SamplePrompt {
   /// Reads prompts, a JSON object a line. Throws `.badInput` that names file, line and fault.
   static func read(_ path: String) throws -> [SamplePrompt] {
-    guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
-    else { throw FusionRouteError.badInput("the prompts \(path) cannot be read as UTF-8 text") }
+    let text = try TextFile.read(path)
     let prompts = try JSONLines.lines(of: text).map { try parse($0.line, source: "\(path):\($0.number)") }
     guard !prompts.isEmpty else { throw FusionRouteError.badInput("\(path) has no prompts") }
     return prompts

@@ -35,7 +35,9 @@ final class SampleStore {
       }
       // Repaired, not refused: a crash may have cut off the last line within a character.
       let lines = String(decoding: data, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
-      guard lines.first.map(String.init) == Self.head(identity) else {
+      // A run that failed before its first answer leaves its first line alone.
+      let isEmpty = lines.allSatisfy(\.isEmpty) || (lines.count == 2 && lines[1].isEmpty && Self.isHead(lines[0]))
+      guard isEmpty || lines.first.map(String.init) == Self.head(identity) else {
         throw FusionRouteError.badInput(
           "\(path) holds answers to other prompts or of other settings: give another --out, or remove it")
       }
@@ -63,6 +65,13 @@ final class SampleStore {
   }
 
   private static func head(_ identity: String) -> String { JSONText.object([("samples_of", .text(identity))]).rendered }
+
+  private static func isHead(_ line: Substring) -> Bool {
+    guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)), object.members.count == 1 else {
+      return false
+    }
+    return object["samples_of"] != nil
+  }
 
   private static func line(_ answer: SampledAnswer) -> String {
     JSONText.object([

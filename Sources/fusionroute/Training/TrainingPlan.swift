@@ -13,7 +13,8 @@ internal import Yams
 ///       - { train: cdpo, cluster: cluster.yaml, from: stage1, data: pairs.jsonl, mix: answers.jsonl, out: stage2 }
 ///
 /// Of a step, `train` names the command and the other keys its options (`model` its argument); `sample` names the prompts
-/// and the other keys options of `sample`; `run` is a shell command in the plan's directory. Paths are relative to the file.
+/// and the other keys options of `sample`; `run` is a shell command in the plan's directory. `reads` names what else `run` and
+/// `sample` depend on, such as a grader's files. Paths are relative to the file.
 struct TrainingPlan {
   struct Step: Equatable {
     enum Action: Equatable {
@@ -32,6 +33,9 @@ struct TrainingPlan {
     /// Files and directories that it reads.
     var inputs: [String] = []
     var line: Int
+
+    /// Whether it is a command of the user's.
+    var isCommand: Bool { if case .run = action { true } else { false } }
 
     /// As messages call it.
     var title: String {
@@ -56,8 +60,7 @@ struct TrainingPlan {
 
   /// Throws `.badInput` that names the file, the line and the fault.
   static func load(_ path: String) throws -> TrainingPlan {
-    guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
-    else { throw FusionRouteError.badInput("the plan \(path) cannot be read as UTF-8 text") }
+    let text = try TextFile.read(path, what: "the plan")
     let folder = URL(fileURLWithPath: path).deletingLastPathComponent()
     func fault(_ node: Node?, _ what: String) -> FusionRouteError {
       .badInput("\(path)\(node?.mark.map { ":\($0.line)" } ?? ""): \(what)")
@@ -102,8 +105,9 @@ struct TrainingPlan {
       }
       let key = spelled.replacingOccurrences(of: "_", with: "-")
       if key == kind { continue }
-      guard kind != "run" || key == "reads" || key == "out", kind == "run" || key != "reads" else {
-        throw fault(keyNode, kind == "run" ? "`run` takes `reads` and `out` only" : "`reads` belongs to `run`")
+      guard kind != "run" || key == "reads" || key == "out", kind != "train" || key != "reads" else {
+        throw fault(
+          keyNode, kind == "run" ? "`run` takes `reads` and `out` only" : "`reads` belongs to `run` and `sample`")
       }
       let scalars = value.sequence.map(Array.init) ?? [value]
       let values = try scalars.map { scalar -> String in
@@ -111,7 +115,7 @@ struct TrainingPlan {
         return pathKeys.contains(key) ? path(text) : text
       }
       if key == "out" { step.out = values.first ?? "" } else if pathKeys.contains(key) { step.inputs += values }
-      if kind == "run" { continue }
+      if kind == "run" || key == "reads" { continue }
       if key == "model", ["lm", "dpo", "reward"].contains(name), kind == "train" {
         positional += values
       } else if values == ["true"] || values == ["false"], kind == "train" || scalars.allSatisfy(isPlain) {
