@@ -27,11 +27,20 @@ public enum JudgePrompt {
     """
   }
 
-  /// The two scores on the first line that is not empty; nil unless it holds exactly two numbers from 1 to 10, with or
-  /// without the names of both assistants in their order before them.
+  /// What a reply says behind the block of thoughts that it begins with, if it does; nothing if those have no end.
+  public static func withoutThoughts(_ reply: String) -> Substring {
+    let text = reply.drop(while: \.isWhitespace)
+    guard text.hasPrefix("<think>") else { return reply[...] }
+    guard let end = text.firstRange(of: "</think>") else { return "" }
+    return text[end.upperBound...]
+  }
+
+  /// The two scores on the first line that is not empty, thoughts left out; nil unless it holds exactly two numbers from 1
+  /// to 10, with or without the names of both assistants in their order before them.
   public static func scores(in reply: String) -> (first: Double, second: Double)? {
     guard
-      let line = reply.split(whereSeparator: \.isNewline).first(where: { $0.contains { !$0.isWhitespace } }),
+      let line = withoutThoughts(reply).split(whereSeparator: \.isNewline)
+        .first(where: { $0.contains { !$0.isWhitespace } }),
       // `8 9`, `8, 9`, `8/10 9/10` and `Scores: 8 9` all occur; the marks that judges put around numbers do not matter.
       let words = Self.words(of: line.replacingOccurrences(of: "/10", with: ""))
     else { return nil }

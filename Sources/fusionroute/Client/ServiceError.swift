@@ -69,9 +69,19 @@ enum ServiceError {
   /// The error behind a connection that could not be made or broke.
   static func connection(_ error: any Error, url: ServiceURL) -> any Error {
     if error is CancellationError || error is FusionRouteError { return error }
+    if let reason = reason(error, refused: "nothing listens there; `fusionroute up` starts a service") {
+      return FusionRouteError.unavailable("cannot reach \(url): \(reason)")
+    }
+    return FusionRouteError.unavailable("cannot reach \(url)", cause: error)
+  }
+
+  /// Why a connection could not be made or broke; nil if its error is none that people know.
+  ///
+  /// - Parameter refused: what to say where nothing listens.
+  static func reason(_ error: any Error, refused: String) -> String? {
     let text = "\(error)"
     let known: [(String, String)] = [
-      ("refused", "nothing listens there; `fusionroute up` starts a service"),
+      ("refused", refused),
       ("timeout", "it does not answer in time"), ("Timeout", "it does not answer in time"),
       ("certificate", "its TLS certificate is not trusted; --ca-file names the certificate to trust"),
       ("CERTIFICATE", "its TLS certificate is not trusted; --ca-file names the certificate to trust"),
@@ -81,10 +91,7 @@ enum ServiceError {
       ("Closed", "it closed the connection"), ("closed", "it closed the connection"),
       ("reset", "it closed the connection"),
     ]
-    if let reason = known.first(where: { text.contains($0.0) })?.1 {
-      return FusionRouteError.unavailable("cannot reach \(url): \(reason)")
-    }
-    return FusionRouteError.unavailable("cannot reach \(url)", cause: error)
+    return known.first { text.contains($0.0) }?.1
   }
 
   /// The error behind a stream that ended before it was complete.
@@ -93,7 +100,8 @@ enum ServiceError {
     return FusionRouteError.unavailable("\(url) broke the answer off before it was complete", cause: error)
   }
 
-  private static func clipped(_ text: String) -> String {
+  /// A service's own words, in one line that cannot steer a terminal and is not endless.
+  static func clipped(_ text: String) -> String {
     let line = TokenPainter.printable(text).split(whereSeparator: \.isNewline).joined(separator: " ")
     return line.count > 1000 ? line.prefix(1000) + "…" : line
   }

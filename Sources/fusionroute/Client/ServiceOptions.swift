@@ -26,18 +26,23 @@ struct ServiceOptions: ParsableArguments {
       }
       return key
     }
-    guard let text = try? String(contentsOfFile: apiKeyFile, encoding: .utf8) else {
-      throw FusionRouteError.badInput("the file of --api-key-file cannot be read: \(apiKeyFile)")
+    return try Self.key(inFile: apiKeyFile)
+  }
+
+  /// The one key of a file. Throws `badInput` for a file that holds none.
+  static func key(inFile path: String) throws -> String {
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+      throw FusionRouteError.badInput("the file of --api-key-file cannot be read: \(path)")
     }
     let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
       .filter { !$0.isEmpty && !$0.hasPrefix("#") }
-    guard lines.count == 1, Self.isHeaderValue(lines[0]) else {
-      throw FusionRouteError.badInput("the file \(apiKeyFile) must hold one API key, on a line of its own")
+    guard lines.count == 1, isHeaderValue(lines[0]) else {
+      throw FusionRouteError.badInput("the file \(path) must hold one API key, on a line of its own")
     }
     return lines[0]
   }
 
-  private static func isHeaderValue(_ key: String) -> Bool { key.utf8.allSatisfy { (0x21...0x7E).contains($0) } }
+  static func isHeaderValue(_ key: String) -> Bool { key.utf8.allSatisfy { (0x21...0x7E).contains($0) } }
 }
 
 extension ServiceURL: ExpressibleByArgument {

@@ -10,7 +10,7 @@ struct DemoCommand: AsyncParsableCommand {
     discussion: """
       With a family (a directory with adapters, a routing head and family.json; a checkout's is Deploy/family) it adds the \
       adapters to SmolLM2-135M-Instruct once, and shows how prompts of each domain are answered by all experts together, \
-      coloured by expert, and by each expert alone; a grader says which answers are right.
+      coloured by expert, and by each expert alone; a grader (--grader) says which answers are right.
 
       Without one it makes three experts from SmolLM2 by adding noise to its weights. What it makes is kept in the cache \
       (about 600 MB).
@@ -23,7 +23,9 @@ struct DemoCommand: AsyncParsableCommand {
   var standIns = false
 
   @Option(
-    help: ArgumentHelp("A grader's command (see `eval tasks --help`) for the family's prompts.", valueName: "command"))
+    help: ArgumentHelp(
+      "A grader's command (see `eval tasks --help`) for the family's prompts. Default: evaluation/grade beside the family, "
+        + "as a checkout has it; where that cannot grade, answers are shown without.", valueName: "command"))
   var grader: String?
 
   @Flag(inversion: .prefixedNo, help: "With a family: show each expert's own answer too.")
@@ -73,6 +75,9 @@ struct DemoCommand: AsyncParsableCommand {
     guard family == nil || !(generated || standIns) else {
       throw ValidationError("--family excludes --generated and --stand-ins.")
     }
+    guard !(generated || standIns) || (grader == nil && alone) else {
+      throw ValidationError("--grader and --no-alone belong to a family, which --generated and --stand-ins leave out.")
+    }
     guard maxTokens ?? 0 >= 0 else { throw ValidationError("--max-tokens must be 0 or more.") }
   }
 
@@ -103,7 +108,9 @@ struct DemoCommand: AsyncParsableCommand {
     let questions =
       prompt.isEmpty && !interactive
       ? family.prompts.map { FamilyDemo.Question(task: $0) } : prompt.map { FamilyDemo.Question(text: $0) }
-    let pool = grader.map { GraderPool(command: $0, directory: nil, instances: 2) }
+    // What a person asks has no grader.
+    let usual = prompt.isEmpty && !interactive ? family.usualGrader : nil
+    let pool = (grader ?? usual).map { DemoGrader(command: $0, isOptional: grader == nil) }
     let (model, alone, interactive) = (model, alone, interactive)
     try await withInterruption {
       let models = try await family.models(base: try model ?? DemoModels.cachedModel(), progress: progress)

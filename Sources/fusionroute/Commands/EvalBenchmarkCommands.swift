@@ -41,8 +41,9 @@ extension BenchmarkCommand {
     settings.defaultMaximumTokens = Self.defaultMaximumTokens
     // Of other tasks, which do not run.
     settings.average = nil
-    let tasks = try Self.benchmark.read(try EvalSupport.text(file), source: file, frame: arguments.frame)
-    let session = EvaluationSession(settings: settings, tasks: tasks, options: evaluation, log: log)
+    let tasks = try Self.benchmark.read(try TextFile.read(file), source: file, frame: arguments.frame)
+    let session = EvaluationSession(
+      settings: settings, tasks: tasks, options: evaluation, log: log, checksTasks: true)
     try await withInterruption { try await session.run() }
   }
 }

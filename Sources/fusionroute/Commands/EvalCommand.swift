@@ -52,19 +52,13 @@ struct EvalTasksCommand: AsyncParsableCommand {
 
 /// What all `eval` commands do in the same way.
 enum EvalSupport {
-  static func text(_ path: String) throws -> String {
-    guard let data = FileManager.default.contents(atPath: path), let text = String(validating: data, as: UTF8.self)
-    else { throw FusionRouteError.badInput("\(path) cannot be read as UTF-8 text") }
-    return text
-  }
-
   /// The tasks of several files, whose ids must differ.
   ///
   /// - Parameter benchmark: what the files are, if not task files.
   static func tasks(_ paths: [String], of benchmark: Benchmark? = nil) throws -> [EvaluationTask] {
     var places: [String: String] = [:]
     return try paths.flatMap { path in
-      let text = try text(path)
+      let text = try TextFile.read(path)
       // Ids and questions are the same in each frame.
       let tasks =
         try benchmark?.read(text, source: path, frame: .chat) ?? EvaluationTask.read(text, source: path)
@@ -109,7 +103,9 @@ struct EvalOptions: ParsableArguments {
   var graderTimeout = DurationArgument(GraderPool.defaultTimeout)
 
   @Option(
-    help: ArgumentHelp("New tokens per answer at most. Default: the evaluation file's, else 256.", valueName: "n"))
+    help: ArgumentHelp(
+      "New tokens per answer at most. Default: the evaluation file's, else 256; of a published benchmark 400.",
+      valueName: "n"))
   var maxTokens: Int?
 
   @Option(
@@ -172,12 +168,19 @@ struct EvalOptions: ParsableArguments {
     guard (reward == nil) == (rewardModel == nil) else {
       throw ValidationError("--reward and --reward-model belong together.")
     }
+    guard !out.isEmpty else { throw ValidationError("--out must name a directory.") }
+    guard cluster == nil || service.url == ServiceURL.usual else {
+      throw ValidationError("--cluster starts what it asks, and --url names a service that runs: give one of them.")
+    }
     guard !(regrade && reportOnly) else { throw ValidationError("--regrade and --report-only exclude each other.") }
   }
 
   /// Those of the evaluation file, with the options' in their place.
   func settings() throws -> EvaluationSettings {
     var settings = try evaluation.map { try EvaluationSettings.load($0) } ?? EvaluationSettings(source: "options")
+    guard !attach || cluster != nil || settings.cluster != nil || settings.methods != nil else {
+      throw FusionRouteError.usage("--attach waits for a cluster's workers: name the cluster file with -c")
+    }
     if let cluster {
       settings.cluster = URL(fileURLWithPath: cluster).standardizedFileURL.path
       guard settings.methods == nil else {

@@ -11,7 +11,8 @@ struct EvalJudgeCommand: AsyncParsableCommand {
       The judge is any service with OpenAI's chat API. It sees a question with both answers and writes a score from 1 to \
       10 for each on the first line; every pair is shown in both orders, and the sums decide. The result is the win rate \
       of --method: wins and half of the ties. A pair for which the judge does not write two scores is left out, and asked \
-      about again the next time. Answers come from the results of `fusionroute eval`.
+      about again the next time. Answers come from the results of `fusionroute eval`. The judge's API key comes from \
+      FUSIONROUTE_JUDGE_KEY.
       """)
 
   @Argument(help: ArgumentHelp("Task files (JSONL) that were evaluated.", valueName: "tasks"))
@@ -38,7 +39,7 @@ struct EvalJudgeCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Questions to the judge at once.", valueName: "n"))
   var parallel = 4
 
-  @Option(help: ArgumentHelp("Tokens of a reply at most.", valueName: "n"))
+  @Option(help: ArgumentHelp("Tokens of a reply at most, with those of the judge's reasoning.", valueName: "n"))
   var maxTokens = 512
 
   @Option(help: ArgumentHelp("Resamples of the bootstrap.", valueName: "n"))
@@ -48,13 +49,16 @@ struct EvalJudgeCommand: AsyncParsableCommand {
   var seed: UInt64 = 1
 
   @Option(help: "text or json (one object).") var format: OutputFormat = .text
-  @OptionGroup(title: "Judge's service") var service: ServiceOptions
+  @OptionGroup(title: "Judge's service") var service: JudgeOptions
   @OptionGroup(title: "Output") var output: OutputOptions
 
   func validate() throws {
-    guard limit >= 0, parallel > 0, maxTokens > 0, Bootstrap.resampleCounts.contains(resamples) else {
+    guard limit >= 0, parallel > 0, maxTokens > 0, JudgeOptions.timeouts.contains(service.timeout),
+      Bootstrap.resampleCounts.contains(resamples)
+    else {
       throw ValidationError(
-        "--parallel and --max-tokens must be positive, --limit 0 or more, --resamples "
+        "--parallel and --max-tokens must be positive, --limit 0 or more, --timeout "
+          + "\(JudgeOptions.timeouts.lowerBound) to \(JudgeOptions.timeouts.upperBound), --resamples "
           + "\(Bootstrap.resampleCounts.lowerBound) to \(Bootstrap.resampleCounts.upperBound).")
     }
     guard method != against else { throw ValidationError("--method and --against are the same.") }
@@ -74,16 +78,20 @@ struct EvalJudgeCommand: AsyncParsableCommand {
     let file = "\(results)/judge-\(JudgeRun.fileName(method))-\(JudgeRun.fileName(against)).jsonl"
     let lock = try ResultLock.take(folder: results, name: ".judge.lock")
     defer { withExtendedLifetime(lock) {} }
-    let (options, judge, list) = (self, judge, pairs)
+    let (options, list) = (self, pairs)
+    // Over the line that shows the progress.
+    let start = Style(.standardError).isTerminal ? "\r\u{1B}[K" : ""
+    let note: @Sendable (String) -> Void = { EvaluationOutput.say(start + $0) }
     let outcome = try await withInterruption {
-      try await ServiceClient.with(options.service, waiting: { _ in }) { client in
-        let run = JudgeRun(
-          client: client, judge: judge, maximumTokens: options.maxTokens, progress: EvaluationProgress(Progress()))
+      try await JudgeClient.with(options.service, model: options.judge, maximumTokens: options.maxTokens, note: note) {
+        client in
+        let run = JudgeRun(client: client, progress: EvaluationProgress(Progress()))
         return try await run.judge(list, file: file, width: options.parallel)
       }
     }
     for fault in outcome.unjudged {
-      let what = fault.isRefused ? "" : "\(judge) does not write two scores on the first line, but: "
+      let what =
+        fault.isRefused ? "\(judge) refused it: " : "\(judge) does not write two scores on the first line, but: "
       EvaluationOutput.say("\(fault.id) is not judged: \(what)\(fault.said)")
     }
     let rate = WinRate(

@@ -14,7 +14,7 @@ struct JudgePair: Sendable {
   static func read(tasks: [EvaluationTask], results: String, method: String, against: String) throws -> [JudgePair] {
     var answers: [String: [String: String]] = [:]
     var keys: [String: [String: String]] = [:]
-    for (_, line) in JSONLines.lines(of: try EvalSupport.text(results)) {
+    for (_, line) in JSONLines.lines(of: try TextFile.read(results)) {
       guard let record = AnswerRecord(line: line) else { continue }
       let key = keys[record.method]?[record.id]
       if [method, against].contains(record.method), let key, key != record.key {
@@ -54,36 +54,32 @@ struct JudgeRun: Sendable {
     var id: String
     var reply: String
     var isRefused = false
+    /// Whether the reply ended at the limit of its tokens.
+    var isCutOff = false
 
     /// For messages: the reply in one line, and so that it cannot steer a terminal.
     var said: String {
       let line = TokenPainter.printable(reply).split(whereSeparator: \.isNewline).joined(separator: " ")
-      return line.isEmpty ? "(nothing)" : line
+      return (line.isEmpty ? "(nothing)" : line) + (isCutOff ? " (cut off by --max-tokens)" : "")
     }
   }
 
   /// How often an unreadable reply is asked for again, at another temperature.
   static let retries = 3
+  /// So many refusals before the first judgement are not the pairs' affair.
+  static let firstRefusals = 5
 
-  let client: ServiceClient
-  let judge: String
-  let maximumTokens: Int
+  let client: JudgeClient
   let progress: EvaluationProgress
-
-  private struct Reply: Decodable {
-    struct Choice: Decodable {
-      struct Message: Decodable { var content: String? }
-      var message: Message
-    }
-    var choices: [Choice]
-  }
 
   static func fileName(_ method: String) -> String {
     String(method.map { $0.isLetter || $0.isNumber || "-_.".contains($0) ? $0 : "_" })
   }
 
-  /// Judgements are kept in `file`; a pair that could not be judged is asked about again by the next run. Throws
-  /// `.unavailable` if that is so of more than half of the pairs.
+  /// Judgements are kept in `file`; a pair that could not be judged is asked about again by the next run.
+  ///
+  /// If that is so of more than half of the pairs, throws `.badInput` where the judge refuses to read them, `.unavailable`
+  /// where it writes no scores.
   func judge(_ pairs: [JudgePair], file: String, width: Int) async throws -> Outcome {
     let known = Mutex<[String: Judgement]>([:])
     let text = FileManager.default.contents(atPath: file).map { String(decoding: $0, as: UTF8.self) } ?? ""
@@ -105,6 +101,7 @@ struct JudgeRun: Sendable {
     let output = Mutex(handle)
     let unjudged = Mutex<[Unjudged]>([])
     let open = pairs.filter { pair in known.withLock { $0[key(pair)] == nil } }
+    let judged = Mutex(pairs.count - open.count)
     if !open.isEmpty {
       try await progress.showing("judging", count: open.count) {
         try await EvaluationRun.forEach(open, width: width) { pair in
@@ -112,6 +109,7 @@ struct JudgeRun: Sendable {
             let judgement = try await judgement(pair)
             let key = key(pair)
             known.withLock { $0[key] = judgement }
+            judged.withLock { $0 += 1 }
             try output.withLock { try Self.write(judgement.line(key: key) + "\n", to: $0, file) }
             progress.advance(passed: judgement.outcome == .win)
           } catch let fault as Unjudged {
@@ -120,7 +118,8 @@ struct JudgeRun: Sendable {
               return list
             }
             // Whatever the others bring: the judge does not understand what it is asked for.
-            guard 2 * all.count <= pairs.count else { throw failure(all, of: pairs.count) }
+            let isTaken = judged.withLock { $0 > 0 } || all.count { $0.isRefused } < Self.firstRefusals
+            guard isTaken, 2 * all.count <= pairs.count else { throw failure(all, of: pairs.count) }
             progress.advance(passed: false)
           }
         }
@@ -145,15 +144,21 @@ struct JudgeRun: Sendable {
   }
 
   private func failure(_ faults: [Unjudged], of count: Int) -> FusionRouteError {
-    let first = faults.first.map { "; for \($0.id)\($0.isRefused ? "" : " it wrote"): \($0.said)" } ?? ""
+    let refused = faults.filter(\.isRefused)
+    if let first = refused.first, 2 * refused.count > faults.count {
+      return .badInput("\(client.name) refused \(refused.count) of \(count) pairs; \(first.id): \(first.said)")
+    }
+    let first = faults.first { !$0.isRefused }.map { "; for \($0.id) it wrote: \($0.said)" } ?? ""
     return .unavailable(
-      "the judge \(judge) does not write two scores from 1 to 10 on the first line for \(faults.count) of "
-        + "\(count) pairs\(first)")
+      "\(client.name) does not write two scores from 1 to 10 on the first line for \(faults.count) of \(count) "
+        + "pairs\(first)")
   }
 
   private func key(_ pair: JudgePair) -> String {
     var hasher = SHA256Hasher()
-    for field in ["fusionroute/judge/1", judge, "\(client.url)", pair.question, pair.method, pair.opponent] {
+    for field in [
+      "fusionroute/judge/1", client.model, client.url.identity, pair.question, pair.method, pair.opponent,
+    ] {
       hasher.update(field: field)
     }
     return String(hasher.finalize().hex.prefix(40))
@@ -170,28 +175,20 @@ struct JudgeRun: Sendable {
     _ id: String, _ question: String, _ one: String, _ other: String
   ) async throws -> (first: Double, second: Double) {
     let prompt = JudgePrompt.text(question: question, first: one, second: other)
-    var firstReply: String?
+    var fault: Unjudged?
     for attempt in 0...Self.retries {
-      let body = JSONText.object([
-        ("model", .text(judge)),
-        ("messages", .array([.object([("role", .text("user")), ("content", .text(prompt))])])),
-        // A judge that broke the form does so again unless something changes.
-        ("temperature", .number(attempt == 0 ? 0 : 0.7)), ("max_tokens", .integer(maximumTokens)),
-      ]).utf8
-      let bytes: [UInt8]
-      do { bytes = try await client.post("/v1/chat/completions", body, isRepeatable: true) } catch let error
-        as FusionRouteError where error.cause is RequestRefused || error.cause is ContextLengthExceeded
+      let reply: JudgeClient.Reply
+      // A judge that broke the form does so again unless something changes.
+      do { reply = try await client.reply(to: prompt, temperature: attempt == 0 ? 0 : 0.7) } catch let refusal
+        as JudgeRefusal
       {
         // Of this pair: too long for the judge, or nothing that it wants to read.
-        throw Unjudged(id: id, reply: error.message, isRefused: true)
+        throw Unjudged(id: id, reply: refusal.said, isRefused: true)
       }
-      guard let reply = try? JSONDecoder().decode(Reply.self, from: Data(bytes)), let choice = reply.choices.first
-      else { throw FusionRouteError.unavailable("\(client.url) does not answer as OpenAI's chat API does") }
-      // A judge that refuses may say nothing at all.
-      let content = choice.message.content ?? ""
-      if let scores = JudgePrompt.scores(in: content) { return scores }
-      firstReply = firstReply ?? String(content.prefix(200))
+      if let scores = JudgePrompt.scores(in: reply.text) { return scores }
+      let text = JudgePrompt.withoutThoughts(reply.text).drop(while: \.isWhitespace)
+      fault = fault ?? Unjudged(id: id, reply: String(text.prefix(200)), isCutOff: reply.isCutOff)
     }
-    throw Unjudged(id: id, reply: firstReply ?? "")
+    throw fault ?? Unjudged(id: id, reply: "")
   }
 }
