@@ -107,6 +107,23 @@ import Testing
       try FileManager.default.attributesOfItem(atPath: "\(baked)/\(name)/\($0)")[.modificationDate] as? Date
     }
     #expect(stamps == later)
+    // A checkout has graders beside its family: taken unasked, and done without where they cannot grade.
+    let beside = models.path("checkout/family")
+    try FileManager.default.createDirectory(
+      atPath: models.path("checkout/evaluation"), withIntermediateDirectories: true)
+    try FileManager.default.copyItem(atPath: folder, toPath: beside)
+    let unasked = ["demo", "--family", beside] + command[3..<7] + ["--no-alone"]
+    func grades(_ script: String) async throws -> (code: Int32, passed: Int, errors: String) {
+      let path = try write("checkout/evaluation/grade", "#!/bin/sh\n\(script)\n")
+      try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+      let result = try await Product.run(unasked + ["--format", "json"], environment: cache)
+      return (result.code, result.output.components(separatedBy: "\"passed\":true").count - 1, result.errors)
+    }
+    let graded = try await grades("exec python3 \(grader)")
+    #expect(graded.code == 0 && graded.passed == 1, "\(graded.errors)")
+    let lacking = try await grades("echo no sandbox >&2; exit 69")
+    #expect(lacking.code == 0 && lacking.passed == 0, "\(lacking.errors)")
+    #expect(lacking.errors.components(separatedBy: "shown ungraded").count == 2, "\(lacking.errors)")
     // A question of one's own is not graded.
     let own = try await Product.run(
       command + ["--prompt", "hello", "--no-alone", "--format", "json"], environment: cache)

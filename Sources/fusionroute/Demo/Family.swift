@@ -35,9 +35,7 @@ struct Family: Sendable {
   /// Reads and checks a family. Throws `.badInput` that names the file and the fault.
   static func load(_ folder: String) throws -> Family {
     let path = "\(folder)/\(manifestName)"
-    guard let data = FileManager.default.contents(atPath: path), data.count <= maximumManifestBytes,
-      let text = String(validating: data, as: UTF8.self)
-    else { throw FusionRouteError.badInput("\(path) cannot be read as UTF-8 text") }
+    let text = try TextFile.read(path, maximumBytes: maximumManifestBytes)
     func fault(_ what: String) -> FusionRouteError { .badInput("\(path): \(what)") }
     let object = try JSONLines.object(text, source: path)
     func string(_ key: String, in object: JSONObject) throws -> String {
@@ -66,7 +64,15 @@ struct Family: Sendable {
       folder: folder, title: try string("title", in: object), baseName: try string("file", in: base),
       baseDigest: try string("sha256", in: base), router: try file(try string("router", in: object), "router"),
       head: head, experts: try names.map { ($0, try file(try string($0, in: adapters), $0)) },
-      prompts: try EvaluationTask.read(try EvalSupport.text(prompts), source: prompts))
+      prompts: try EvaluationTask.read(try TextFile.read(prompts), source: prompts))
+  }
+
+  /// The command of the graders that a checkout has beside its family; nil if they are not there.
+  var usualGrader: String? {
+    let path = URL(fileURLWithPath: folder).standardizedFileURL.deletingLastPathComponent()
+      .appendingPathComponent("evaluation/grade").path
+    guard FileManager.default.isExecutableFile(atPath: path) else { return nil }
+    return "'\(path.replacingOccurrences(of: "'", with: #"'\''"#))'"
   }
 
   /// A checkout's family: in the current directory, or above the program.

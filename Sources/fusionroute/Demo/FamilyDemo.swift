@@ -36,7 +36,7 @@ struct FamilyDemo: Sendable {
   let answerer: any Answerer
   let options: GenerationOptions
   /// Nil: nothing is graded.
-  let grader: GraderPool?
+  let grader: DemoGrader?
   /// Whether each expert answers alone too.
   let showsAlone: Bool
 
