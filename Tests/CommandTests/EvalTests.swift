@@ -287,6 +287,70 @@ import Testing
     #expect((0...1).contains(paper.promptTokens - told.prompt_tokens.count))
   }
 
+  /// Before anything is answered, however late it stands in the file.
+  @Test func recordsThatCannotBeGradedAreFoundFirst() async throws {
+    let cluster = try models.cluster("eval-records")
+    let file = try write(
+      "records.jsonl",
+      ["#### 2", "#### 3", "two"].map { "{\"question\":\"How many?\",\"answer\":\"\($0)\"}" }.joined(separator: "\n"))
+    let script = try write(
+      "records.py",
+      """
+      import json, sys
+      for line in sys.stdin:
+          asked = json.loads(line)
+          open(sys.argv[1], "a").write(asked["text"] + "|")
+          fault = not asked["grader"]["record"]["answer"].startswith("####")
+          verdict = {"error": "no number"} if fault else {"passed": False}
+          print(json.dumps({"id": asked["id"], **verdict}), flush=True)
+      """)
+    let log = models.path("records.log")
+    let run = [
+      "eval", "gsm8k", file, "-c", cluster, "--grader", "python3 \(script) \(log)", "--out", models.path("records-out"),
+      "--method", "router", "--max-tokens", "3", "--resamples", "100",
+    ]
+    let bad = try await Product.run(run)
+    #expect(bad.code == 65 && bad.errors.contains("gsm8k/3") && bad.errors.contains("no number"), "\(bad.errors)")
+    #expect(try String(contentsOfFile: log, encoding: .utf8).allSatisfy { $0 == "|" })
+    #expect(try records("records-out").isEmpty)
+    // What is not asked need not be gradable.
+    let some = try await Product.run(run + ["--limit", "2"])
+    #expect(some.code == 0, "\(some.errors)")
+    #expect(try records("records-out")["router"]?.count == 2)
+  }
+
+  /// A file that others have written stays as it is; only a last line that a crash cut off is dropped.
+  @Test func foreignResultsAreKept() async throws {
+    let cluster = try models.cluster("eval-foreign")
+    let (command, log) = try grader("foreign")
+    let tasks = try tasks("foreign-tasks.jsonl", 2)
+    let out = models.path("foreign-out")
+    let run = [
+      "eval", tasks, "-c", cluster, "--grader", command, "--out", out, "--method", "router", "--max-tokens", "3",
+      "--resamples", "100",
+    ]
+    try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
+    let foreign = "{\"run\": 1, \"loss\": 0.5}\n{\"run\": 2, \"loss\": 0.4}\n"
+    _ = try write("foreign-out/results.jsonl", foreign)
+    let refused = try await Product.run(run)
+    #expect(refused.code == 65 && refused.errors.contains("results.jsonl:1 is no graded answer"), "\(refused.errors)")
+    #expect(try String(contentsOfFile: "\(out)/results.jsonl", encoding: .utf8) == foreign)
+    try FileManager.default.removeItem(atPath: "\(out)/results.jsonl")
+    #expect(try await Product.run(run).code == 0)
+    let whole = try String(contentsOfFile: "\(out)/results.jsonl", encoding: .utf8)
+    _ = try write("foreign-out/results.jsonl", String(whole.dropLast(9)))
+    let again = try await Product.run(run)
+    // Two answers, and once more the one whose line was cut off.
+    #expect(again.code == 0 && asked(log) == 3, "\(again.errors)")
+    #expect(try records("foreign-out")["router"]?.count == 2)
+    // In the middle a crash leaves nothing.
+    let lines = whole.split(separator: "\n")
+    let torn = "\(lines[0].dropLast(9))\n\(lines[1])\n"
+    _ = try write("foreign-out/results.jsonl", torn)
+    #expect(try await Product.run(run).code == 65)
+    #expect(try String(contentsOfFile: "\(out)/results.jsonl", encoding: .utf8) == torn)
+  }
+
   /// llama.cpp's rewards are those of the training engine, also when beginnings are taken from the cache.
   @Test func rewardsAreTheTrainingEngines() async throws {
     let folder = try await reward()

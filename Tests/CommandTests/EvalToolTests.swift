@@ -195,9 +195,24 @@ import Testing
       (["nowhere.jsonl", "-c", models.path("eval-bad.yaml")], 65, "nowhere.jsonl"),
       ([tasks, "-c", models.path("eval-bad.yaml"), "--limit", "0"], 64, "limit"),
       (["mbpp", tasks, "-c", models.path("eval-bad.yaml")], 65, "test_list"),
+      ([tasks, "-c", models.path("eval-bad.yaml"), "--url", "http://127.0.0.1:9"], 64, "--url"),
+      ([tasks, "--attach"], 64, "--attach"), ([tasks, "--report-only"], 65, "no answers in"),
+      ([models.path(""), "-c", models.path("eval-bad.yaml")], 65, "is a directory"),
+      (["nowhere.jsonl", "-c", models.path("eval-bad.yaml")], 65, "does not exist"),
     ] {
       let result = try await Product.run(["eval"] + arguments + ["--out", models.path("bad-out"), "--grader", "cat"])
       #expect(result.code == code && result.errors.contains(word), "\(arguments): \(result.code) \(result.errors)")
+    }
+  }
+
+  /// What the system says, not how Foundation wraps it.
+  @Test func foldersThatCannotBeMadeAreExplained() async throws {
+    let cluster = try models.cluster("eval-folder")
+    let tasks = try tasks("folder-tasks.jsonl", 2)
+    for (out, code, word) in [(tasks, Int32(69), "already exists"), ("/proc/nowhere", 69, "exist"), ("", 64, "--out")] {
+      let result = try await Product.run(["eval", tasks, "-c", cluster, "--grader", "cat", "--out", out])
+      #expect(result.code == code && result.errors.contains(word), "\(out): \(result.code) \(result.errors)")
+      #expect(!result.errors.contains("Domain"), "\(result.errors)")
     }
   }
 

@@ -65,6 +65,8 @@ import Testing
     let records: [(Benchmark, String, String, String)] = [
       (.gsm8k, #"{"question":"How many?","answer":"2+2\n#### 4"}"#, "How many?", "gsm8k/1"),
       (.gsm8k, #"{"prompt":"How many?","expected":"4","upstream_answer":"…"}"#, "How many?", "gsm8k/1"),
+      (.gsm8k, #"{"question":"How many?","answer":4}"#, "How many?", "gsm8k/1"),
+      (.math500, #"{"problem":"Find $x$.","answer":2.5}"#, "Find $x$.", "math500/1"),
       (
         .math500,
         #"{"problem":"Find $x$.","solution":"s","answer":"3","subject":"Algebra","level":2,"unique_id":"a/1"}"#,
@@ -100,9 +102,13 @@ import Testing
         }
       }
     }
-    let tags = try Benchmark.math500.read(records[2].1, source: "f", frame: .paper).first?.tags
+    let wrong = #expect(throws: FusionRouteError.self) {
+      try Benchmark.gsm8k.read(#"{"question":"How many?","answer":true}"#, source: "f", frame: .paper)
+    }
+    #expect(wrong?.message.contains(#""answer" (a boolean)"#) == true, "\(wrong?.message ?? "")")
+    let tags = try Benchmark.math500.read(records[4].1, source: "f", frame: .paper).first?.tags
     #expect(tags == [.init(name: "subject", value: "Algebra"), .init(name: "level", value: "2")])
-    let twice = records[3].1 + "\n" + records[3].1
+    let twice = records[5].1 + "\n" + records[5].1
     #expect(try Benchmark.mbpp.read(twice, source: "f", frame: .chat).map(\.id) == ["mbpp/11", "mbpp/11#2"])
   }
 
@@ -112,6 +118,8 @@ import Testing
       ("(8, 1)", (8, 1)), ("Assistant 1: 8, Assistant 2: 9", (8, 9)), ("A: 8, B: 9", (8, 9)), ("1. 8 2. 9", (8, 9)),
       ("**Assistant 1:** 7.5/10; **Assistant 2:** 2/10", (7.5, 2)), ("Model A 1 Model B 2", (1, 2)),
       ("Assistant 1's score: 2 | Assistant 2's score: 1", (2, 1)), ("Assistant 1 and assistant 2: 8 9", (8, 9)),
+      // Thoughts that a server leaves in the reply.
+      ("\n<think>\n1 2\n</think>\n\n8 9\nbecause", (8, 9)), ("<think></think>8 9", (8, 9)),
     ]
     for (reply, expected) in accepted {
       let scores = JudgePrompt.scores(in: reply)
@@ -122,7 +130,8 @@ import Testing
       // One score, another order, no order.
       "Assistant 1: 8", "Assistant 1: 8\nAssistant 2: 9", "A: 8", "1. 8", "1: 2", "B: 9, A: 8",
       "Assistant 2: 9, Assistant 1: 8", "Assistant 1: 8, Assistant 1: 9", "Assistant 1: 8-9, Assistant 2: 7",
-      "Assistant 2 is better: 8 9", "8 for assistant 1, 9 for assistant 2", "Assistant 1: 8, B: 9",
+      "<think>\n8 9", "<think>8 9</think>\nBoth.", "Assistant 2 is better: 8 9",
+      "8 for assistant 1, 9 for assistant 2", "Assistant 1: 8, B: 9",
     ] {
       #expect(JudgePrompt.scores(in: reply) == nil, "\(reply)")
     }

@@ -44,7 +44,7 @@ public enum Benchmark: String, Sendable, CaseIterable {
       let place = "\(source):\(number)"
       let record = try JSONLines.object(line, source: place)
       guard let instruction = instruction(record) else {
-        let keys = record.members.map { "\"\($0.key)\"" }.joined(separator: ", ")
+        let keys = record.members.map { "\"\($0.key)\" (\($0.value.kind))" }.joined(separator: ", ")
         throw FusionRouteError.badInput("\(place): \(rawValue) has \(columns); this record has \(keys)")
       }
       var id = "\(rawValue)/\(identifier(record) ?? "\(number)")"
@@ -70,14 +70,13 @@ public enum Benchmark: String, Sendable, CaseIterable {
       for key in keys { if case .string(let text)? = record[key], !text.isEmpty { return text } }
       return nil
     }
+    func number(_ keys: String...) -> Bool { keys.contains { record[$0]?.double != nil } }
     switch self {
     case .gsm8k:
-      guard text("answer", "expected", "upstream_answer") != nil || record["expected"]?.double != nil else {
-        return nil
-      }
+      guard text("answer", "expected", "upstream_answer") != nil || number("answer", "expected") else { return nil }
       return text("question", "prompt")
     case .math500:
-      guard text("answer", "solution") != nil else { return nil }
+      guard text("answer", "solution") != nil || number("answer") else { return nil }
       return text("problem").map { "\($0)\n\nPut the final answer in \\boxed{}." }
     case .mbpp:
       guard let question = text("text", "prompt"), let tests = strings(record["test_list"]) else { return nil }

@@ -14,7 +14,8 @@ final class AnswerStore: Sendable {
   let path: String
   private let state: Mutex<State>
 
-  /// Opens `path`; a line that a crash cut off is dropped.
+  /// Opens `path`; a last line that a crash cut off is dropped. Throws `.badInput` that names another line that is no answer:
+  /// the file is someone else's, or of another version, and stays as it is.
   ///
   /// - Parameter isReadOnly: another process may be writing it.
   init(path: String, isReadOnly: Bool = false) throws {
@@ -22,14 +23,17 @@ final class AnswerStore: Sendable {
     var state = State()
     var isDamaged = false
     if let data = FileManager.default.contents(atPath: path) {
-      for (_, line) in JSONLines.lines(of: String(decoding: data, as: UTF8.self)) {
+      isDamaged = !data.isEmpty && data.last != UInt8(ascii: "\n")
+      let lines = JSONLines.lines(of: String(decoding: data, as: UTF8.self))
+      for (index, (number, line)) in lines.enumerated() {
         if let record = AnswerRecord(line: line) {
           state.records[record.key, default: [:]][record.method] = record
-        } else {
-          isDamaged = true
+        } else if !isDamaged || index < lines.count - 1 {
+          throw FusionRouteError.badInput(
+            "\(path):\(number) is no graded answer, or one of another version of this program: give another --out, or move the "
+              + "file away")
         }
       }
-      isDamaged = isDamaged || (!data.isEmpty && data.last != UInt8(ascii: "\n"))
     }
     if !isReadOnly {
       if isDamaged || !FileManager.default.fileExists(atPath: path) {

@@ -29,6 +29,24 @@ struct EvaluationRun: Sendable {
     var key: String
   }
 
+  /// Has every record that is still to be answered graded with an empty answer: a record that cannot be graded is better known
+  /// before hours of answers than after. Throws what the grader says of it.
+  func check(width: Int) async throws {
+    let asked = try methods.filter { $0.candidates.isEmpty }.flatMap { try pending($0) }
+    let ids = Set(asked.map(\.task.id))
+    let tasks = tasks.filter { ids.contains($0.id) }
+    guard !tasks.isEmpty else { return }
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      var next = tasks.makeIterator()
+      func start() {
+        guard let task = next.next() else { return }
+        group.addTask { try await grader.check(task) }
+      }
+      for _ in 0..<max(1, width) { start() }
+      while try await group.next() != nil { start() }
+    }
+  }
+
   // MARK: What there is to do
 
   /// The prompts that a method answers.
@@ -226,7 +244,7 @@ struct EvaluationRun: Sendable {
       guard case .given(let path) = method.kind else { continue }
       let jobs = try pending(method)
       guard !jobs.isEmpty else { continue }
-      let given = try GivenAnswers.read(try EvalSupport.text(path), source: path, method: method.name)
+      let given = try GivenAnswers.read(try TextFile.read(path), source: path, method: method.name)
       let missing = jobs.filter { given[$0.task.id] == nil }
       if let first = missing.first {
         throw FusionRouteError.badInput(

@@ -11,13 +11,25 @@ struct EvaluationSession: Sendable {
   var tasks: [EvaluationTask]
   var options: EvalOptions
   let log: LogSettings
+  /// Whether each task is graded with an empty answer first; for records that others have written.
+  var checksTasks = false
   let progress = Progress()
 
   func run() async throws {
-    do {
-      try FileManager.default.createDirectory(atPath: options.out, withIntermediateDirectories: true)
-    } catch {
-      throw FusionRouteError.unavailable("cannot create the directory \(options.out)", cause: error)
+    if options.reportOnly {
+      guard FileManager.default.fileExists(atPath: "\(options.out)/\(EvaluationOutput.resultsName)") else {
+        throw FusionRouteError.badInput("there are no answers in \(options.out): name the --out of an evaluation")
+      }
+    } else {
+      guard settings.grader.map({ !$0.isEmpty }) ?? false else {
+        throw FusionRouteError.usage(
+          "give the grader's command with --grader, for example Deploy/evaluation/grade of a checkout")
+      }
+      do {
+        try FileManager.default.createDirectory(atPath: options.out, withIntermediateDirectories: true)
+      } catch {
+        throw FusionRouteError.unavailable("cannot create the directory \(options.out)", cause: error)
+      }
     }
     if settings.methods == nil, settings.cluster == nil {
       try await ServiceClient.with(options.service, waiting: { _ in }) { client in
@@ -56,10 +68,6 @@ struct EvaluationSession: Sendable {
     let reference = try settings.reference(of: methods, among: all, isOption: options.reference != nil)
     try settings.check(tasks: tasks, methods: methods, among: all, reference: reference)
     let command = settings.grader ?? ""
-    guard options.reportOnly || !command.isEmpty else {
-      throw FusionRouteError.usage(
-        "give the grader's command with --grader, for example Deploy/evaluation/grade of a checkout")
-    }
     let reward = options.reportOnly ? nil : try await makeReward(methods)
     defer { reward?.stop() }
     let identity = EvaluationIdentity(
@@ -137,6 +145,9 @@ struct EvaluationSession: Sendable {
 
   /// Clusters one after the other, in the order of their first method; then what chooses among answers.
   private func work(_ run: EvaluationRun, service: RemoteAnswerer?) async throws {
+    if checksTasks {
+      try await progress.showing("checking the records") { try await run.check(width: options.graders) }
+    }
     try await run.regrade(width: options.graders)
     if let service {
       try await run.answer(run.methods, with: service, session: nil)

@@ -18,9 +18,7 @@ extension EvaluationSettings {
   /// Reads an evaluation file (YAML). Relative paths in it are relative to the file, and its grader runs in its folder.
   /// Throws `.badInput` that names the file, the line and the fault.
   static func load(_ path: String) throws -> EvaluationSettings {
-    guard let data = FileManager.default.contents(atPath: path), data.count <= maximumBytes,
-      let text = String(validating: data, as: UTF8.self)
-    else { throw FusionRouteError.badInput("the evaluation file \(path) cannot be read as UTF-8 text") }
+    let text = try TextFile.read(path, what: "the evaluation file", maximumBytes: maximumBytes)
     let root: Node?
     do { root = try Yams.compose(yaml: text) } catch {
       throw FusionRouteError.badInput("the evaluation file \(path) is no YAML", cause: error)

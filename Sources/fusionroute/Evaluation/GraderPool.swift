@@ -56,6 +56,18 @@ final class GraderPool: Sendable {
     }
   }
 
+  /// Whether the task can be graded at all: it grades an empty answer, which counts for nothing. Throws as ``grade(_:text:)``.
+  func check(_ task: EvaluationTask) async throws {
+    await limiter.enter()
+    do {
+      _ = try await gradeOnce(task, text: "", isAgain: false)
+      await limiter.leave()
+    } catch {
+      await limiter.leave()
+      throw (error as? FailedTwice)?.error ?? error
+    }
+  }
+
   private func verdict(_ task: EvaluationTask, text: String) async throws -> Grade {
     do {
       let grade = try await gradeOnce(task, text: text, isAgain: false)

@@ -29,7 +29,7 @@ enum Failure {
   static func report(_ error: FusionRouteError) {
     let style = Style(.standardError)
     // It may hold what stands in files and prompts, which must not steer the reader's terminal.
-    let sentence = TokenPainter.printable(singleLine("\(error)"))
+    let sentence = TokenPainter.printable(singleLine(Self.text(of: error)))
     // Who pressed Ctrl-C made no mistake.
     let isMistake = error.code != .interrupted
     let text =
@@ -42,6 +42,19 @@ enum Failure {
         ).rendered(format, style: style)
       }
     try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+  }
+
+  /// As ``FusionRouteError/description``, but of what Foundation throws only the sentence.
+  private static func text(of error: any Error) -> String {
+    guard let error = error as? FusionRouteError else {
+      let cause = error as NSError
+      guard cause.domain == NSCocoaErrorDomain || cause.domain == NSPOSIXErrorDomain else { return "\(error)" }
+      let system = (cause.userInfo[NSUnderlyingErrorKey] as? NSError) ?? cause
+      return system.domain == NSPOSIXErrorDomain
+        ? String(cString: strerror(Int32(truncatingIfNeeded: system.code)))
+        : cause.localizedFailureReason ?? cause.localizedDescription
+    }
+    return error.cause.map { "\(error.message) (\(text(of: $0)))" } ?? error.message
   }
 
   /// The error as one of ours; nil for those that ArgumentParser explains.
