@@ -22,6 +22,11 @@ fail() { # CODE LINE...
   exit "$code"
 }
 
+# Ends the script unless an option has a value; for the arguments from the option on. With ${2:?} bash would end with 1.
+need_value() { # OPTION [VALUE]...
+  [[ -n ${2:-} ]] || fail "$exit_usage" "$1 needs a value; try $0 --help"
+}
+
 # The comment at the top of the calling script is its help.
 show_help() { sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"; }
 

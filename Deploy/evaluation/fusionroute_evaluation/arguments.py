@@ -1,12 +1,21 @@
-"""What the commands that write data take."""
+"""What commands take."""
 
 import argparse
 import json
 
+USAGE = 64
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with sysexits.h's code for wrong usage, as all commands here do; argparse's own is 2."""
+
+    def error(self, message):
+        self.exit(USAGE, f"{self.format_usage()}{self.prog}: {message}\n")
+
 
 def parser_of(prog):
-    """FOLDER, a seed, the short form, the report alone, and other sizes."""
-    parser = argparse.ArgumentParser(prog=prog)
+    """Of the commands that write data: FOLDER, a seed, the short form, the report alone, and other sizes."""
+    parser = Parser(prog=prog)
     parser.add_argument("folder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--short", action="store_true")

@@ -1,9 +1,9 @@
 """The command Deploy/evaluation/benchmarks; see there."""
 
-import argparse
 import sys
 
 from . import files, references
+from .arguments import Parser
 from .tasks.common import distinct, stream
 
 
@@ -75,7 +75,7 @@ def human_eval():
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="benchmarks")
+    parser = Parser(prog="benchmarks")
     parser.add_argument("folder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=300)

@@ -4,9 +4,9 @@ c is the one with the best mean of those that keep every domain within the bound
 that is least beyond. λ is the one with the best mean. Equal ones: what is nearest to 1.
 """
 
-import argparse
 import json
 
+from .arguments import Parser
 from .gate import DOMAINS, MOST_BELOW_EXPERT, ROUNDING, accuracies
 
 # A row's name is what stands before its value.
@@ -49,10 +49,10 @@ def choice(summary):
     return chosen
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="choice", description=__doc__)
+def main(arguments=None):
+    parser = Parser(prog="choice", description=__doc__)
     parser.add_argument("summary")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with open(options.summary, encoding="utf-8") as file:
         summary = json.load(file)
     incomplete = [row["method"] for row in summary["methods"] if row["missing_answers"]]

@@ -1,8 +1,9 @@
 """The verdict of the command Deploy/family/claims; see there."""
 
-import argparse
 import json
+import sys
 
+from .arguments import Parser
 from .gate import DOMAINS, MOST_BELOW_EXPERT, ROUNDING
 
 REFERENCE = "fusionroute"
@@ -124,20 +125,31 @@ def reported(summary):
     return lines
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="claims", description=__doc__)
+def main(arguments=None):
+    parser = Parser(prog="claims", description=__doc__)
     parser.add_argument("summary")
-    options = parser.parse_args()
-    with open(options.summary, encoding="utf-8") as file:
-        summary = json.load(file)
-    if not all("missing_answers" in row for row in summary["methods"]):
-        parser.exit(65, f"claims: {options.summary} is of an older fusionroute; run `fusionroute eval` with --report-only\n")
+    options = parser.parse_args(arguments)
+    again = "run `fusionroute eval` with --report-only"
+    try:
+        with open(options.summary, encoding="utf-8") as file:
+            summary = json.load(file)
+        if not all("missing_answers" in row for row in summary["methods"]):
+            print(f"claims: {options.summary} is of an older fusionroute; {again}", file=sys.stderr)
+            return 65
+        claimed, told = verdict(summary), reported(summary)
+    except KeyError as error:
+        print(f'claims: {options.summary} is no summary of an evaluation: it lacks "{error.args[0]}"; {again}', file=sys.stderr)
+        return 65
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        print(f"claims: {options.summary} is no summary of an evaluation: {error}; {again}", file=sys.stderr)
+        return 65
     marks = {True: "holds  ", False: "NOT MET", None: "open   "}
-    for text, holds in verdict(summary):
+    for text, holds in claimed:
         print(f"{marks[holds]}  {text}")
-    for text in reported(summary):
+    for text in told:
         print(f"         {text}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

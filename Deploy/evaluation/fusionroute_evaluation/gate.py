@@ -1,8 +1,9 @@
 """The verdict of the command Deploy/family/gate; see there."""
 
-import argparse
 import json
 import sys
+
+from .arguments import Parser
 
 DOMAINS = ("math", "code", "instruct")
 MOST_BELOW_EXPERT = 0.03
@@ -31,11 +32,11 @@ def accuracies(summary):
     return {row["method"]: {cell["task"]: cell["accuracy"] for cell in row["tasks"]} for row in summary["methods"]}
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="gate", description=__doc__)
+def main(arguments=None):
+    parser = Parser(prog="gate", description=__doc__)
     parser.add_argument("summary")
     parser.add_argument("--lenient", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with open(options.summary, encoding="utf-8") as file:
         found = verdict(accuracies(json.load(file)))
     for text, holds in found:

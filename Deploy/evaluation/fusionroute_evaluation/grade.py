@@ -1,17 +1,17 @@
 """The command Deploy/evaluation/grade; see there."""
 
-import argparse
 import hashlib
 import json
 import sys
 from pathlib import Path
 
+from .arguments import Parser
 from .files import BadInput, parse
 from .graders import Grader
 from .references import ReferenceMissing
 from .sandbox import SandboxUnavailable
 
-PASSED, FAILED, USAGE, BAD_INPUT, UNAVAILABLE = 0, 1, 64, 65, 69
+PASSED, FAILED, BAD_INPUT, UNAVAILABLE = 0, 1, 65, 69
 
 
 def request_of(line, source):
@@ -60,7 +60,7 @@ def verdict(grader, line, source):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="grade", description=__doc__)
+    parser = Parser(prog="grade", description=__doc__)
     parser.add_argument("--one", action="store_true", help="one line; exit with 0 if it passed and 1 if it failed")
     options = parser.parse_args(arguments)
     state = version()

@@ -1,10 +1,10 @@
 """The command Deploy/evaluation/pairs; see there."""
 
-import argparse
 import math
 import sys
 
 from . import files
+from .arguments import Parser
 from .files import BadInput
 from .tasks.common import stream
 
@@ -43,7 +43,7 @@ def pairs(prompts, answers, per_prompt, rng):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="pairs")
+    parser = Parser(prog="pairs")
     parser.add_argument("prompts")
     parser.add_argument("out")
     parser.add_argument("answers", nargs="+")

@@ -1,16 +1,18 @@
 """The command Deploy/family/publish; see there."""
 
-import argparse
 import json
 import lzma
 import os
 import sys
 
 from . import files
+from .arguments import Parser
 from .files import BadInput
 
 # Their answers are those of other rows.
 DERIVED = {"oracle"}
+# Rows are answered on several machines, whose times say nothing about each other.
+UNPUBLISHED = {"busy_seconds"}
 
 
 def answers(lines, source):
@@ -32,7 +34,8 @@ def answers(lines, source):
 def write(folder, method, lines):
     """Writes NAME.jsonl.xz; the same answers give the same bytes. Returns how many."""
     # A key tells models and settings apart on the machine where they are.
-    text = "".join(json.dumps({**line, "key": ""}, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+    kept = ({name: value for name, value in line.items() if name not in UNPUBLISHED} | {"key": ""} for line in lines)
+    text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in kept)
     with open(f"{folder}/{method}.jsonl.xz.new", "wb") as file:
         file.write(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
     os.replace(f"{folder}/{method}.jsonl.xz.new", f"{folder}/{method}.jsonl.xz")
@@ -40,7 +43,7 @@ def write(folder, method, lines):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="publish", description=__doc__)
+    parser = Parser(prog="publish", description=__doc__)
     parser.add_argument("results", help="folder of an evaluation")
     parser.add_argument("out")
     options = parser.parse_args(arguments)
@@ -48,7 +51,7 @@ def main(arguments=None):
         found = answers(files.read(f"{options.results}/results.jsonl"), f"{options.results}/results.jsonl")
         with open(f"{options.results}/summary.json", encoding="utf-8") as file:
             rows = json.load(file)["methods"]
-    except (BadInput, OSError, KeyError, ValueError) as error:
+    except (BadInput, OSError, KeyError, TypeError, ValueError) as error:
         print(f"publish: {options.results} is no evaluation that could be published: {error}", file=sys.stderr)
         return 65
     os.makedirs(options.out, exist_ok=True)

@@ -4,12 +4,13 @@ Leaves out rows whose models have not been trained, and with --published has row
 instead of asking a model. Edits the file, whose paths are relative to it, in place, and says on stderr which rows have gone.
 """
 
-import argparse
 import json
 import lzma
 import os
 import re
 import sys
+
+from .arguments import Parser
 
 _NAME = re.compile(r"  ([^\s:#]+):")
 _PATH = re.compile(r"\b(?:model|head): *([^\s,}\]]+)")
@@ -99,11 +100,11 @@ def unpack(source, folder):
     return paths
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="trained", description=__doc__)
+def main(arguments=None):
+    parser = Parser(prog="trained", description=__doc__)
     parser.add_argument("file")
     parser.add_argument("--published")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     folder = os.path.dirname(os.path.abspath(options.file))
     paths = unpack(options.published, f"{folder}/published") if options.published else {}
     with open(options.file, encoding="utf-8") as file:

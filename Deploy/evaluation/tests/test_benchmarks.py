@@ -82,6 +82,30 @@ class HumanEvalTests(BenchmarkTests):
                 self.assertFalse(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
 
 
+    def test_a_record_that_does_not_compile_is_no_answers_fault(self):
+        right = {
+            "prompt": "def f(n):\n    \"\"\"Twice n.\"\"\"\n", "entry_point": "f",
+            "test": "def check(candidate):\n    assert candidate(2) == 4",
+        }
+        answer = "    return 2 * n\n"
+        self.assertTrue(self.grader.grade({"name": "humaneval", "record": right}, answer).passed)
+        for column, value in (
+            ("test", "def check(candidate):\n    assert candidate(2) =="),
+            ("test", "assert " + "(" * 500 + "1" + ")" * 500),
+            ("entry_point", "f of n"),
+        ):
+            with self.assertRaisesRegex(ValueError, f'"{column}" does not compile', msg=value):
+                self.grader.grade({"name": "humaneval", "record": {**right, column: value}}, answer)
+
+
+def is_python(code):
+    try:
+        compile(code, "<test>", "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
 class MBPPTests(BenchmarkTests):
     """Records in MBPP's columns, from HumanEval's code and assertions."""
 
@@ -91,6 +115,8 @@ class MBPPTests(BenchmarkTests):
                 line.strip()
                 for line in problem["test"].split("\n")
                 if re.match(r"\s+assert candidate\(.*\) == [^,]*(,[^\"']*)?$", line)
+                # Not the first line of several.
+                and is_python(line.strip())
             ]
             helpers = "\n".join(re.findall(r"^(?:from|import) .*", problem["prompt"], re.MULTILINE))
             if len(tests) < 3 or problem["prompt"].count("\ndef ") + problem["prompt"].startswith("def ") > 1:
@@ -157,6 +183,28 @@ class MBPPTests(BenchmarkTests):
         self.assertFalse(self.grader.grade(grader, "def sum(a, b):\n    return 7").passed)
         fooled = {"name": "mbpp", "record": {"test_list": ["assert set(f([1])) == set([1])"], "text": "x"}}
         self.assertFalse(self.grader.grade(fooled, "def f(a): return []\ndef set(x): return 0").passed)
+
+    def test_columns_without_a_value(self):
+        record = {"test_list": ["assert f(2) == 4"], "test_imports": None, "test_setup_code": None, "code": None, "text": "x"}
+        for number, passed in ((2, True), (3, False)):
+            verdict = self.grader.grade({"name": "mbpp", "record": record}, f"def f(n): return {number} * n")
+            self.assertEqual(verdict.passed, passed)
+
+    def test_a_record_that_does_not_compile_is_no_answers_fault(self):
+        right = {"test_list": ["assert f(2) == 4"], "test_imports": ["import math"], "test_setup_code": "x = 1", "text": "x"}
+        answer = "def f(n): return 2 * n"
+        self.assertTrue(self.grader.grade({"name": "mbpp", "record": right}, answer).passed)
+        for column, value in (
+            ("test_list", ["assert f(2) == 4", "assert f(1) =="]),
+            ("test_list", ["assert f(2) == 4", "assert f('\0') == 0"]),
+            ("test_list", "assert f(2) == 4"),
+            ("test_list", [["assert f(2) == 4"]]),
+            ("test_imports", ["import"]),
+            ("test_imports", "import math"),
+            ("test_setup_code", "x = "),
+        ):
+            with self.assertRaisesRegex(ValueError, f'"{column}"', msg=value):
+                self.grader.grade({"name": "mbpp", "record": {**right, column: value}}, answer)
 
 
 class GSM8KTests(BenchmarkTests):
@@ -498,6 +546,27 @@ class IFEvalTests(BenchmarkTests):
         self.assertFalse(self.grader.grade({"name": "ifeval", "record": record}, "  ").passed)
         verdict = self.grader.grade({"name": "ifeval", "record": record}, "Well, then:\nNo comma here.")
         self.assertEqual(verdict.parts, {"strict": False, "loose": True})
+
+    def test_a_record_that_cannot_be_graded_is_no_answers_fault(self):
+        comma, title = "punctuation:no_comma", "detectable_format:title"
+        right = {"prompt": "x", "instruction_id_list": [comma, title], "kwargs": [{}, {}]}
+        answer = "<<Rivers>>\nYes."
+        self.assertTrue(self.grader.grade({"name": "ifeval", "record": right}, answer).passed)
+        for changes, words in (
+            ({"instruction_id_list": [comma, "detectable_format:titel"]}, '"instruction_id_list" has .*titel'),
+            ({"instruction_id_list": ["no_comma"], "kwargs": [{}]}, '"instruction_id_list" has .*no_comma'),
+            ({"instruction_id_list": comma}, '"instruction_id_list" is no list of texts'),
+            ({"instruction_id_list": [comma, None]}, '"instruction_id_list" is no list of texts'),
+            ({"instruction_id_list": []}, 'lacks "instruction_id_list"'),
+            ({"kwargs": [{}]}, '"kwargs" has 1 objects for 2 instructions'),
+            ({"kwargs": [{}, {}, {}]}, '"kwargs" has 3 objects for 2 instructions'),
+            ({"kwargs": [{}, None]}, '"kwargs" is no list of objects'),
+            ({"kwargs": {"0": {}, "1": {}}}, '"kwargs" is no list of objects'),
+        ):
+            # Also of an answer that there is nothing to grade of.
+            for text in (answer, ""):
+                with self.assertRaisesRegex(ValueError, words, msg=changes):
+                    self.grader.grade({"name": "ifeval", "record": {**right, **changes}}, text)
 
 
 class TaskFileTests(BenchmarkTests):

@@ -1,6 +1,10 @@
 """What is claimed of the table."""
 
+import contextlib
 import copy
+import io
+import json
+import tempfile
 import unittest
 
 from fusionroute_evaluation import claims
@@ -127,6 +131,37 @@ class Claims(unittest.TestCase):
             ["mean minus no-cdpo-seed-2", "mean minus sft-continued-seed-2", "mean minus router-seed-2"],
         )
         self.assertIn("49.0% … 51.0%", lines[4])
+
+    def run_on(self, text):
+        """(exit code, output, errors) of the command on a summary.json."""
+        output, errors = io.StringIO(), io.StringIO()
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
+            file.write(text)
+            file.flush()
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                return claims.main([file.name]), output.getvalue(), errors.getvalue()
+
+    def test_the_command_prints_a_line_for_each_claim(self):
+        code, output, errors = self.run_on(json.dumps(summary()))
+        self.assertEqual((code, errors), (0, ""))
+        self.assertEqual(output.count("holds  "), 2 * 12 + 3 + 1)
+
+    def test_what_is_no_summary_is_refused_in_one_line(self):
+        old, halved, bare = summary(), summary(), summary()
+        del old["methods"][0]["missing_answers"]
+        del halved["methods"][-1]["tasks"]
+        bare["methods"] = [5]
+        for text, words in (
+            ("{", "is no summary"), ("", "is no summary"), ("{}", 'it lacks "methods"'), ("[]", "is no summary"),
+            (json.dumps(halved), 'it lacks "tasks"'), (json.dumps(bare), "is no summary"),
+            (json.dumps(old), "older fusionroute"),
+        ):
+            code, output, errors = self.run_on(text)
+            self.assertEqual((code, output, errors.count("\n")), (65, "", 1), (text[:40], errors))
+            self.assertRegex(errors, rf"^claims: /.*\.json .*{words}")
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            self.assertEqual(claims.main(["/nowhere/summary.json"]), 65)
+        self.assertIn("/nowhere/summary.json", errors.getvalue())
 
 
 if __name__ == "__main__":

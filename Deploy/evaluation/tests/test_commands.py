@@ -12,7 +12,9 @@ import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from fusionroute_evaluation import files, generate, pairs
+from fusionroute_evaluation import (
+    benchmarks, choice, claims, files, formal, gate, generate, grade as grade_command, pairs, publish, trained,
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -98,6 +100,21 @@ class GradeTests(unittest.TestCase):
             self.assertEqual(grade("--one", lines=[sampled]).returncode, code)
         for lines in ([], [line(1, "x", grader=None)], [{"prompt": "x", "answer": "y", "record": "{"}]):
             self.assertEqual(grade("--one", lines=lines).returncode, 65)
+
+
+class UsageTests(unittest.TestCase):
+    def test_wrong_usage_ends_with_64(self):
+        for command in (benchmarks, choice, claims, formal, gate, generate, grade_command, pairs, publish, trained):
+            name = command.__name__.rpartition(".")[2]
+            with self.subTest(command=name), redirect_stderr(io.StringIO()) as errors:
+                with self.assertRaises(SystemExit) as ended:
+                    command.main(["a", "b", "c", "--nonsense"])
+                self.assertEqual(ended.exception.code, 64)
+                self.assertRegex(errors.getvalue(), rf"(?m)^{name}: .*--nonsense")
+        with redirect_stderr(io.StringIO()) as errors, self.assertRaises(SystemExit) as ended:
+            generate.main(["folder", "--sizes", '{"chess": 5}'])
+        self.assertEqual(ended.exception.code, 64)
+        self.assertIn("chess", errors.getvalue())
 
 
 class GenerateTests(unittest.TestCase):

@@ -40,13 +40,21 @@ class Publish(unittest.TestCase):
             again = [json.loads(one) for one in file]
         self.assertEqual(again, [line("a", 1, "", "„new“"), line("a", 2, "")])
 
+    def test_times_of_several_machines_stay_where_they_were_measured(self):
+        measured = {**line("a", 1), "busy_seconds": 0.5, "prompt_tokens": 3}
+        self.assertEqual(self.run_on([measured]), (0, ""))
+        with open(trained.unpack(self.out, f"{self.folder.name}/again")["a"], encoding="utf-8") as file:
+            self.assertEqual(json.loads(file.read()), {**line("a", 1, ""), "prompt_tokens": 3})
+
     def test_equal_answers_give_equal_files(self):
         def bytes_of(lines):
             self.run_on(lines)
             with open(f"{self.out}/a.jsonl.xz", "rb") as file:
                 return file.read()
 
-        self.assertEqual(bytes_of([line("a", 1), line("a", 2)]), bytes_of([line("a", 2), line("a", 1)]))
+        first = bytes_of([line("a", 1), line("a", 2)])
+        self.assertEqual(first, bytes_of([line("a", 2), line("a", 1)]))
+        self.assertEqual(first, bytes_of([{**line("a", 1), "busy_seconds": 0.5}, line("a", 2)]))
 
     def test_incomplete_rows_are_left_out(self):
         code, errors = self.run_on([line("a", 1), line("b", 1)], missing={"b"})

@@ -97,15 +97,14 @@ class SandboxTests(unittest.TestCase):
         before = processes()
         for body in (
             "os.fork()",
-            "os.system('true')",
             "os.execv('/bin/sh', ['sh'])",
             "os.posix_spawn('/bin/sh', ['sh'], {})",
             "threading.Thread(target=print).start()",
         ):
             code = f"import os, threading\ndef f(a):\n return [{body}, 1][1]"
-            kind, value = self.result(code, 0)
-            # `system` reports failure by its result.
-            self.assertTrue(kind == "error" or "system" in body, body)
+            self.assertEqual(self.result(code, 0)[0], "error", body)
+        # Reports failure by its result.
+        self.assertNotEqual(self.result("import os\ndef f(a): return os.system('true')", 0), ("value", 0))
         self.result("import os\ndef f(a):\n while True:\n  try: os.fork()\n  except OSError: pass", 0)
         self.assertStillWorks()
         self.assertEqual({p for p in processes() - before if descends(p, self.sandbox._process.pid)}, set())
@@ -154,6 +153,8 @@ class SandboxTests(unittest.TestCase):
             " r = getattr(libc, name)(*[x.encode() if isinstance(x, str) else x for x in a])\n"
             " return r"
         )
+        # Calls that are allowed work this way.
+        self.assertEqual(self.result(escape, "getpid"), ("value", 1))
         for call in (
             ("unshare", 0x10000000),
             ("unshare", 0x20000),
@@ -257,7 +258,9 @@ class SandboxTests(unittest.TestCase):
                 timeout=60,
                 **user,
             )
-        self.assertTrue(done.stdout == "[('value', 5)]\n" or done.stdout.startswith("refused "), done)
+        # On machines that are made for tests a refusal would hide that this is not tested.
+        may_refuse = os.environ.get("CI") != "true"
+        self.assertTrue(done.stdout == "[('value', 5)]\n" or (may_refuse and done.stdout.startswith("refused ")), done)
 
     def test_where_it_cannot_isolate_it_runs_nothing(self):
         # Inside a sandbox of its own kind: no new namespaces there.

