@@ -1,4 +1,4 @@
-"""Whether the table in Deploy/family/README.md is what an evaluation of the published answers gives. See Deploy/checks/table."""
+"""Whether the tables in Deploy/family/README.md are what an evaluation of the published answers gives. See Deploy/checks/table."""
 
 import argparse
 import json
@@ -57,9 +57,9 @@ def numbers(text):
     return [float(number.replace("−", "-")) for number in re.findall(r"[+−-]?\d+\.\d", re.sub(r"(?<=\d)–", " ", text))]
 
 
-def told(text):
-    """The rows of the table of the test prompts: (name, cells)."""
-    table = text.split("\n## The table\n")[1].split("\n### ")[0]
+def told(text, heading="\n## The table\n"):
+    """The rows of the table below a heading: (name, cells)."""
+    table = text.split(heading)[1].split("\n### ")[0]
     rows = [cells(line) for line in table.splitlines() if line.startswith("| ") and line.count("|") == 8]
     return [(row[0], row[1:]) for row in rows if row[0] and row[1] != "math"]
 
@@ -104,13 +104,40 @@ def faults(text, summary):
         yield f"the README has no line for {method}"
 
 
+def faults_again(text, lines):
+    """What the README says of the second run of the chain otherwise than the command Deploy/family/compare."""
+    computed = {}
+    for line in lines:
+        computed.setdefault(line["row"], []).append(line)
+    said = set()
+    for name, stated in told(text, "\n### The chain once more\n"):
+        method = method_of(name)
+        if method not in computed:
+            yield f'the chain once more: there is no row for "{name}"'
+            continue
+        said.add(method)
+        cells = [[100 * line["again"]] for line in computed[method]]
+        mean = computed[method][-1]
+        cells.append([100 * figure for figure in (mean["difference"], *mean["interval"])])
+        for column, (own, other) in enumerate(zip(map(numbers, stated), cells, strict=True)):
+            if differ(own, other):
+                figures = ", ".join(f"{number:.2f}" for number in other)
+                yield f'the chain once more, "{name}": the README has "{stated[column]}" where the answers give {figures}'
+    for method in sorted(set(computed) - said):
+        yield f"the chain once more: the README has no line for {method}"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("summary", type=Path, help="of all published answers")
+    parser.add_argument("--again", type=Path, help="what Deploy/family/compare --format json printed")
     parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args()
     summary = json.loads(options.summary.read_text(encoding="utf-8"))
-    wrong = list(faults(options.readme.read_text(encoding="utf-8"), summary))
+    text = options.readme.read_text(encoding="utf-8")
+    wrong = list(faults(text, summary))
+    if options.again:
+        wrong += faults_again(text, json.loads(options.again.read_text(encoding="utf-8")))
     for fault in wrong:
         print(f"table: {fault}", file=sys.stderr)
     if not wrong:
