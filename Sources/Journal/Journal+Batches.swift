@@ -50,6 +50,8 @@ extension Journal {
   }
 
   /// A page of an owner's batches, newest first, and whether there are more.
+  ///
+  /// - Throws: `.badInput` if there is no batch `after`.
   public func batches(owner: String, after: String?, limit: Int) async throws -> (
     batches: [StoredBatch], hasMore: Bool
   ) {

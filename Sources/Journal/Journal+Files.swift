@@ -34,6 +34,7 @@ extension Journal {
   /// A page of an owner's files, and whether there are more.
   ///
   /// - Parameter after: the id of the last file of the page before.
+  /// - Throws: `.badInput` if there is none with that id any more.
   public func files(
     owner: String, purpose: String? = nil, after: String? = nil, limit: Int, ascending: Bool = false
   ) async throws -> (files: [StoredFile], hasMore: Bool) {
@@ -98,8 +99,16 @@ extension Journal {
       arguments += [filter.value]
     }
     if let after {
-      sql += " AND serial \(ascending ? ">" : "<") (SELECT serial FROM \(table) WHERE id = ? AND owner = ?)"
-      arguments += [after, owner]
+      guard
+        let serial = try Int64.fetchOne(
+          db, sql: "SELECT serial FROM \(table) WHERE id = ? AND owner = ?", arguments: [after, owner])
+      else {
+        // Not an empty page: who deletes what they list would take it for the end.
+        throw FusionRouteError.badInput(
+          "there is no \(table) \"\(after.prefix(64))\" to go on after: list from the start")
+      }
+      sql += " AND serial \(ascending ? ">" : "<") ?"
+      arguments += [serial]
     }
     sql += " ORDER BY serial \(ascending ? "ASC" : "DESC") LIMIT ?"
     arguments += [limit + 1]

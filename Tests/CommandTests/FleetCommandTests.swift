@@ -206,6 +206,8 @@ import Testing
     #expect(Product.workers(dialling: "fleet.sock").isEmpty)
     let again = try await Product.run(["down", "-c", file], environment: environment)
     #expect(again.code == 0 && again.errors.contains("nothing of this cluster is up"), "\(again.errors)")
+    let mistyped = try await Product.run(["down", "-c", file + "x"], environment: environment)
+    #expect(mistyped.code == 65 && mistyped.errors.contains("there is no such file"), "\(mistyped)")
     let lines = try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n")
     #expect(lines.filter { $0.hasSuffix("--detach") }.count == 1 && lines.filter { $0.hasSuffix("--stop") }.count == 1)
   }

@@ -314,5 +314,13 @@ import Testing
     #expect(
       other.output.contains("token 1 of 12: ") && other.output.contains("line 4: this is no line"), "\(other.output)")
     #expect(try await Product.run(["replay", "/no/such", "-c", cluster]).code == 65)
+    // What is no file to read twice.
+    for log in [models.folder.path, "/dev/stdin"] {
+      let none = try await Product.run(["replay", log, "--url", "http://127.0.0.1:1"], input: "{}\n")
+      #expect(none.code == 65 && none.errors.contains("\(log) is no regular file"), "\(none)")
+    }
+    for option in [["--url", "http://127.0.0.1:1"], ["--api-key-file", "key"], ["--ca-file", "ca"]] {
+      #expect(try await Product.run(["replay", log, "-c", cluster] + option).code == 64, "\(option)")
+    }
   }
 }

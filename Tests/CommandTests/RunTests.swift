@@ -139,7 +139,8 @@ import Testing
   @Test func badPromptsAndOptions() async throws {
     let file = try models.cluster("prompts", context: 256)
     let long = String(repeating: "many words ", count: 300)
-    try await sentence(["run", "-c", file, "--prompt", long], code: 65, contains: "the context holds 256")
+    try await sentence(
+      ["run", "-c", file, "--prompt", long], code: 65, contains: "the context holds 256", "in the cluster file\n")
     try await sentence(["run", "-c", file, "--prompt", "", "--raw"], code: 65, contains: "empty")
     try await sentence(["run", "-c", file, "--prompt", "x", "--mode", "expert:dog"], code: 65, contains: "\"dog\"")
     try await sentence(["run", "-c", file, "--prompt", "x", "--logit-bias", "99999=1"], code: 65, contains: "99999")

@@ -103,6 +103,9 @@ import Testing
     for wrong in ["ant", "ant=", "=1", "ant=-1", "ant=x"] {
       #expect(try await Product.run(["scale", "--url", service.url, wrong]).code == 64, "\(wrong)")
     }
+    let twice = try await Product.run(["scale", "--url", service.url, "\(expert)=1", "\(expert)=2"])
+    #expect(twice.code == 64 && twice.errors.contains("\"\(expert)\" is named twice"), "\(twice)")
+    #expect(try await serving(service, expert).count == 1)
     #expect(try await service.stop().code == 0)
   }
 

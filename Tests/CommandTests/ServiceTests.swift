@@ -147,6 +147,13 @@ import Testing
     #expect(try await service.stop().code == 0)
   }
 
+  /// A coordinator that no worker came to says at its end nothing that was not so.
+  @Test func neverReady() async throws {
+    let service = try await RunningService.start(["coordinator", "-c", try cluster("never")])
+    let result = try await service.stop()
+    #expect(result.code == 0 && !result.errors.contains("ready: "), "\(result.errors)")
+  }
+
   /// Every request and its tokens are in the trace, under the ids that the client sent, also after SIGKILL.
   @Test func traces() async throws {
     let path = models.path("trace.json")

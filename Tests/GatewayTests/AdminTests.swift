@@ -32,7 +32,13 @@ import Testing
       for (body, status) in [
         (#"{"replica":"replica-99"}"#, 404), (#"{"host":"nowhere"}"#, 404), (#"{"expert":"nobody"}"#, 404), ("{}", 400),
         (#"{"replica":"a","host":"b"}"#, 400), (#"{"replica":7}"#, 400), (#"{"expert":"x","force":"yes"}"#, 400),
-      ] { #expect(try await gateway.post("/fusionroute/drain", body).status == status, "\(body)") }
+      ] {
+        let answer = try await gateway.post("/fusionroute/drain", body)
+        #expect(answer.status == status, "\(body)")
+        // The sentence names what there is none of.
+        guard status == 404, let name = body.split(separator: "\"").dropFirst(3).first else { continue }
+        #expect(try answer.string("error", "message")?.contains("\"\(name)\"") == true, "\(answer.text)")
+      }
       #expect(try await gateway.get("/fusionroute/drain").status == 405)
       #expect(try replicas().count == 3)
 

@@ -94,7 +94,7 @@ import Testing
     .chat(#""max_completion_tokens":0"#, "max_completion_tokens", "from 1"),
     .chat(#""max_completion_tokens":1e100"#, "max_completion_tokens", "from 1"),
     .chat(#""seed":1.5"#, "seed", "whole"),
-    .chat(#""seed":9223372036854775808"#, "seed", "must be"),
+    .chat(#""seed":9223372036854775808"#, "seed", "must be from -9223372036854775808 to 9223372036854775807"),
     .chat(#""stop":7"#, "stop", "string"),
     .chat(#""stop":"""#, "stop", "empty"),
     .chat(#""stop":["a",null]"#, "stop[1]", "string"),

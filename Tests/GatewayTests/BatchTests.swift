@@ -172,7 +172,15 @@ import Testing
         #expect(try await gateway.get(path).status == 404)
       }
       #expect(try await gateway.post("/v1/batches/batch_x/cancel", "").status == 404)
-      #expect(try await gateway.get("/v1/batches?limit=0").status == 400)
+      for (path, param) in [
+        ("/v1/batches?limit=0", "limit"), ("/v1/batches?after=batch_x", "after"), ("/v1/files?after=file-x", "after"),
+        ("/v1/files?order=newest", "order"),
+      ] {
+        let answer = try await gateway.get(path)
+        #expect(try answer.status == 400 && answer.string("error", "param") == param, "\(path): \(answer.text)")
+      }
+      #expect(try await gateway.get("/v1/files?order=asc").status == 200)
+      #expect(try await gateway.get("/v1/files?order=desc").status == 200)
     }
     try await withGateway { gateway in
       let answer = try await gateway.get("/v1/batches")

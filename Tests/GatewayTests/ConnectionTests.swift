@@ -127,6 +127,28 @@ import Testing
     }
   }
 
+  @Test("a connection ends after the answer where its client says so, however it is spelt, and always with HTTP/1.0")
+  func persistence() async throws {
+    try await withGateway { gateway in
+      for request in [
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Close\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: TE, close\r\nTE: trailers\r\n\r\n",
+        "GET /health HTTP/1.0\r\n\r\n", "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+      ] {
+        let connection = try RawConnection(port: gateway.port)
+        connection.send(request)
+        #expect(await connection.readToEnd()?.hasSuffix(#"{"status":"ok"}"#) == true, "\(request)")
+      }
+      // A stream, too, goes to the connection's end, without chunks.
+      let old = try RawConnection(port: gateway.port)
+      let stream = Self.post(#"{"prompt":"a","max_tokens":2,"stream":true}"#, path: "/v1/completions")
+      old.send(stream.replacing("HTTP/1.1", with: "HTTP/1.0"))
+      let answer = try #require(await old.readToEnd())
+      #expect(answer.hasPrefix("HTTP/1.0 200 "), "\(answer)")
+      #expect(answer.hasSuffix("data: [DONE]\n\n") && !answer.lowercased().contains("transfer-encoding"), "\(answer)")
+    }
+  }
+
   @Test("one connection carries many requests, answers and streams included, also when they come at once")
   func reuse() async throws {
     try await withGateway { gateway in

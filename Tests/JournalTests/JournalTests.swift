@@ -74,6 +74,14 @@ import Testing
     let page = try await journal.files(owner: "ann", limit: 1)
     #expect(page.files.map(\.id) == [empty.id] && page.hasMore)
     #expect(try await journal.files(owner: "ann", after: empty.id, limit: 1).files.map(\.id) == [file.id])
+    // Who deletes what they list must not take the rest for nothing.
+    #expect(try await journal.deleteFile(empty.id, owner: "ann"))
+    let lost = await Self.failure { _ = try await journal.files(owner: "ann", after: empty.id, limit: 1) }
+    #expect(lost?.code == .badInput && lost?.message.contains(empty.id) == true)
+    let others = await Self.failure { _ = try await journal.files(owner: "bob", after: file.id, limit: 1) }
+    #expect(others?.code == .badInput)
+    let none = await Self.failure { _ = try await journal.batches(owner: "ann", after: "batch_x", limit: 1) }
+    #expect(none?.code == .badInput)
     #expect(try await journal.deleteFile(file.id, owner: "ann"))
     #expect(try await journal.part(0, of: file.id) == nil)
   }

@@ -97,7 +97,7 @@ extension ExpertPool {
   func drain(_ selection: DrainSelection, force: Bool) throws -> [Replica] {
     let (drained, peers) = try state.withLock { state in
       let meant = state.registry.replicas.values.filter { selection.contains($0) }.sorted { $0.id < $1.id }
-      guard !meant.isEmpty else { throw FusionRouteError.badInput("there is no replica that fits") }
+      guard !meant.isEmpty else { throw FusionRouteError.badInput(selection.nothingMeant) }
       if !force, let expert = state.registry.abandoned(without: Set(meant.map(\.id))).first {
         throw FusionRouteError.unavailable(
           "expert \"\(expert)\" would be left without a replica: start another first, or use force to let its requests wait"

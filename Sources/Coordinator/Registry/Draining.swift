@@ -16,6 +16,16 @@ public enum DrainSelection: Sendable, Equatable {
     case .process(let pid, let host): replica.offer.pid == pid && replica.offer.host == host
     }
   }
+
+  /// Says that nothing is meant. Names may be anybody's, and of any length.
+  var nothingMeant: String {
+    switch self {
+    case .replica(let name): "there is no replica \"\(name.prefix(64))\""
+    case .host(let name): "there is no replica on a host \"\(name.prefix(64))\""
+    case .expert(let name): "there is no replica of an expert \"\(name.prefix(64))\""
+    case .process(let pid, let host): "there is no replica of the process \(pid) on a host \"\(host.prefix(64))\""
+    }
+  }
 }
 
 /// A replica that finishes what it has and then leaves.

@@ -71,10 +71,13 @@ struct BatchRoutes: Sendable {
   func files(_ request: Request, context: GatewayContext) async throws -> Response {
     let accepted = try accepted()
     let query = request.uri.queryParameters
-    let (files, hasMore) = try await accepted.journal.files(
-      owner: context.owner, purpose: query["purpose"].map(String.init), after: query["after"].map(String.init),
-      limit: try Self.limit(request, in: Self.filesPageSize, usual: 10_000),
-      ascending: query["order"] == "asc")
+    let limit = try Self.limit(request, in: Self.filesPageSize, usual: 10_000)
+    let ascending = try Self.isAscending(query["order"].map(String.init))
+    let (files, hasMore) = try await told("after") {
+      try await accepted.journal.files(
+        owner: context.owner, purpose: query["purpose"].map(String.init), after: query["after"].map(String.init),
+        limit: limit, ascending: ascending)
+    }
     return ServiceRoutes.json(
       BatchObjects.list(files, hasMore: hasMore, id: \.id) { BatchObjects.write($0, to: &$1) })
   }
@@ -178,9 +181,11 @@ struct BatchRoutes: Sendable {
 
   func batches(_ request: Request, context: GatewayContext) async throws -> Response {
     let accepted = try accepted()
-    let (batches, hasMore) = try await accepted.journal.batches(
-      owner: context.owner, after: request.uri.queryParameters["after"].map(String.init),
-      limit: try Self.limit(request, in: Self.pageSize, usual: 20))
+    let limit = try Self.limit(request, in: Self.pageSize, usual: 20)
+    let (batches, hasMore) = try await told("after") {
+      try await accepted.journal.batches(
+        owner: context.owner, after: request.uri.queryParameters["after"].map(String.init), limit: limit)
+    }
     return ServiceRoutes.json(
       BatchObjects.list(batches, hasMore: hasMore, id: \.id) { BatchObjects.write($0, to: &$1) })
   }
@@ -218,6 +223,15 @@ struct BatchRoutes: Sendable {
       throw GatewayError.invalid("limit", "limit must be from \(range.lowerBound) to \(range.upperBound)")
     }
     return limit
+  }
+
+  private static func isAscending(_ order: String?) throws -> Bool {
+    switch order {
+    case nil, "desc": return false
+    case "asc": return true
+    case let other?:
+      throw GatewayError.invalid("order", "order is \"\(other.clipped)\": it must be \"asc\" or \"desc\"")
+    }
   }
 
   private static func json(_ write: (inout JSONWriter) -> Void) -> Response {

@@ -1,6 +1,7 @@
 internal import HummingbirdCore
 internal import Logging
 internal import NIOCore
+internal import NIOHTTP1
 internal import Synchronization
 
 /// Connections open now.
@@ -51,6 +52,9 @@ struct LimitedChannel<Base: ServerChildChannel>: ServerChildChannel {
       log.warning("connections are refused: too many are open", metadata: ["limit": "\(connections.limit)"])
     }
     return base.setup(channel: channel, logger: logger).flatMapThrowing { value in
+      // Next to the parser: what comes after it no longer tells HTTP/1.0 from HTTP/1.1.
+      let parser = try channel.pipeline.syncOperations.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self)
+      try channel.pipeline.syncOperations.addHandler(PersistenceHandler(), position: .after(parser))
       if !isAdmitted {
         try channel.pipeline.syncOperations.addHandler(RefusingHandler(speaks: !isEncrypted), position: .first)
       }

@@ -54,7 +54,9 @@ struct FieldReader {
       guard let exact = Int64(exactly: number) else {
         // Also numbers that are whole but beyond Int64: they are beyond every range, too.
         let isWhole = number.rounded() == number
-        throw isWhole ? outside(path, "\(number)", range) : GatewayError.invalid(path, "\(path) must be a whole number")
+        throw isWhole
+          ? outside(path, "\(number)", range, isAbove: number > 0)
+          : GatewayError.invalid(path, "\(path) must be a whole number")
       }
       integer = exact
     default: throw GatewayError.invalid(path, "\(path) must be a whole number, not \(value.kind)")
@@ -63,9 +65,13 @@ struct FieldReader {
     return integer
   }
 
-  private static func outside(_ path: String, _ value: String, _ range: ClosedRange<Int64>) -> GatewayError {
-    let upper = range.upperBound == .max ? "or more" : "to \(range.upperBound)"
-    let allowed = range.upperBound == .max ? "\(range.lowerBound) \(upper)" : "from \(range.lowerBound) \(upper)"
+  /// - Parameter isAbove: whether it is more than any Int64.
+  private static func outside(
+    _ path: String, _ value: String, _ range: ClosedRange<Int64>, isAbove: Bool = false
+  ) -> GatewayError {
+    let allowed =
+      range.upperBound == .max && !isAbove
+      ? "\(range.lowerBound) or more" : "from \(range.lowerBound) to \(range.upperBound)"
     return .invalid(path, "\(path) is \(value): it must be \(allowed)")
   }
 

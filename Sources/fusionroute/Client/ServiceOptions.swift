@@ -17,6 +17,11 @@ struct ServiceOptions: ParsableArguments {
     help: ArgumentHelp("Certificates (PEM) to trust instead of the system's, for https://.", valueName: "file"))
   var caFile: String?
 
+  /// Whether they say nothing.
+  var isUsual: Bool {
+    url.description == ServiceURL.usual.description && apiKeyFile == nil && caFile == nil
+  }
+
   /// Throws `badInput` for a file that holds no key.
   func key(environment: [String: String] = ProcessInfo.processInfo.environment) throws -> String? {
     guard let apiKeyFile else {

@@ -11,7 +11,7 @@ struct ClusterService: Service {
   func run() async throws {
     do {
       try await cancelWhenGracefulShutdown {
-        try await session.orWorkerFailure { await untilReady() }
+        try await session.orWorkerFailure { try await untilReady() }
         logger.notice("ready: every expert has a replica")
         try await gracefulShutdown()
       }
@@ -20,19 +20,21 @@ struct ClusterService: Service {
     }
   }
 
-  /// Returns when every expert has a replica, or when cancelled. A worker that is refused meanwhile harms nobody: another
-  /// may come.
-  private func untilReady() async {
+  /// Returns when every expert has a replica; throws when cancelled. A worker that is refused meanwhile harms nobody:
+  /// another may come.
+  private func untilReady() async throws {
     var told = ""
-    while !Task.isCancelled {
+    while true {
+      try Task.checkCancellation()
       do {
         return try await session.coordinator.waitUntilReady(timeout: .seconds(3600))
       } catch let error as FusionRouteError where error.code != .interrupted {
         if error.message != told { logger.warning("not ready", metadata: ["reason": "\(error.message)"]) }
         told = error.message
-        try? await Task.sleep(for: .seconds(1))
+        try await Task.sleep(for: .seconds(1))
       } catch {
-        return
+        // The end came first.
+        throw CancellationError()
       }
     }
   }

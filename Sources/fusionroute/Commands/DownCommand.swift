@@ -9,8 +9,8 @@ struct DownCommand: AsyncParsableCommand {
     abstract: "Stop what `up` of a cluster file has started, here and on other hosts.",
     discussion: """
       Asks a running `up` to end in order and then stops the hosts that it has started, from its notes: also after it \
-      was killed, and whatever became of the cluster file since. Nothing to stop is no error. Ends with 69 if a host \
-      could not be stopped; it stays noted, and another `down` tries again.
+      was killed, and whatever became of the cluster file since. Nothing to stop is no error, unless there is no such \
+      file either (65). Ends with 69 if a host could not be stopped; it stays noted, and another `down` tries again.
       """)
 
   @Option(name: [.short, .long], help: ArgumentHelp("The cluster file that `up` was given.", valueName: "file"))
@@ -33,7 +33,13 @@ struct DownCommand: AsyncParsableCommand {
       let fleet = try Fleet(
         path: files.state, cluster: URL(fileURLWithPath: cluster).standardizedFileURL.path,
         report: { events.record($0) })
-      if !wasUp, await fleet.records.isEmpty { log.logger.notice("nothing of this cluster is up") }
+      if !wasUp, await fleet.records.isEmpty {
+        // Most likely another file is up than the one that was typed.
+        guard FileManager.default.fileExists(atPath: cluster) else {
+          throw FusionRouteError.badInput("nothing is up by the name of \(cluster), and there is no such file")
+        }
+        log.logger.notice("nothing of this cluster is up")
+      }
       if let failure = await fleet.stop().first { throw failure }
     }
   }

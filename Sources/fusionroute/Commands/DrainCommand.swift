@@ -36,7 +36,7 @@ struct DrainCommand: AsyncParsableCommand {
 
   func validate() throws {
     let ways = (replicas.isEmpty ? 0 : 1) + (host == nil ? 0 : 1) + (expert == nil ? 0 : 1)
-    guard ways == 1 else { throw ValidationError("Say what to drain: replicas, --host or --expert.") }
+    guard ways == 1 else { throw ValidationError("Say what to drain by one of these: replicas, --host or --expert.") }
   }
 
   private struct Order: Encodable {

@@ -29,6 +29,12 @@ struct ReplayCommand: AsyncParsableCommand {
 
   @OptionGroup(title: "Output") var output: OutputOptions
 
+  func validate() throws {
+    guard cluster == nil || service.isUsual else {
+      throw ValidationError("--url, --api-key-file and --ca-file are for a running service: leave them out with -c.")
+    }
+  }
+
   func run() async throws {
     let settings = output.bootstrap(default: .warning)
     let (log, format, service) = (log, format, service)

@@ -20,6 +20,13 @@ struct ScaleCommand: AsyncParsableCommand {
   @OptionGroup(title: "Service") var address: ClusterAddress
   @OptionGroup(title: "Output") var output: OutputOptions
 
+  func validate() throws {
+    var seen: Set<String> = []
+    if let twice = experts.first(where: { !seen.insert($0.expert).inserted }) {
+      throw ValidationError("The expert \"\(twice.expert)\" is named twice.")
+    }
+  }
+
   private struct Order: Encodable {
     var expert: String
     var replicas: Int

@@ -58,6 +58,10 @@ struct ReplayRun {
       throw FusionRouteError.badInput("the request log \(path) cannot be read")
     }
     defer { try? file.close() }
+    var status = stat()
+    guard fstat(file.fileDescriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+      throw FusionRouteError.badInput("the request log \(path) is no regular file")
+    }
     // The service that is asked may append to this very file.
     let size = Int(clamping: try file.seekToEnd())
     try file.seek(toOffset: 0)

@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Coordinator
 internal import Core
 internal import Foundation
 internal import Launch
@@ -54,7 +55,13 @@ enum Failure {
         ? String(cString: strerror(Int32(truncatingIfNeeded: system.code)))
         : cause.localizedFailureReason ?? cause.localizedDescription
     }
-    return error.cause.map { "\(error.message) (\(text(of: $0)))" } ?? error.message
+    guard let cause = error.cause, !isForPrograms(cause) else { return error.message }
+    return "\(error.message) (\(text(of: cause)))"
+  }
+
+  /// Whether a cause only tells this program what the sentence tells people.
+  private static func isForPrograms(_ cause: any Error) -> Bool {
+    cause is PromptTooLong || cause is ContextLengthExceeded || cause is RequestRefused
   }
 
   /// The error as one of ours; nil for those that ArgumentParser explains.
