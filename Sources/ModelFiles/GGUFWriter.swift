@@ -109,10 +109,13 @@ public struct GGUFWriter: Sendable {
 
   /// Writes the file so that it is complete or absent. Throws `.unavailable` if it cannot be written, `.badInput` for a
   /// value that a tensor's type cannot hold.
-  public func write(to path: String) throws {
+  ///
+  /// - Parameter progress: is told before every tensor which one of how many it is; what it throws ends the writing.
+  public func write(to path: String, progress: (_ tensor: Int, _ count: Int) throws -> Void = { _, _ in }) throws {
     var file = try AtomicFile(path: path)
     try file.write(header())
-    for entry in entries {
+    for (index, entry) in entries.enumerated() {
+      try progress(index, entries.count)
       try Self.write(entry, to: &file)
       try file.pad(to: alignment)
     }

@@ -19,15 +19,20 @@ extension ModelMaker {
   ///
   /// Types, metadata and tokenizer stay as they are: quantised tensors are dequantised, changed and quantised again.
   /// The same arguments give the same bytes. Throws `.badInput` for a file that cannot be read or a tensor type that
-  /// cannot be written, `.usage` for a strength that is negative or not finite.
+  /// cannot be written, `.usage` for a strength that is negative or not finite and for an exception that no tensor's name
+  /// contains.
   public static func perturb(
     _ input: String, to output: String, strength: Float, seed: UInt64,
-    options: PerturbationOptions = PerturbationOptions()
+    options: PerturbationOptions = PerturbationOptions(), progress: Progress = { _, _ in }
   ) throws {
     guard strength.isFinite, strength >= 0 else {
       throw FusionRouteError.usage("the strength must be a number from 0, not \(strength)")
     }
     let file = try GGUFFile.read(input)
+    // A slip of the pen would change what was to stay as it is.
+    if let unknown = options.except.first(where: { text in !file.tensors.contains { $0.name.contains(text) } }) {
+      throw FusionRouteError.usage("\(input) has no tensor whose name contains '\(unknown)', which is to be left out")
+    }
     let changed = file.tensors.filter { changes($0, options) && strength > 0 }
     if let refused = changed.first(where: { !$0.type.isReadable || !$0.type.isWritable }) {
       throw FusionRouteError.badInput(
@@ -38,7 +43,8 @@ extension ModelMaker {
     var copy = try AtomicFile(path: output)
     // Types do not change, so neither do sizes and offsets: the header is the same, byte for byte.
     try copy.write(file.headerBytes())
-    for tensor in file.tensors.sorted(by: { $0.offset < $1.offset }) {
+    for (index, tensor) in file.tensors.sorted(by: { $0.offset < $1.offset }).enumerated() {
+      try progress(index, file.tensors.count)
       try copy.pad(to: file.alignment)
       guard copy.written == tensor.offset else {
         throw FusionRouteError.badInput("\(input): the tensors' data is not in one piece; convert the model first")

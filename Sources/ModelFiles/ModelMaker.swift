@@ -2,32 +2,42 @@ internal import Core
 
 /// Writes models with random weights: small ones for tests, and large vocabularies to measure with.
 public enum ModelMaker {
+  /// Is told before every tensor which one of how many it is; what it throws ends the writing, and nothing is left of it.
+  public typealias Progress = @Sendable (_ tensor: Int, _ count: Int) throws -> Void
+
   /// Writes `recipe` to `path`, complete or not at all. The same recipe gives the same bytes.
   ///
   /// Weights are scaled so that each block adds about as much to the residual stream as it finds there: the next token
   /// depends on the whole context, not on the last token alone. Throws `.usage` for an impossible recipe and
   /// `.unavailable` if the file cannot be written.
-  public static func make(_ recipe: ModelRecipe, to path: String) throws {
+  public static func make(
+    _ recipe: ModelRecipe, to path: String, progress: Progress = { _, _ in }
+  ) throws {
     try recipe.validate()
-    try make(recipe, GeneratedVocabulary(kind: recipe.vocabularyKind, size: recipe.vocabularySize), to: path)
+    let vocabulary = GeneratedVocabulary(kind: recipe.vocabularyKind, size: recipe.vocabularySize)
+    try make(recipe, vocabulary, to: path, progress)
   }
 
   /// The same with a byte-level BPE vocabulary that was learnt from texts; it decides the vocabulary's kind and size.
-  public static func make(_ recipe: ModelRecipe, vocabulary learnt: LearntMerges, to path: String) throws {
+  public static func make(
+    _ recipe: ModelRecipe, vocabulary learnt: LearntMerges, to path: String, progress: Progress = { _, _ in }
+  ) throws {
     let vocabulary = GeneratedVocabulary(learnt)
     var recipe = recipe
     recipe.vocabularyKind = .bpe
     recipe.vocabularySize = vocabulary.tokens.count
     try recipe.validate()
-    try make(recipe, vocabulary, to: path)
+    try make(recipe, vocabulary, to: path, progress)
   }
 
-  private static func make(_ recipe: ModelRecipe, _ vocabulary: GeneratedVocabulary, to path: String) throws {
+  private static func make(
+    _ recipe: ModelRecipe, _ vocabulary: GeneratedVocabulary, to path: String, _ progress: Progress
+  ) throws {
     var writer = GGUFWriter()
     try setMetadata(recipe, in: &writer)
     try setVocabulary(vocabulary, recipe, in: &writer)
     try addTensors(recipe, specials: vocabulary.specials, to: &writer)
-    try writer.write(to: path)
+    try writer.write(to: path, progress: progress)
   }
 
   private static func setMetadata(_ recipe: ModelRecipe, in writer: inout GGUFWriter) throws {

@@ -33,6 +33,7 @@ import Testing
     #expect(information.slidingWindow == 32 && information.vocabularySize == 600)
     for bad in [
       ["--heads", "0"], ["--type", "q9"], ["--architecture", "gpt"], ["--architecture", "gemma2", "--window", "0"],
+      ["--width", "9223372036854775807"], ["--vocabulary", "spm", "--vocabulary-from", models.path("m1.gguf")],
     ] {
       #expect(try await Product.run(["make-model", models.path("bad.gguf")] + bad).code == 64, "\(bad)")
     }
@@ -75,6 +76,15 @@ import Testing
       try await Product.run(["convert", models.path("head.gguf"), models.path("x.gguf"), "--type", "f16"]).code == 65)
     let names = try FileManager.default.contentsOfDirectory(atPath: models.folder.path)
     #expect(names.filter { $0.hasPrefix("ant-q8") || $0.hasPrefix("x.gguf") } == ["ant-q8.gguf"])
+  }
+
+  @Test func benchmarksOfImpossibleSizes() async throws {
+    for option in ["--length", "--sequences", "--steps", "--rank"] {
+      let result = try await Product.run([
+        "bench", "train", models.path("router.gguf"), option, "9223372036854775807",
+      ])
+      #expect(result.code == 64 && result.errors.contains(option), "\(option): \(result.errors)")
+    }
   }
 
   @Test func descriptions() async throws {

@@ -65,6 +65,15 @@
       #expect(disk.names("run") == [".lock", "log.jsonl", "report.html"])
     }
 
+    @Test func noHalfConversion() async throws {
+      let disk = try #require(SmallDisk(bytes: try size() / 4))
+      let result = try await Product.run([
+        "convert", models.path("router.gguf"), "\(disk.path)/half.gguf", "--type", "bf16",
+      ])
+      #expect(result.code == 69 && result.errors.contains("\(disk.path)/half.gguf"), "\(result.errors)")
+      #expect(disk.names("").isEmpty)
+    }
+
     @Test func onlyWholeCheckpoints() async throws {
       // Parameters and two moments: three times the model; there is room for one checkpoint and a half.
       let model = try size()

@@ -155,6 +155,39 @@ import Testing
     #expect(try await Product.run(["train", plan]).code == 69)
   }
 
+  /// Mistakes of later steps are found before the first one has taken its hours.
+  @Test func optionsAreCheckedFirst() async throws {
+    for (step, word) in [
+      ("{ train: lm, model: router.gguf, data: x.jsonl, out: checked, epochz: 1 }", "epochz"),
+      ("{ train: dpo, model: router.gguf, data: x.jsonl, out: checked, length_ratio: nan }", "--length-ratio"),
+      ("{ sample: x.jsonl, out: checked, grader: g, answers: 0 }", "--answers"),
+      ("{ run: \"true\", out: ./first.txt }", "line 2"), ("{ run: \"true\", out: \"\" }", "empty"),
+      ("{ run: \"true\", out: [checked, more] }", "out"),
+    ] {
+      let plan = try models.write(
+        "checked.yaml", ["steps:", "  - { run: \"echo > first.txt\", out: first.txt }", "  - \(step)"])
+      let result = try await Product.run(["train", plan])
+      #expect(result.code == 65 && result.errors.contains("checked.yaml:3"), "\(step): \(result.errors)")
+      #expect(result.errors.contains(word), "\(step): \(result.errors)")
+      #expect(!FileManager.default.fileExists(atPath: models.path("first.txt")), "\(step)")
+    }
+  }
+
+  /// That a command of the user's fails is no defect of this program, and is said.
+  @Test func failedCommandsAreNamed() async throws {
+    let plan = try models.write("failing.yaml", ["steps: [{ run: \"exit 3\", out: never }]"])
+    let result = try await Product.run(["train", plan])
+    #expect(result.code == 65 && result.errors.contains("failing.yaml:1: run ended with 3"), "\(result.errors)")
+  }
+
+  /// Hours of sampling by hand are no plan's to throw away.
+  @Test func whatWasBegunByHandStays() throws {
+    let answers = try models.write("by-hand.jsonl.answers", ["{\"samples_of\":\"x\"}"])
+    let step = TrainingPlan.Step(action: .sample, out: models.path("by-hand.jsonl"), line: 1)
+    #expect(try step.prepare("a") == false)
+    #expect(FileManager.default.fileExists(atPath: answers))
+  }
+
   /// A step's minutes are those since it was begun from nothing, whatever became of its runs since.
   @Test func reportsCountFromTheLastBeginning() throws {
     let report = PlanReport(plan: models.path("counted.yaml"))

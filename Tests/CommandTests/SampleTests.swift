@@ -85,6 +85,22 @@ import Testing
     #expect(error?.message.contains("windows-prompts.jsonl:3:") == true, "\(error?.message ?? "")")
   }
 
+  /// Options that cannot be meant are refused, each by its own name, before anything is started.
+  @Test func impossibleOptions() async throws {
+    let prompts = try write("options-prompts.jsonl", "{\"prompt\": \"a\"}\n")
+    for (options, word) in [
+      (["--graders", "0"], "--graders"), (["--as", "pairs"], "--answers"), (["--threshold", "nan"], "--threshold"),
+      (["--length-ratio", "0.5"], "--length-ratio"), (["--attach"], "--cluster"),
+      (["--answers", "9223372036854775807", "--temperature", "1"], "--answers"),
+    ] {
+      let result = try await Product.run(
+        ["sample", prompts, "--grader", "true", "--out", models.path("options.jsonl")]
+          + (options.contains("--answers") ? [] : ["--answers", "1"]) + options)
+      #expect(result.code == 64 && result.errors.contains(word), "\(options): \(result.errors)")
+    }
+    #expect(!FileManager.default.fileExists(atPath: models.path(".options.jsonl.lock")))
+  }
+
   /// What an error quotes cannot steer the terminal.
   @Test func errorsArePrintable() async throws {
     let result = try await Product.run([

@@ -313,6 +313,8 @@ import Testing
     let bad = try models.write(
       "bad.jsonl", TrainingLines.questions.prefix(2) + ["{\"prompt\": \"a\", \"completion\": \"\"}"])
     let good = try models.write("good.jsonl", TrainingLines.questions)
+    let uneven = try models.write(
+      "uneven.jsonl", ["{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"many more words than that\"}"])
     let model = models.path("router.gguf")
     for (arguments, code, word) in [
       (["lm", model, "--data", bad], Int32(65), "bad.jsonl:3"), (["lm", model, "--data", "nowhere"], 65, "nowhere"),
@@ -322,11 +324,60 @@ import Testing
       (["lm", model, "--data", good, "--targets", "attn_x"], 64, "targets"),
       (["lm", model, "--data", good, "--max-length", "2"], 65, "max-length"),
       (["lm", model, "--data", good, "--bake", "q9"], 64, "q9"),
+      (["lm", model, "--data", good, "--rank", "9223372036854775807"], 64, "rank"),
+      (["lm", model, "--data", good, "--full", "--rank", "4"], 64, "--rank"),
+      (["dpo", model, "--data", good, "--length-ratio", "nan"], 64, "--length-ratio"),
+      (["dpo", model, "--data", good, "--length-ratio=-1"], 64, "--length-ratio"),
+      (["dpo", model, "--data", good, "--mix-batch", "2"], 64, "--mix"),
+      (["dpo", model, "--data", uneven], 65, "of too different lengths"),
     ] {
       let result = try await Product.run(["train"] + arguments + ["--out", models.path("nothing")] + Self.fast)
       #expect(result.code == code, "\(arguments): \(result.errors)")
       #expect(result.errors.contains(word), "\(arguments): \(result.errors)")
     }
     #expect(!FileManager.default.fileExists(atPath: models.path("nothing/adapter.gguf")))
+  }
+
+  /// What goes on from an adapter has its rank and targets; others are not passed over in silence.
+  @Test func adaptersKeepTheirShape() async throws {
+    let data = try models.write("shape.jsonl", TrainingLines.questions)
+    func train(_ out: String, _ more: [String]) async throws -> Product.Result {
+      try await Product.run(
+        ["train", "lm", models.path("router.gguf"), "--data", data, "--out", models.path(out), "--steps", "1"] + more
+          + Self.fast)
+    }
+    let first = try await train("shape", ["--rank", "2", "--targets", "attn_q,attn_v"])
+    #expect(first.code == 0, "\(first.errors)")
+    let adapter = ["--adapter", models.path("shape/adapter.gguf")]
+    for other in [["--rank", "4"], ["--alpha", "3"], ["--targets", "attn_q"]] {
+      let result = try await train("shape-on", adapter + other)
+      #expect(result.code == 64 && result.errors.contains(other[0]), "\(other): \(result.errors)")
+    }
+    let same = try await train("shape-on", adapter + ["--rank", "2", "--alpha", "4", "--targets", "attn_v,attn_q"])
+    #expect(same.code == 0, "\(same.errors)")
+  }
+
+  /// A type that the model's rows do not fit is refused before the first step, and a finished run is evaluated once.
+  @Test func endsAreThoughtOfAtTheBeginning() async throws {
+    let data = try models.write("ends.jsonl", TrainingLines.questions)
+    var recipe = ModelRecipe(seed: 3)
+    (recipe.width, recipe.layers, recipe.heads, recipe.kvHeads) = (24, 1, 2, 2)
+    try ModelMaker.make(recipe, to: models.path("narrow.gguf"))
+    let refused = try await Product.run(
+      [
+        "train", "lm", models.path("narrow.gguf"), "--data", data, "--full", "--bake", "q8_0", "--out",
+        models.path("narrow"), "--steps", "1",
+      ] + Self.fast)
+    #expect(refused.code == 64 && refused.errors.contains("q8_0"), "\(refused.errors)")
+    #expect(!FileManager.default.fileExists(atPath: models.path("narrow/log.jsonl")))
+    for _ in 0..<2 {
+      let result = try await Product.run(
+        [
+          "train", "lm", models.path("narrow.gguf"), "--data", data, "--held-out", data, "--out", models.path("ended"),
+          "--steps", "2", "--rank", "2",
+        ] + Self.fast)
+      #expect(result.code == 0, "\(result.errors)")
+    }
+    #expect(try entries("ended").filter { $0["held_out"] != nil }.compactMap { $0["step"] as? Int } == [0, 2])
   }
 }

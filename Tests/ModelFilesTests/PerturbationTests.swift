@@ -103,6 +103,26 @@ import Testing
     }
     let error = try failure { try ModelMaker.perturb("/nope", to: scratch.path("p.gguf"), strength: 1, seed: 1) }
     #expect(error.code == .badInput)
+    // No tensor has this name, so nothing would be left out.
+    let unknown = try failure {
+      try ModelMaker.perturb(
+        base, to: scratch.path("p.gguf"), strength: 0.1, seed: 1, options: .init(except: ["token_embed"]))
+    }
+    #expect(unknown.code == .usage && unknown.message.contains("token_embed"))
+    #expect(scratch.names == ["base.gguf"])
+  }
+
+  @Test func `what is interrupted leaves nothing`() throws {
+    let scratch = try Scratch()
+    let base = try Self.model(scratch)
+    let stop: ModelMaker.Progress = { tensor, _ in
+      if tensor == 3 { throw FusionRouteError.interrupted("interrupted") }
+    }
+    let perturbed = try failure {
+      try ModelMaker.perturb(base, to: scratch.path("p.gguf"), strength: 0.1, seed: 1, progress: stop)
+    }
+    let made = try failure { try ModelMaker.make(ModelRecipe(), to: scratch.path("m.gguf"), progress: stop) }
+    #expect(perturbed.code == .interrupted && made.code == .interrupted)
     #expect(scratch.names == ["base.gguf"])
   }
 }

@@ -48,6 +48,19 @@ import Testing
     #expect(records.map(\.source.line) == [1, 3, 4, 5, 6])
   }
 
+  /// Files as Windows writes them, and what is no file of lines at all.
+  @Test func marksAndOtherFiles() throws {
+    let scratch = try Scratch()
+    let path = try Self.write("\u{FEFF}{\"text\": \"a\"}\r\n\r\n{\"text\": \"b\"}\r\n", scratch)
+    let records = try RecordReader.read(path)
+    #expect(records.map(\.record) == [.text("a"), .text("b")] && records.map(\.source.line) == [1, 3])
+    try Data([0x1F, 0x8B, 8, 0]).write(to: URL(fileURLWithPath: scratch.path("data.gz")))
+    for (name, word) in [("data.gz", "compressed"), ("", "directory"), ("none", "exist")] {
+      let error = #expect(throws: FusionRouteError.self) { _ = try RecordReader.read(scratch.path(name)) }
+      #expect(error?.code == .badInput && error?.message.contains(word) == true, "\(error?.message ?? "")")
+    }
+  }
+
   @Test(arguments: [
     ("{\"prompt\": \"a\",", "JSON"), ("[1]", "object"), ("{\"prompt\": \"a\", \"completion\": \"  \"}", "empty"),
     ("{\"messages\": [{\"role\": \"robot\", \"content\": \"a\"}]}", "robot"), ("{\"question\": \"a\"}", "question"),

@@ -85,6 +85,17 @@ import Testing
     #expect(try failure { try other.loadAdapter(adapter) }.message.contains("alpha"))
   }
 
+  /// Of a disk that was full, in the middle of a character.
+  @Test func aLogThatWasCutOff() throws {
+    let scratch = try Scratch()
+    let path = scratch.path("log.jsonl")
+    let whole = "{\"step\":1,\"loss\":2}\n{\"step\":2,\"loss\":1}\n"
+    try (Data("\(whole){\"step\":2,\"held_out\":true,\"pairs_by_task\":{\"f".utf8) + [0xC3]).write(
+      to: URL(fileURLWithPath: path))
+    _ = try RunLog(path: path, resumingAfter: 2, of: 4)
+    #expect(try String(contentsOfFile: path, encoding: .utf8) == whole)
+  }
+
   /// Counts of steps that no run comes to.
   @Test func checkpointsOfImpossibleSteps() throws {
     let scratch = try Scratch()

@@ -45,6 +45,10 @@ public enum Quantizer {
       LlamaRuntime.withShimError { error in fr_quantize(input, temporary, &parameters, error) }
     }
     guard code == 0 else {
+      // Of the two files llama.cpp writes only the result by a C++ stream, and does not say that the disk is full.
+      if shim?.contains("iostream error") == true || lines.contains(where: { $0.contains("iostream error") }) {
+        throw FusionRouteError.unavailable("cannot write \(output): is the disk full?")
+      }
       throw FusionRouteError.badInput(
         "cannot convert \(input) to \(type)\(LlamaLog.reason(lines, shim: shim)); check that it is a complete GGUF model"
       )

@@ -38,12 +38,11 @@ public enum RecordReader {
 
   /// Reads a file. Throws `.badInput` that names file, line and fault.
   public static func read(_ path: String) throws -> [(record: TrainingRecord, source: RecordSource)] {
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw FusionRouteError.badInput("the data file \(path) cannot be read")
-    }
+    let data = try contents(of: path)
     var records: [(TrainingRecord, RecordSource)] = []
     var number = 0
-    var start = data.startIndex
+    // Some programs begin UTF-8 files with a byte order mark.
+    var start = data.startIndex + (data.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0)
     while start < data.endIndex {
       let end = data[start...].firstIndex(of: UInt8(ascii: "\n")) ?? data.endIndex
       number += 1
@@ -57,6 +56,22 @@ public enum RecordReader {
     }
     guard !records.isEmpty else { throw FusionRouteError.badInput("the data file \(path) has no records") }
     return records
+  }
+
+  private static func contents(of path: String) throws -> Data {
+    func fault(_ what: String) -> FusionRouteError { .badInput("the data file \(path) \(what)") }
+    var isDirectory: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else { throw fault("does not exist") }
+    guard !isDirectory.boolValue else { throw fault("is a directory; a file is needed") }
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw fault("cannot be read: it must be a file, not a pipe, and its permissions must allow it")
+    }
+    // Of JSON no file begins like this; gzip's, zstd's, xz' and zip's do.
+    let packed: [[UInt8]] = [
+      [0x1F, 0x8B], [0x28, 0xB5, 0x2F, 0xFD], [0xFD, 0x37, 0x7A, 0x58], [0x50, 0x4B, 0x03, 0x04],
+    ]
+    guard !packed.contains(where: { data.starts(with: $0) }) else { throw fault("is compressed: unpack it first") }
+    return data
   }
 
   private static func parse(_ line: Data, source: RecordSource) throws -> JSONObject {

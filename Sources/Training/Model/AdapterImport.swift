@@ -16,6 +16,11 @@ public enum AdapterImport {
   private static let prefix = "base_model.model.model.layers."
   private static let maximumConfigBytes = 1 << 20
 
+  /// What is read of an adapter's directory.
+  public static func files(of folder: String) -> [String] {
+    ["\(folder)/adapter_config.json", "\(folder)/adapter_model.safetensors"]
+  }
+
   /// Writes the adapter in the directory `folder` to `path`. Returns its rank and the number of matrices it changes.
   ///
   /// - Parameter model: the model that the adapter is for, as GGUF.

@@ -52,22 +52,33 @@ extension TrainingEngine {
     try writer.write(to: path)
   }
 
+  /// Throws `.usage` if ``writeModel(from:to:type:)`` could not store what is learnt.
+  public func checkWritable(_ file: GGUFFile, type: TensorType?) throws {
+    for tensor in file.tensors where tensor.dimensions.count > 1 {
+      let stored = type ?? tensor.type
+      // What stays as it is needs no other type.
+      guard stored != tensor.type || learnt(tensor, of: file) != nil else { continue }
+      guard stored.isWritable, stored.rowBytes(tensor.rowLength) != nil else {
+        throw FusionRouteError.usage(
+          "tensor '\(tensor.name)' with rows of \(tensor.rowLength) cannot be written as \(stored.name): choose f32, "
+            + "f16 or bf16")
+      }
+    }
+  }
+
   /// Writes the model with what was learnt in it: the trained weights, or the adapters added to the base's.
   ///
   /// - Parameters:
   ///   - file: the model that training started from; tokenizer and template are taken from it.
   ///   - type: of the matrices; nil keeps each as it is in `file`.
   public func writeModel(from file: GGUFFile, to path: String, type: TensorType? = nil) throws {
+    try checkWritable(file, type: type)
     var writer = try ModelExport.metadata(of: file)
     if let type { try writer.set("general.file_type", .uint32(type.mostlyFileType)) }
     for tensor in file.tensors {
       let isMatrix = tensor.dimensions.count > 1
       let stored = isMatrix ? type ?? tensor.type : tensor.type
       if let learnt = learnt(tensor, of: file) {
-        guard stored.isWritable, stored.rowBytes(tensor.rowLength) != nil else {
-          throw FusionRouteError.usage(
-            "tensor '\(tensor.name)' cannot be written as \(stored.name): choose another type, f32, bf16 or q8_0")
-        }
         try writer.add(
           tensor: tensor.name, type: stored, dimensions: tensor.dimensions,
           content: .generated { try learnt.write(to: $0) })

@@ -22,7 +22,7 @@ public struct LoRAOptions: Sendable, Equatable {
 
   public init(rank: Int = 16, alpha: Float? = nil, targets: [String] = ModelShape.blockMatrices) {
     self.rank = rank
-    self.alpha = alpha ?? Float(2 * rank)
+    self.alpha = alpha ?? 2 * Float(rank)
     self.targets = targets
   }
 

@@ -46,12 +46,12 @@ enum Checkpoint {
     try writer.write(to: path)
   }
 
-  /// Restores what `write` wrote. Throws `.badInput` for a file of another run.
+  /// A checkpoint's file and where it stands. Throws `.badInput` for one of another run.
   ///
   /// - Parameter totalSteps: of the run; the last checkpoint of a run has done them all.
-  static func read(
-    _ path: String, into engine: TrainingEngine, fingerprint: String, totalSteps: Int
-  ) throws -> TrainingState {
+  static func header(
+    of path: String, fingerprint: String, totalSteps: Int
+  ) throws -> (file: GGUFFile, state: TrainingState) {
     let file = try GGUFFile.read(path)
     guard file.architecture == architecture, let run = file["fusionroute.run"]?.string,
       let step = file["fusionroute.step"]?.integer, let modelSteps = file["fusionroute.model_steps"]?.integer,
@@ -67,6 +67,14 @@ enum Checkpoint {
         "\(path) counts \(step) steps, \(modelSteps) of the model and \(headSteps) of the head, in a run of "
           + "\(totalSteps): the file is damaged; remove it to go on from an earlier one")
     }
+    return (file, TrainingState(step: step, modelSteps: modelSteps, headSteps: headSteps))
+  }
+
+  /// Restores what `write` wrote. Throws `.badInput` for a file of another run.
+  static func read(
+    _ path: String, into engine: TrainingEngine, fingerprint: String, totalSteps: Int
+  ) throws -> TrainingState {
+    let (file, state) = try header(of: path, fingerprint: fingerprint, totalSteps: totalSteps)
     for (index, parameter) in engine.trainables.parameters.enumerated() {
       for (kind, values) in [("p", parameter.values), ("m", parameter.moment1), ("v", parameter.moment2)] {
         guard let tensor = file.tensor(named: "\(kind).\(index)"), tensor.elementCount == parameter.count else {
@@ -75,7 +83,7 @@ enum Checkpoint {
         values.update(from: try file.floats(of: tensor), count: parameter.count)
       }
     }
-    return TrainingState(step: step, modelSteps: modelSteps, headSteps: headSteps)
+    return state
   }
 
   /// Checkpoints in `folder`, the latest first.

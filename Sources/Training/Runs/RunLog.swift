@@ -7,9 +7,11 @@ final class RunLog {
   private var handle: FileHandle
 
   /// Opens the log and drops lines of steps after `step`, which will be done again.
-  init(path: String, resumingAfter step: Int) throws {
+  ///
+  /// - Parameter total: of the run's steps. What was evaluated after the last one will be evaluated again, too.
+  init(path: String, resumingAfter step: Int, of total: Int) throws {
     self.path = path
-    let kept = step > 0 ? Self.lines(path).filter { Self.step(of: $0) <= step } : []
+    let kept = step > 0 ? Self.lines(path).filter { Self.isKept($0, upTo: step, of: total) } : []
     var file = try AtomicFile(path: path)
     for line in kept { try file.write(Array((line + "\n").utf8)) }
     try file.commit()
@@ -38,8 +40,9 @@ final class RunLog {
   }
 
   static func lines(_ path: String) -> [String] {
-    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return [] }
-    return text.split(separator: "\n").map(String.init)
+    guard let data = FileManager.default.contents(atPath: path) else { return [] }
+    // Line by line, and repaired: a full disk may have cut off the last line within a character.
+    return data.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
   }
 
   /// The entries of a log; a line that was cut off by a crash is left out.
@@ -50,9 +53,9 @@ final class RunLog {
     }
   }
 
-  private static func step(of line: String) -> Int {
+  private static func isKept(_ line: String, upTo last: Int, of total: Int) -> Bool {
     guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)), case .integer(let step)? = object["step"]
-    else { return Int.max }
-    return Int(clamping: step)
+    else { return false }
+    return step <= Int64(last) && (object["held_out"] == nil || step < Int64(total))
   }
 }

@@ -29,7 +29,8 @@ public final class TrainingLoop {
   ///   - samplesPerStep: samples of each step, beside `batch` less as many pairs; nil: both are shuffled together. A run on
   ///     these samples alone, with this number as its batch and the same seed, sees the same ones at each step.
   ///   - folder: takes checkpoints and the log; made if missing.
-  ///   - identity: names the models that the run starts from; a checkpoint of a run with another one is refused.
+  ///   - identity: names the models that the run starts from.
+  /// - Throws: `.badInput` if `folder` has a checkpoint of a run with other data, models or settings.
   public init(
     engine: TrainingEngine, objective: TrainingObjective, samples: [Sample], pairs: [PreferencePair] = [],
     heldOut: (samples: [Sample], pairs: [PreferencePair]) = ([], []), settings: TrainingSettings,
@@ -66,6 +67,10 @@ public final class TrainingLoop {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     } catch {
       throw FusionRouteError.unavailable("cannot create the directory \(folder)", cause: error)
+    }
+    // Already here: whoever makes a loop must not have written over another run's results before it is refused.
+    if let latest = Checkpoint.all(in: checkpointFolder).first {
+      _ = try Checkpoint.header(of: latest.path, fingerprint: fingerprint, totalSteps: totalSteps)
     }
   }
 
@@ -135,7 +140,7 @@ public final class TrainingLoop {
   ///   - progress: is told after every step.
   public func run(shouldStop: () -> Bool = { false }, progress: (TrainingProgress) -> Void = { _ in }) throws {
     try resume()
-    let log = try RunLog(path: logPath, resumingAfter: state.step)
+    let log = try RunLog(path: logPath, resumingAfter: state.step, of: totalSteps)
     if state.step == 0 {
       try evaluate(log)
       try warmUpHead(log)
@@ -147,7 +152,12 @@ public final class TrainingLoop {
     while state.step < totalSteps {
       guard !shouldStop() else {
         // Before the first step there is nothing to keep.
-        if settings.checkpointEvery > 0, state.step > 0 { try writeCheckpoint() }
+        guard state.step > 0 else { throw FusionRouteError.interrupted("interrupted before the first step") }
+        guard settings.checkpointEvery > 0 else {
+          throw FusionRouteError.interrupted(
+            "interrupted after step \(state.step); without checkpoints the same command begins again")
+        }
+        try writeCheckpoint()
         throw FusionRouteError.interrupted("interrupted after step \(state.step); the same command goes on from there")
       }
       if state.step / plan.stepsPerEpoch != epoch {

@@ -37,8 +37,12 @@ struct BenchTrainCommand: AsyncParsableCommand {
   @OptionGroup(title: "Output") var output: OutputOptions
 
   func validate() throws {
-    guard sequences > 0, length >= 4, steps > 0, rank >= 0 else {
-      throw ValidationError("--sequences and --steps must be positive, --length at least 4, --rank 0 or more.")
+    guard (1...65_536).contains(sequences), (4...1_048_576).contains(length), (1...1_000_000).contains(steps),
+      (0...LoRAOptions.maximumRank).contains(rank)
+    else {
+      throw ValidationError(
+        "--sequences must be 1 to 65536, --length 4 to 1048576, --steps 1 to 1000000 and --rank 0 to "
+          + "\(LoRAOptions.maximumRank).")
     }
   }
 

@@ -36,9 +36,7 @@ struct ConvertCommand: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
-    guard
-      URL(fileURLWithPath: input).resolvingSymlinksInPath() != URL(fileURLWithPath: result).resolvingSymlinksInPath()
-    else { throw FusionRouteError.usage("\(input) and the result are the same file: give another name") }
+    try ResultPath.check(result, inputs: [input])
     let (input, result, type, threads) = (input, result, type, threads)
     let trap = try SignalTrap { _, _ in
       // llama.cpp cannot be stopped in the middle: end here, without the unfinished file.

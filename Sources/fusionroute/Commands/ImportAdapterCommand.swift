@@ -26,6 +26,7 @@ struct ImportAdapterCommand: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
+    try ResultPath.check(result, inputs: AdapterImport.files(of: input) + [model])
     let (rank, matrices) = try AdapterImport.run(input, model: GGUFFile.read(model), to: result)
     print("\(result): rank \(rank) on \(matrices) matrices")
   }

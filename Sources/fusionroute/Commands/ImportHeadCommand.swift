@@ -38,6 +38,7 @@ struct ImportHeadCommand: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
+    try ResultPath.check(result, inputs: [input])
     try head().write(result)
   }
 

@@ -42,8 +42,11 @@ struct MakeModelCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Width of the feed-forward layers. Default: 3 × width.", valueName: "n"))
     var feedForward: Int?
 
-    @Option(help: "spm (as in Llama 2 and Gemma) or bpe (as in GPT-2 and SmolLM2).")
-    var vocabulary: ModelRecipe.VocabularyKind = .spm
+    @Option(
+      help: """
+        spm (as in Llama 2 and Gemma) or bpe (as in GPT-2 and SmolLM2). Default: spm, and bpe with --vocabulary-from.
+        """)
+    var vocabulary: ModelRecipe.VocabularyKind?
 
     @Option(help: ArgumentHelp("Tokens in the vocabulary.", valueName: "n"))
     var vocabularySize = 512
@@ -87,6 +90,12 @@ struct MakeModelCommand: AsyncParsableCommand {
 
     @OptionGroup(title: "Output") var output: OutputOptions
 
+    func validate() throws {
+      guard vocabularyFrom.isEmpty || vocabulary != .spm else {
+        throw ValidationError("--vocabulary-from learns a byte-level BPE vocabulary: leave --vocabulary spm out.")
+      }
+    }
+
     func recipe() throws -> ModelRecipe {
       guard let type = TensorType(name: type) else {
         throw FusionRouteError.usage("\"\(type)\" is no weight type: use f32, f16, bf16, q8_0 or q4_K")
@@ -97,8 +106,8 @@ struct MakeModelCommand: AsyncParsableCommand {
       recipe.heads = heads
       recipe.kvHeads = kvHeads ?? heads
       recipe.headDimension = headDimension
-      recipe.feedForward = feedForward ?? 3 * width
-      recipe.vocabularyKind = vocabularyFrom.isEmpty ? vocabulary : .bpe
+      recipe.feedForward = feedForward ?? 3 &* width  // A width for which this wraps around is refused.
+      recipe.vocabularyKind = vocabularyFrom.isEmpty ? vocabulary ?? .spm : .bpe
       recipe.vocabularySize = vocabularySize
       if let window { recipe.window = window == 0 ? nil : window }
       recipe.windowPattern = windowPattern
@@ -116,13 +125,16 @@ struct MakeModelCommand: AsyncParsableCommand {
       _ = output.bootstrap(default: .warning)
       let (result, sources, size) = (result, vocabularyFrom, vocabularySize)
       let recipe = try recipe()
+      try ResultPath.check(result, inputs: sources)
       try await withInterruption {
         guard !sources.isEmpty else {
-          return try await Progress().step("writing \(result)") { try ModelMaker.make(recipe, to: result) }
+          return try await writing("writing \(result)") { progress in
+            try ModelMaker.make(recipe, to: result, progress: progress)
+          }
         }
-        try await Progress().step("learning the vocabulary and writing \(result)") {
+        try await writing("learning the vocabulary and writing \(result)") { progress in
           let learnt = try LearntMerges.learn(from: sources.flatMap(Self.texts), size: size)
-          try ModelMaker.make(recipe, vocabulary: learnt, to: result)
+          try ModelMaker.make(recipe, vocabulary: learnt, to: result, progress: progress)
         }
       }
     }
@@ -174,9 +186,11 @@ struct MakeModelCommand: AsyncParsableCommand {
       _ = output.bootstrap(default: .warning)
       let options = ModelMaker.PerturbationOptions(includesVectors: includeVectors, except: except)
       let (input, result, strength, seed) = (input, result, strength, seed)
+      try ResultPath.check(result, inputs: [input])
       try await withInterruption {
-        try await Progress().step("writing \(result)") {
-          try ModelMaker.perturb(input, to: result, strength: strength, seed: seed, options: options)
+        try await writing("writing \(result)") { progress in
+          try ModelMaker.perturb(
+            input, to: result, strength: strength, seed: seed, options: options, progress: progress)
         }
       }
     }
@@ -226,6 +240,7 @@ struct MakeModelCommand: AsyncParsableCommand {
       _ = output.bootstrap(default: .warning)
       let names = experts.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
       let (model, text, result, scale, seed) = (model, text, result, complementScale, seed)
+      try ResultPath.check(result, inputs: [model, text].compactMap { $0 })
       let width = try width ?? Self.width(of: model ?? "")
       try await withInterruption {
         try await Progress().step("writing \(result)") {
@@ -254,5 +269,23 @@ struct MakeModelCommand: AsyncParsableCommand {
       guard !parts.isEmpty else { throw FusionRouteError.badInput("\(path) is empty: some hundred words are needed") }
       return parts
     }
+  }
+}
+
+/// Writes a model tensor by tensor, and not to its end if the task is cancelled.
+private func writing(
+  _ text: String, _ body: @escaping @Sendable (@escaping ModelMaker.Progress) throws -> Void
+) async throws {
+  let progress = Progress()
+  let cancelled = CancellationFlag()
+  try await withTaskCancellationHandler {
+    try await progress.step(text) {
+      try body { tensor, count in
+        if cancelled.isSet { throw FusionRouteError.interrupted("interrupted") }
+        progress.update("\(text): tensor \(tensor + 1) of \(count)")
+      }
+    }
+  } onCancel: {
+    cancelled.set()
   }
 }

@@ -70,10 +70,7 @@ struct MergeCommand: AsyncParsableCommand {
 
   func run() async throws {
     _ = output.bootstrap(default: .warning)
-    let result = URL(fileURLWithPath: out).resolvingSymlinksInPath()
-    for input in [base] + experts where URL(fileURLWithPath: input).resolvingSymlinksInPath() == result {
-      throw FusionRouteError.usage("\(input) and the result are the same file: give another name")
-    }
+    try ResultPath.check(out, inputs: [base] + experts)
     let chosen: MergeMethod =
       switch method {
       case .taskArithmetic: .taskArithmetic

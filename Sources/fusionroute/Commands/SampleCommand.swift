@@ -36,6 +36,9 @@ struct SampleCommand: AsyncParsableCommand {
   @Option(name: .customLong("as"), help: "sft: answers that pass. pairs: passed against failed answers.")
   var form: Form = .sft
 
+  /// Of one prompt: far more than anyone grades.
+  static let maximumAnswers = 10_000
+
   @Option(help: ArgumentHelp("Answers per prompt.", valueName: "n"))
   var answers = 4
 
@@ -82,11 +85,22 @@ struct SampleCommand: AsyncParsableCommand {
   @OptionGroup var parent: StepParentOptions
 
   func validate() throws {
-    guard [grader, graderService, reward].count(where: { $0 != nil }) == 1, graders > 0 else {
+    guard [grader, graderService, reward].count(where: { $0 != nil }) == 1 else {
       throw ValidationError("Give one of --grader, --grader-service and --reward.")
     }
+    guard graders > 0 else { throw ValidationError("--graders must be positive, not \(graders).") }
     guard (reward == nil) == (model == nil) else { throw ValidationError("--reward and --model belong together.") }
-    guard answers > 0, perPrompt > 0 else { throw ValidationError("--answers and --per-prompt must be positive.") }
+    guard (1...Self.maximumAnswers).contains(answers), perPrompt > 0 else {
+      throw ValidationError("--answers must be 1 to \(Self.maximumAnswers), and --per-prompt positive.")
+    }
+    guard form == .sft || answers > 1 else {
+      throw ValidationError("--as pairs needs --answers 2 or more: a pair is a passed and a failed answer.")
+    }
+    guard threshold?.isNaN != true else { throw ValidationError("--threshold must be a number.") }
+    guard LengthRatio.isPossible(lengthRatio) else { throw ValidationError(LengthRatio.rule) }
+    guard !attach || cluster != nil else {
+      throw ValidationError("--attach needs --cluster, whose workers it waits for; a service is asked as it is.")
+    }
     guard answers == 1 || generation.temperature > 0 else {
       throw ValidationError("Several answers to a prompt need --temperature above 0; 1.7 suits a fused model.")
     }
@@ -96,7 +110,11 @@ struct SampleCommand: AsyncParsableCommand {
     parent.watch()
     let log = output.bootstrap(default: .warning)
     let progress = Progress()
+    try ResultPath.check(out, inputs: [prompts] + [cluster, model].compactMap { $0 })
     let list = try SamplePrompt.read(prompts)
+    // Held from here, so that nothing is started for a result that another process writes.
+    let lock = try ResultLock.take(file: out)
+    defer { withExtendedLifetime(lock) {} }
     try await withInterruption { [self] in
       if let cluster {
         let file = try ClusterFile.load(path: cluster)
@@ -157,8 +175,6 @@ struct SampleCommand: AsyncParsableCommand {
     _ list: [SamplePrompt], _ identity: String, with answerer: some Answerer, grader: AnswerGrader,
     progress: Progress
   ) async throws {
-    let lock = try ResultLock.take(file: out)
-    defer { withExtendedLifetime(lock) {} }
     let store = try SampleStore(path: "\(out).answers", identity: identity)
     let known = Set(store.answers.map { [$0.prompt, $0.sample] })
     let work = list.indices.flatMap { prompt in

@@ -70,7 +70,7 @@ enum TrainSupport {
     options.parent.watch()
     _ = options.output.bootstrap(default: .warning)
     let progress = Progress()
-    try await withInterruption {
+    try await withInterruption(keepsReason: true) {
       let session = try await progress.step("reading the data") { try prepare() }
       try await run(session, progress: progress)
     }

@@ -20,7 +20,7 @@ struct TrainPlanCommand: AsyncParsableCommand {
       `train` names the command, the other keys its options (`model` its argument); `sample` names the prompts, the other \
       keys options of `sample`; `run` is a shell command in the plan's directory, in which $FUSIONROUTE is this program. \
       `out` is what a step makes, `reads` what `run` depends on, and what `sample` does besides prompts and models, such as \
-      a grader's files; paths are relative to the file. A step is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
+      a grader's files; paths are relative to the file. Options are checked before the first step begins. A step is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
       on where it stopped if it was interrupted. Minutes and tokens of each step are printed at the end, and kept \
       in plan.yaml.report.jsonl. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
       """)
@@ -33,6 +33,7 @@ struct TrainPlanCommand: AsyncParsableCommand {
   func run() async throws {
     _ = output.bootstrap(default: .warning)
     let plan = try TrainingPlan.load(plan)
+    for step in plan.steps { try check(step) }
     let executable = try Executable.path()
     let lock = try ResultLock.take(file: self.plan)
     defer { withExtendedLifetime(lock) {} }
@@ -55,11 +56,7 @@ struct TrainPlanCommand: AsyncParsableCommand {
         try report.add(step, seconds: seconds, isFinished: code == 0)
         // Whatever its exit code: it was interrupted.
         try Task.checkCancellation()
-        guard code == 0 else {
-          // The command has said why.
-          throw Reported(
-            error: FusionRouteError(Self.code(of: code), "\(source):\(step.line): \(step.title) failed"))
-        }
+        guard code == 0 else { throw Self.failure(of: step, code, plan: source) }
         try step.markDone(fingerprint)
       }
     }
@@ -70,14 +67,42 @@ struct TrainPlanCommand: AsyncParsableCommand {
     try? FileHandle.standardError.write(contentsOf: Data((text + "\n").utf8))
   }
 
-  private static func code(of exit: Int32) -> FusionRouteError.Code {
-    switch exit {
-    case 64: .usage
-    case 65: .badInput
-    case 69: .unavailable
-    case 130: .interrupted
-    default: .internal
+  /// Throws `.badInput` for options that the command does not have: not after hours, when it is the step's turn.
+  private func check(_ step: TrainingPlan.Step) throws {
+    guard let command = Self.command(of: step) else { return }
+    do { _ = try command.parse(step.arguments) } catch {
+      throw FusionRouteError.badInput("\(plan):\(step.line): \(step.title): \(command.message(for: error))")
     }
+  }
+
+  /// Nil for a command of the user's.
+  private static func command(of step: TrainingPlan.Step) -> (any ParsableCommand.Type)? {
+    switch step.action {
+    case .train("lm"): TrainLMCommand.self
+    case .train("sft"): TrainSFTCommand.self
+    case .train("cdpo"): TrainCDPOCommand.self
+    case .train("dpo"): TrainDPOCommand.self
+    case .train: TrainRewardCommand.self
+    case .sample: SampleCommand.self
+    case .run: nil
+    }
+  }
+
+  private static func failure(of step: TrainingPlan.Step, _ exit: Int32, plan: String) -> any Error {
+    let code: FusionRouteError.Code? =
+      switch exit {
+      case 64: .usage
+      case 65: .badInput
+      case 69: .unavailable
+      case 130: .interrupted
+      default: nil
+      }
+    let text = "\(plan):\(step.line): \(step.title) ended with \(exit)"
+    // A command of the user's may not have said why; that it fails is no defect of this program.
+    if step.isCommand { return FusionRouteError(code ?? .badInput, "\(text); its output above may say why") }
+    // Our own commands say why, unless they were killed.
+    guard let code else { return FusionRouteError.internal(text) }
+    return Reported(error: FusionRouteError(code, text))
   }
 
   /// A process of its own for each step, so that one step's memory is back before the next begins.

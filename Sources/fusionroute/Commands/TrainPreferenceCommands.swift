@@ -33,6 +33,13 @@ struct TrainPreferenceOptions: ParsableArguments {
       valueName: "f"))
   var lengthRatio = 1.25
 
+  func validate() throws {
+    guard LengthRatio.isPossible(lengthRatio) else { throw ValidationError(LengthRatio.rule) }
+    guard mixBatch == nil || !mix.isEmpty else {
+      throw ValidationError("--mix-batch says how many samples of --mix a step has: give --mix, too.")
+    }
+  }
+
   func apply(to session: inout TrainingSession, options: TrainRunOptions) throws {
     session.objective.preference = PreferenceLoss(beta: beta)
     session.objective.sampleWeight = lambdaSft
@@ -41,6 +48,7 @@ struct TrainPreferenceOptions: ParsableArguments {
     let encoder = try options.encoder(of: session.model)
     try options.readPairs(into: &session, encoder: encoder)
     session.samplesPerStep = mixBatch
+    session.inputs += mix + mixHeldOut
     session.samples = try TrainSupport.samples(mix, encoder: encoder, what: "samples", notes: &session.notes)
     session.heldOut = try TrainSupport.samples(
       mixHeldOut, encoder: encoder, what: "held-out samples", notes: &session.notes)
@@ -72,12 +80,16 @@ struct TrainCDPOCommand: AsyncParsableCommand {
   @OptionGroup(title: "Routing") var routing: TrainRoutingOptions
   @OptionGroup var options: TrainRunOptions
 
+  func validate() throws {
+    guard maxBias >= 0 else { throw ValidationError("--max-bias must be a number from 0, not \(maxBias).") }
+  }
+
   func run() async throws {
     options.parent.watch()
     let log = options.output.bootstrap(default: .warning)
     let progress = Progress()
     let file = try ClusterFile.load(path: experts.cluster)
-    try await withInterruption { [self] in
+    try await withInterruption(keepsReason: true) { [self] in
       var session = try await progress.step("reading the data") { try prepare(file) }
       try session.hold()
       try await addOpinions(
@@ -92,6 +104,7 @@ struct TrainCDPOCommand: AsyncParsableCommand {
     var session = try options.session(
       "Stage 2: complemented DPO of a router", start: start, experts: file.experts.map(\.name),
       objective: routing.objective, rate: 5e-5)
+    session.inputs += experts.inputs(file)
     session.objective.usesBias = true
     session.preparation.maximumBias = maxBias > 0 ? maxBias : nil
     try preference.apply(to: &session, options: options)

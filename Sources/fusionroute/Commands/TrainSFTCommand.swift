@@ -31,7 +31,7 @@ struct TrainSFTCommand: AsyncParsableCommand {
     let log = options.output.bootstrap(default: .warning)
     let progress = Progress()
     let file = try ClusterFile.load(path: experts.cluster)
-    try await withInterruption { [self] in
+    try await withInterruption(keepsReason: true) { [self] in
       var session = try await progress.step("reading the data") { try prepare(file) }
       try session.hold()
       let scoring = ExpertScoring(cluster: file, attach: experts.attach, log: log, progress: progress)
@@ -49,6 +49,7 @@ struct TrainSFTCommand: AsyncParsableCommand {
     var session = try options.session(
       "Stage 1: supervised fine-tuning of a router", start: TrainStart(model: model, adapter: adapter, head: head),
       experts: file.experts.map(\.name), objective: routing.objective, rate: 2e-4)
+    session.inputs += experts.inputs(file)
     try options.readSamples(into: &session, encoder: options.encoder(of: model))
     return session
   }

@@ -27,8 +27,8 @@ struct JudgePair: Sendable {
       answers[record.method, default: [:]][record.id] = record.text
     }
     for name in [method, against] where answers[name] == nil {
-      throw FusionRouteError.badInput(
-        "\(results) has no answers of \"\(name)\"; it has those of \(answers.keys.sorted().joined(separator: ", "))")
+      let others = answers.isEmpty ? "" : "; it has those of \(answers.keys.sorted().joined(separator: ", "))"
+      throw FusionRouteError.badInput("\(results) has no answers of \"\(name)\"\(others)")
     }
     let pairs = tasks.compactMap { task -> JudgePair? in
       guard let own = answers[method]?[task.id], let other = answers[against]?[task.id] else { return nil }

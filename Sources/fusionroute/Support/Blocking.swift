@@ -16,7 +16,11 @@ func onThread<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async thr
 /// Runs `body` so that the first Ctrl-C, SIGTERM or SIGHUP cancels it and the second ends the process at once.
 ///
 /// Throws `interrupted` if a signal came, whatever `body` made of the cancellation.
-func withInterruption<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async throws -> T {
+///
+/// - Parameter keepsReason: what `body` says of its interruption is told, such as from where it can go on.
+func withInterruption<T: Sendable>(
+  keepsReason: Bool = false, _ body: @escaping @Sendable () async throws -> T
+) async throws -> T {
   let interrupted = Mutex(false)
   let task = Task { try await body() }
   let trap = try SignalTrap { _, count in
@@ -27,6 +31,9 @@ func withInterruption<T: Sendable>(_ body: @escaping @Sendable () async throws -
   }
   defer { trap.cancel() }
   let result = await task.result
-  if interrupted.withLock({ $0 }) { throw FusionRouteError.interrupted("interrupted") }
+  if interrupted.withLock({ $0 }) {
+    if keepsReason, case .failure(let error as FusionRouteError) = result, error.code == .interrupted { throw error }
+    throw FusionRouteError.interrupted("interrupted")
+  }
   return try result.get()
 }

@@ -17,7 +17,7 @@ enum TextFile {
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else { throw fault("does not exist") }
     guard !isDirectory.boolValue else { throw fault("is a directory; a file is needed") }
     guard let data = FileManager.default.contents(atPath: path) else {
-      throw fault("cannot be read: look at its permissions")
+      throw fault("cannot be read: it must be a file, and its permissions must allow it")
     }
     guard data.count <= maximumBytes else {
       throw fault("has \(data.count) bytes; \(maximumBytes) are the most that are read")

@@ -40,7 +40,7 @@ struct PlanReport {
   /// Seconds of each result, all its runs since it was last begun from nothing taken together. Older files do not tell
   /// where that was: of them all counts.
   func seconds() -> [String: Double] {
-    let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+    let text = Self.text(of: path) ?? ""
     return text.split(separator: "\n").reduce(into: [:]) { total, line in
       guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)), case .string(let out)? = object["out"]
       else { return }
@@ -51,13 +51,18 @@ struct PlanReport {
 
   /// Tokens that a training run has computed, by its log; nil if it has none.
   static func tokens(of folder: String) -> Double? {
-    guard let text = try? String(contentsOfFile: "\(folder)/log.jsonl", encoding: .utf8) else { return nil }
+    guard let text = text(of: "\(folder)/log.jsonl") else { return nil }
     return text.split(separator: "\n").reduce(0) { total, line in
       guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)),
         let seconds = number(object["seconds"]), let speed = number(object["tokens_per_second"])
       else { return total }
       return total + seconds * speed
     }
+  }
+
+  /// Repaired, not refused: a full disk may have cut off the last line within a character.
+  private static func text(of path: String) -> String? {
+    FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) }
   }
 
   private static func number(_ value: JSONValue?) -> Double? {

@@ -23,11 +23,13 @@ struct TrainRunOptions: ParsableArguments {
     rate: Float
   ) throws -> TrainingSession {
     try objective.validate()
-    return TrainingSession(
+    var session = TrainingSession(
       title: title, model: start.model, adapter: start.adapter, head: start.head, experts: experts,
       mode: try model.mode(adapter: start.adapter), engine: model.engine, objective: objective,
       settings: try schedule.settings(defaultRate: rate), folder: model.out, adapterType: model.adapterType.tensorType,
       bakedType: try model.bakedType())
+    session.inputs = data.data + data.heldOut
+    return session
   }
 
   func encoder(of path: String, isRaw: Bool = false) throws -> ExampleEncoder {
@@ -74,6 +76,18 @@ struct TrainClusterOptions: ParsableArguments {
 
   @Flag(help: "Start no workers; wait for those that were started elsewhere.")
   var attach = false
+
+  /// Files that a run must not write over. The router's head and adapter are not among them: a run makes them.
+  func inputs(_ file: ClusterFile) -> [String] {
+    [cluster, file.router.engine.model] + file.experts.flatMap { [$0.engine.model, $0.engine.lora] }.compactMap { $0 }
+  }
+}
+
+/// The largest factor by which the lengths of a pair's answers may differ.
+enum LengthRatio {
+  static let rule = "--length-ratio must be 1 or more, or 0, which keeps all."
+
+  static func isPossible(_ ratio: Double) -> Bool { ratio == 0 || ratio >= 1 }
 }
 
 /// What is trained, and what comes out.
@@ -87,8 +101,8 @@ struct TrainModelOptions: ParsableArguments {
   @Flag(help: "Train every weight, in F32, instead of LoRA adapters on a frozen model.")
   var full = false
 
-  @Option(help: ArgumentHelp("Rank of the adapters.", valueName: "n"))
-  var rank = 16
+  @Option(help: ArgumentHelp("Rank of the adapters. Default: 16.", valueName: "n"))
+  var rank: Int?
 
   @Option(help: ArgumentHelp("Adapters are scaled by alpha / rank. Default: 2 × rank.", valueName: "f"))
   var alpha: Float?
@@ -125,13 +139,31 @@ struct TrainModelOptions: ParsableArguments {
 
   /// - Parameter adapter: continued if given, with its own rank, alpha and targets.
   func mode(adapter: String?) throws -> TrainingMode {
+    let names = targets?.split(separator: ",").map(String.init)
     if full {
+      let given = [
+        ("--rank", rank != nil), ("--alpha", alpha != nil), ("--targets", targets != nil),
+        ("--adapter-type", adapterType != .f32),
+      ]
+      if let option = given.first(where: \.1)?.0 {
+        throw FusionRouteError.usage("\(option) is of adapters, and --full trains none")
+      }
       guard adapter == nil else { throw FusionRouteError.usage("--full cannot continue an adapter") }
       return .full
     }
-    if let adapter { return .lora(try LoRAOptions(adapter: GGUFFile.read(adapter))) }
-    var options = LoRAOptions(rank: rank, alpha: alpha)
-    if let targets { options.targets = targets.split(separator: ",").map(String.init) }
+    if let adapter {
+      let own = try LoRAOptions(adapter: GGUFFile.read(adapter))
+      let other = [
+        ("--rank", rank.map { $0 != own.rank }), ("--alpha", alpha.map { $0 != own.alpha }),
+        ("--targets", names.map { Set($0) != Set(own.targets) }),
+      ]
+      if let option = other.first(where: { $0.1 == true })?.0 {
+        throw FusionRouteError.usage("\(option) is not that of \(adapter), which the run goes on from: leave it out")
+      }
+      return .lora(own)
+    }
+    var options = LoRAOptions(rank: rank ?? 16, alpha: alpha)
+    if let names { options.targets = names }
     try options.validate()
     return .lora(options)
   }

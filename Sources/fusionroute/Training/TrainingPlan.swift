@@ -72,8 +72,16 @@ struct TrainingPlan {
     guard let mapping = root?.mapping, mapping.count == 1, let list = mapping["steps"]?.sequence,
       (1...maximumSteps).contains(list.count)
     else { throw fault(root, "a plan has one key, `steps`, with a list of 1 to \(maximumSteps) steps") }
-    return TrainingPlan(
-      folder: folder.standardizedFileURL.path, steps: try list.map { try step($0, folder: folder, fault: fault) })
+    var steps: [Step] = []
+    for node in list {
+      let step = try Self.step(node, folder: folder, fault: fault)
+      // Each would undo the other, whenever the plan is run.
+      if let other = steps.first(where: { $0.out == step.out }) {
+        throw fault(node, "the step on line \(other.line) has the same `out`, \(step.out)")
+      }
+      steps.append(step)
+    }
+    return TrainingPlan(folder: folder.standardizedFileURL.path, steps: steps)
   }
 
   private static func step(
@@ -112,8 +120,11 @@ struct TrainingPlan {
       let scalars = value.sequence.map(Array.init) ?? [value]
       let values = try scalars.map { scalar -> String in
         guard let text = scalar.scalar?.string else { throw fault(scalar, "`\(spelled)` must be a value or a list") }
+        // The plan's own directory otherwise.
+        guard !text.isEmpty || !pathKeys.contains(key) else { throw fault(scalar, "`\(spelled)` is empty") }
         return pathKeys.contains(key) ? path(text) : text
       }
+      guard key != "out" || values.count == 1 else { throw fault(value, "`out` is one file or directory") }
       if key == "out" { step.out = values.first ?? "" } else if pathKeys.contains(key) { step.inputs += values }
       if kind == "run" || key == "reads" { continue }
       if key == "model", ["lm", "dpo", "reward"].contains(name), kind == "train" {
@@ -212,12 +223,10 @@ extension TrainingPlan.Step {
     switch action {
     // What a command of its own keeps is its own affair.
     case .run: break
-    case .sample:
-      if before != fingerprint { try Self.remove("\(out).answers") }
-    case .train:
-      // A run that was begun by hand, with `train` alone, is gone on with.
+    case .sample, .train:
+      // What was begun by hand, with the command alone, is gone on with; the command refuses what does not fit.
       let last = before ?? (try? String(contentsOfFile: stamp, encoding: .utf8))
-      if let last, last != fingerprint { try Self.remove("\(out)/checkpoints") }
+      if let last, last != fingerprint { try Self.remove(action == .sample ? "\(out).answers" : "\(out)/checkpoints") }
     }
     var file = try AtomicFile(path: begun)
     try file.write(Array(fingerprint.utf8))

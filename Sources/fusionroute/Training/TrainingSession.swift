@@ -32,6 +32,8 @@ struct TrainingSession: Sendable {
   var preparation = PairPreparation()
   /// Samples of each step beside pairs; nil: both are shuffled together.
   var samplesPerStep: Int?
+  /// Files that the run reads, beside its model, adapter and head: it writes over none of them.
+  var inputs: [String] = []
   /// Lines of the report beside the settings.
   var notes: [(String, String)] = []
 
@@ -41,10 +43,26 @@ struct TrainingSession: Sendable {
   private static let centringSequences = 64
 
   /// Holds the run's directory, which is made if missing, until the session ends. Throws `.unavailable` if another run writes
-  /// there: to be asked before anything that takes long.
+  /// there, `.usage` if the run would write over a file that it reads: to be asked before anything that takes long.
   mutating func hold() throws {
     guard lock == nil else { return }
+    guard !folder.isEmpty else { throw FusionRouteError.usage("--out is empty: give a directory") }
+    let read = inputs + [model, adapter, head].compactMap { $0 }
+    if let lost = ResultPath.replaced(written, in: folder, of: read) {
+      throw FusionRouteError.usage(
+        "the run reads \(lost) and would write its results over it: give another --out directory")
+    }
     lock = try ResultLock.take(folder: folder)
+  }
+
+  /// Names of the files that the run leaves in its directory.
+  private var written: [String] {
+    var names = ["log.jsonl", "report.html"]
+    if case .lora = mode { names.append("adapter.gguf") }
+    if mode == .full || bakedType != nil { names.append("model.gguf") }
+    if !experts.isEmpty { names.append("head.gguf") }
+    if !pairs.isEmpty, !objective.isReward { names.append(KeptPairs.name) }
+    return names
   }
 
   /// Trains, writes the results and returns the lines that say where they are. Blocks for as long as it takes.
@@ -53,6 +71,8 @@ struct TrainingSession: Sendable {
     let engine = try TrainingEngine(
       file, mode: mode, headRows: experts.count, wantsLogits: !objective.isReward, seed: settings.seed,
       options: self.engine)
+    // Not after hours of training.
+    if mode == .full || bakedType != nil { try engine.checkWritable(file, type: bakedType ?? .f32) }
     if let adapter { try engine.loadAdapter(GGUFFile.read(adapter)) }
     let start = try head.map { try startHead($0, width: engine.shape.width) }
     let shown = samples.map(\.sequence) + pairs.flatMap { [$0.chosen, $0.rejected] }
@@ -66,6 +86,11 @@ struct TrainingSession: Sendable {
     let learnt = try prepared(pairs, engine: engine, progress: progress, what: "pairs", facts: &facts)
     let judged = try prepared(
       heldOutPairs, engine: engine, progress: progress, what: "held-out pairs", facts: &facts)
+    guard samples.count + learnt.count > 0 else {
+      let fact = facts.last { $0.0 == "pairs" }?.1 ?? "0 of \(pairs.count)"
+      let limits = objective.usesBias ? "--length-ratio and --max-bias" : "--length-ratio"
+      throw FusionRouteError.badInput("there is no pair to learn from: \(fact); look at \(limits)")
+    }
     let loop = try TrainingLoop(
       engine: engine, objective: objective, samples: samples, pairs: learnt, heldOut: (heldOut, judged),
       settings: settings, samplesPerStep: samplesPerStep, folder: folder, identity: identity())
