@@ -29,17 +29,8 @@ struct ServiceClient: Sendable {
     _ body: (ServiceClient) async throws -> R
   ) async throws -> R {
     let key = try options.key()
-    var configuration = HTTPClient.Configuration(
-      timeout: .init(connect: .seconds(Int64(connectTime)), read: .milliseconds(Int64(silence.milliseconds))))
-    configuration.connectionPool.retryConnectionEstablishment = false
-    if let file = options.caFile {
-      guard FileManager.default.isReadableFile(atPath: file) else {
-        throw FusionRouteError.badInput("the file of --ca-file cannot be read: \(file)")
-      }
-      var tls = configuration.tlsConfiguration ?? .makeClientConfiguration()
-      tls.trustRoots = .file(file)
-      configuration.tlsConfiguration = tls
-    }
+    var configuration = try configuration(caFile: options.caFile)
+    configuration.timeout.read = .milliseconds(Int64(silence.milliseconds))
     let http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     configuration.timeout.read = .milliseconds(Int64(wholeAnswerSilence.milliseconds))
     let patient = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
@@ -50,6 +41,22 @@ struct ServiceClient: Sendable {
     try? await http.shutdown()
     try? await patient.shutdown()
     return try result.get()
+  }
+
+  /// Of connections that are tried once and are trusted by the certificates (PEM) in `caFile`; nil: the system's. Throws
+  /// `badInput` if it cannot be read.
+  static func configuration(caFile: String?) throws -> HTTPClient.Configuration {
+    var configuration = HTTPClient.Configuration(timeout: .init(connect: .seconds(Int64(connectTime))))
+    configuration.connectionPool.retryConnectionEstablishment = false
+    if let caFile {
+      guard FileManager.default.isReadableFile(atPath: caFile) else {
+        throw FusionRouteError.badInput("the file of --ca-file cannot be read: \(caFile)")
+      }
+      var tls = configuration.tlsConfiguration ?? .makeClientConfiguration()
+      tls.trustRoots = .file(caFile)
+      configuration.tlsConfiguration = tls
+    }
+    return configuration
   }
 
   /// The answer to a GET.

@@ -4,11 +4,6 @@ internal import Foundation
 /// Why a service refused a prompt that does not fit into its context; the cause of a `.badInput`.
 struct ContextLengthExceeded: Error, Equatable {}
 
-/// A service's refusal of what one request asks, which it may not have for the next; the cause of a `.badInput`.
-struct RequestRefused: Error, Equatable, CustomStringConvertible {
-  var description: String { "it may take others" }
-}
-
 /// Sentences for what goes wrong between this program and a service.
 enum ServiceError {
   /// OpenAI's `{"error": {"message": …}}`.
@@ -39,14 +34,9 @@ enum ServiceError {
     case 429: return FusionRouteError(.overloaded, "\(url) is too busy\(said)")
     case 409: return .unavailable("\(url) does not do that now\(said)")
     case 400..<500:
-      let cause: (any Error)? =
-        switch (failure?.code, status) {
-        case ("context_length_exceeded", _): ContextLengthExceeded()
-        case (_, 400), (_, 413), (_, 422): RequestRefused()
-        default: nil
-        }
       return .badInput(
-        "\(url) refused the request\(said.isEmpty ? " with status \(status)" : said)", cause: cause)
+        "\(url) refused the request\(said.isEmpty ? " with status \(status)" : said)",
+        cause: failure?.code == "context_length_exceeded" ? ContextLengthExceeded() : nil)
     case 502, 503: return .unavailable("\(url) cannot answer now\(said)")
     default: return .internal("\(url) failed with status \(status)\(said)")
     }

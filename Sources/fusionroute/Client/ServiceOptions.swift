@@ -19,7 +19,7 @@ struct ServiceOptions: ParsableArguments {
 
   /// Whether they say nothing.
   var isUsual: Bool {
-    url.description == ServiceURL.usual.description && apiKeyFile == nil && caFile == nil
+    url == ServiceURL.usual && apiKeyFile == nil && caFile == nil
   }
 
   /// Throws `badInput` for a file that holds no key.

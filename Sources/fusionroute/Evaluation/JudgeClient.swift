@@ -13,7 +13,6 @@ final class JudgeClient: Sendable {
 
   /// How often a request without an answer is asked again; see also ``RetryAfter``.
   static let retries = 3
-  private static let connectTime = 10
   private static let maximumAnswerBytes = 16 << 20
 
   private struct Answer: Sendable {
@@ -67,18 +66,9 @@ final class JudgeClient: Sendable {
     _ body: (JudgeClient) async throws -> R
   ) async throws -> R {
     let key = try options.key()
-    var configuration = HTTPClient.Configuration(timeout: .init(connect: .seconds(Int64(connectTime))))
-    configuration.connectionPool.retryConnectionEstablishment = false
+    var configuration = try ServiceClient.configuration(caFile: options.caFile)
     // The key is for this host alone.
     configuration.redirectConfiguration = .disallow
-    if let file = options.caFile {
-      guard FileManager.default.isReadableFile(atPath: file) else {
-        throw FusionRouteError.badInput("the file of --ca-file cannot be read: \(file)")
-      }
-      var tls = configuration.tlsConfiguration ?? .makeClientConfiguration()
-      tls.trustRoots = .file(file)
-      configuration.tlsConfiguration = tls
-    }
     let http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
     let client = JudgeClient(
       url: options.url, model: model, maximumTokens: maximumTokens, timeout: options.timeout, key: key, http: http,

@@ -61,7 +61,7 @@ enum Failure {
 
   /// Whether a cause only tells this program what the sentence tells people.
   private static func isForPrograms(_ cause: any Error) -> Bool {
-    cause is PromptTooLong || cause is ContextLengthExceeded || cause is RequestRefused
+    cause is PromptTooLong || cause is ContextLengthExceeded
   }
 
   /// The error as one of ours; nil for those that ArgumentParser explains.
