@@ -7,7 +7,8 @@ internal import Foundation
 /// the files the result is made from, nor what a rename would destroy instead of filling: a pipe, or a device such as
 /// /dev/null.
 enum ResultPath {
-  /// To be asked before anything that takes long. Throws `.usage` that names the file and why nothing is written there.
+  /// To be asked before anything that takes long. Throws what names the file and why nothing is written there: `.usage` for
+  /// a name that contradicts the rest of the command, `.unavailable` for one that cannot be written, as `AtomicFile` does.
   ///
   /// - Parameter inputs: files that the result is made from; those that do not exist do not matter.
   static func check(_ path: String, inputs: [String] = []) throws {
@@ -21,9 +22,9 @@ enum ResultPath {
     guard stat(path, &status) == 0 else { return }
     switch status.st_mode & S_IFMT {
     case S_IFREG: return
-    case S_IFDIR: throw FusionRouteError.usage("\(path) is a directory: give the name of a file for the result")
+    case S_IFDIR: throw FusionRouteError.unavailable("\(path) is a directory: give the name of a file for the result")
     default:
-      throw FusionRouteError.usage(
+      throw FusionRouteError.unavailable(
         "\(path) is a pipe or a device, which a result would replace: give the name of a file")
     }
   }
