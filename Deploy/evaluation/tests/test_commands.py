@@ -111,10 +111,16 @@ class UsageTests(unittest.TestCase):
                     command.main(["a", "b", "c", "--nonsense"])
                 self.assertEqual(ended.exception.code, 64)
                 self.assertRegex(errors.getvalue(), rf"(?m)^{name}: .*--nonsense")
-        with redirect_stderr(io.StringIO()) as errors, self.assertRaises(SystemExit) as ended:
-            generate.main(["folder", "--sizes", '{"chess": 5}'])
-        self.assertEqual(ended.exception.code, 64)
-        self.assertIn("chess", errors.getvalue())
+
+    def test_sizes_that_are_none_are_wrong_usage(self):
+        wrong = [("5", "5"), ("[1]", "[1]"), ("{", "JSON")]
+        wrong += [('{"chess": 5}', "chess"), ('{"math": -1}', "-1"), ('{"math": "many"}', "many")]
+        for sizes, word in wrong:
+            with self.subTest(sizes=sizes), redirect_stderr(io.StringIO()) as errors:
+                with self.assertRaises(SystemExit) as ended:
+                    generate.main(["folder", "--sizes", sizes])
+                self.assertEqual(ended.exception.code, 64)
+                self.assertIn(word, errors.getvalue())
 
 
 class GenerateTests(unittest.TestCase):
