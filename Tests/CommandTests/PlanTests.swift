@@ -36,6 +36,10 @@ import Testing
     #expect(first.output.contains("sample → kept.jsonl") && first.output.contains("min"), "\(first.output)")
     let line = try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8)
     #expect(line.contains("fusionroute"))
+    // One answer of at most three tokens.
+    let sampled = try #require(PlanReport.tokens(of: models.path("kept.jsonl")))
+    #expect((1...3).contains(sampled) && first.output.contains("\(Int(sampled)) tokens"), "\(first.output)")
+    #expect(PlanReport.tokens(of: models.path("made.jsonl")) == nil)
     // Nothing has changed, so nothing is done.
     #expect(try await Product.run(["train", models.path("making-plan.yaml")]).code == 0)
     #expect(try count() == 1)

@@ -11,7 +11,7 @@ import Testing
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("samples-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: path) }
     let answers = ["für", "zwei ü"].enumerated().map { index, text in
-      SampledAnswer(prompt: index, sample: 0, text: text, isComplete: true, score: 1)
+      SampledAnswer(prompt: index, sample: 0, text: text, isComplete: true, score: 1, tokens: index == 0 ? nil : 3)
     }
     do {
       let store = try SampleStore(path: path, identity: "one")

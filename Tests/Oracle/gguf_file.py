@@ -1,7 +1,11 @@
-"""Reads GGUF files with nothing but numpy, apart from the runtime's own reader."""
+"""Reads GGUF files apart from the runtime's own reader; blocks of every type are decoded by llama.cpp's own numpy code."""
 
+import importlib
 import mmap
 import struct
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 
@@ -9,34 +13,15 @@ SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
 }
 STRING, ARRAY = 8, 9
-F32, F16, Q8_0, Q4_K, Q6_K, BF16 = 0, 1, 8, 12, 14, 30
-# type: (elements per block, bytes per block)
-BLOCKS = {F32: (1, 4), F16: (1, 2), Q8_0: (32, 34), Q4_K: (256, 144), Q6_K: (256, 210), BF16: (1, 2)}
 
 
-def _halves(raw):
-    return raw.copy().view("<f2").astype(np.float32)
-
-
-def q4_k(blocks):
-    """Eight times 32 numbers of 4 bits: d * scale * q - dmin * minimum, scale and minimum of 6 bits each, in 12 bytes."""
-    d, dmin = _halves(blocks[:, :2]), _halves(blocks[:, 2:4])
-    low, middle, high = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
-    scales = np.hstack([low & 63, (high & 15) | (low >> 6 << 4)]).astype(np.float32)
-    minima = np.hstack([middle & 63, (high >> 4) | (middle >> 6 << 4)]).astype(np.float32)
-    bytes_ = blocks[:, 16:].reshape(-1, 4, 1, 32)
-    q = np.concatenate([bytes_ & 15, bytes_ >> 4], axis=2).reshape(-1, 8, 32).astype(np.float32)
-    return (d * scales)[:, :, None] * q - (dmin * minima)[:, :, None]
-
-
-def q6_k(blocks):
-    """Sixteen times 16 numbers of 6 bits: d * scale * (q - 32); four bits of each in `low`, two in `high`."""
-    low, high = blocks[:, :128].reshape(-1, 2, 2, 32), blocks[:, 128:192].reshape(-1, 2, 1, 32)
-    scales, d = blocks[:, 192:208].view(np.int8).astype(np.float32), _halves(blocks[:, 208:])
-    four = np.concatenate([low & 15, low >> 4], axis=2)
-    two = np.concatenate([high >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
-    q = (four | two << 4).reshape(-1, 16, 16).astype(np.float32) - 32
-    return (d * scales)[:, :, None] * q
+def _llama(module):
+    """A module of llama.cpp's own Python package, which comes with its source. The package as a whole wants more than numpy."""
+    if "gguf" not in sys.modules:
+        package = types.ModuleType("gguf")
+        package.__path__ = [str(Path(__file__).resolve().parents[2] / ".deps/llama/gguf-py/gguf")]
+        sys.modules["gguf"] = package
+    return importlib.import_module(f"gguf.{module}")
 
 
 class GGUF:
@@ -98,21 +83,9 @@ class GGUF:
     def tensor(self, name, dtype):
         """The tensor as `dtype`, reversed ne: [n_out, n_in] for a matrix that maps n_in to n_out."""
         shape, kind, offset = self.entries[name]
-        if kind not in BLOCKS:
-            raise ValueError(f"{self.path}: {name} has type {kind}; the oracle reads F32, F16, BF16, Q8_0, Q4_K and Q6_K")
-        elements = int(np.prod(shape))
-        per_block, block_bytes = BLOCKS[kind]
-        raw = np.frombuffer(self.data, np.uint8, elements // per_block * block_bytes, self.base + offset)
-        if kind == F32:
-            values = raw.view("<f4")
-        elif kind == F16:
-            values = raw.view("<f2")
-        elif kind == BF16:
-            values = (raw.view("<u2").astype(np.uint32) << 16).view("<f4")
-        elif kind in (Q4_K, Q6_K):
-            values = (q4_k if kind == Q4_K else q6_k)(raw.reshape(-1, block_bytes))
-        else:
-            blocks = raw.reshape(-1, block_bytes)
-            scale = blocks[:, :2].copy().view("<f2").astype(np.float32)
-            values = scale * blocks[:, 2:].view(np.int8).astype(np.float32)
+        kind = _llama("constants").GGMLQuantizationType(kind)
+        per_block, block_bytes = _llama("constants").GGML_QUANT_SIZES[kind]
+        count = int(np.prod(shape)) // per_block * block_bytes
+        raw = np.frombuffer(self.data, np.uint8, count, self.base + offset)
+        values = _llama("quants").dequantize(raw.reshape(-1, shape[0] // per_block * block_bytes), kind)
         return values.astype(dtype).reshape(shape[::-1])

@@ -211,7 +211,7 @@ struct SampleCommand: AsyncParsableCommand {
     // A stream that ends by cancellation ends without an error, in the middle of its answer.
     try Task.checkCancellation()
     let answer = collected.withLock { $0 }
-    guard answer.summary != nil else { throw FusionRouteError.internal("an answer ended without its summary") }
+    guard let summary = answer.summary else { throw FusionRouteError.internal("an answer ended without its summary") }
     let isEmpty = answer.text.allSatisfy(\.isWhitespace)
     let score =
       isEmpty
@@ -220,8 +220,8 @@ struct SampleCommand: AsyncParsableCommand {
     // Ctrl-C reaches the grader's command too, whose verdict is none then.
     try Task.checkCancellation()
     return SampledAnswer(
-      prompt: index, sample: sample, text: answer.text, isComplete: answer.summary?.finishReason == "stop", score: score
-    )
+      prompt: index, sample: sample, text: answer.text, isComplete: summary.finishReason == "stop", score: score,
+      tokens: answer.tokens.count)
   }
 
   /// Writes the data, and says what became of the answers.

@@ -52,9 +52,10 @@ struct ExpertScoring {
     let keys = sequences.map(ScoreCache.key(of:))
     let missing = experts.indices.map { expert in sequences.indices.filter { caches[expert][keys[$0]] == nil } }
     let count = missing.map(\.count).reduce(0, +)
-    let known = experts.count * sequences.count - count
+    let all = experts.count * sequences.count
     let text =
-      "asking the experts about \(sequences.count) sequences" + (known > 0 ? " (\(known) answers are known)" : "")
+      "asking \(experts.count) experts about \(sequences.count) sequences"
+      + (count < all ? " (\(all - count) of \(all) answers are known)" : "")
     try await progress.showing(text) {
       // A lane per expert, as wide as its share of the slots, so that no expert waits for another.
       let limit = slots / experts.count

@@ -2,7 +2,8 @@ internal import Core
 internal import Foundation
 
 /// How long the steps of a plan took, kept beside the plan: `plan.yaml.report.jsonl`, a line for each time that a step ran,
-/// and one before it where it began from nothing. Lines of training also have the tokens that all its runs have computed so far.
+/// and one before it where it began from nothing. Lines of training also have the tokens that all its runs have computed so far,
+/// those of sampling the tokens of all its answers.
 struct PlanReport {
   let path: String
 
@@ -49,15 +50,23 @@ struct PlanReport {
     }
   }
 
-  /// Tokens that a training run has computed, by its log; nil if it has none.
-  static func tokens(of folder: String) -> Double? {
-    guard let text = text(of: "\(folder)/log.jsonl") else { return nil }
-    return text.split(separator: "\n").reduce(0) { total, line in
-      guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)),
-        let seconds = number(object["seconds"]), let speed = number(object["tokens_per_second"])
-      else { return total }
-      return total + seconds * speed
+  /// Tokens that a training run has computed, by its log, or of what was sampled; nil if neither is told.
+  static func tokens(of result: String) -> Double? {
+    let training = sum(of: "\(result)/log.jsonl") { line in
+      guard let seconds = number(line["seconds"]), let speed = number(line["tokens_per_second"]) else { return nil }
+      return seconds * speed
     }
+    return training ?? sum(of: "\(result).answers") { number($0["tokens"]) }
+  }
+
+  /// The sum over the lines of a file that have such a number; nil if none has.
+  private static func sum(of path: String, _ number: (JSONObject) -> Double?) -> Double? {
+    guard let text = text(of: path) else { return nil }
+    let numbers = text.split(separator: "\n").compactMap { line in
+      guard case .object(let object)? = try? JSONParser.parse(Array(line.utf8)) else { return nil as Double? }
+      return number(object)
+    }
+    return numbers.isEmpty ? nil : numbers.reduce(0, +)
   }
 
   /// Repaired, not refused: a full disk may have cut off the last line within a character.

@@ -20,6 +20,8 @@ struct SampledAnswer: Sendable, Equatable {
   var text: String
   var isComplete: Bool
   var score: Double
+  /// Tokens of the answer; nil in files of older versions.
+  var tokens: Int?
 }
 
 /// Answers on disk as they come, so that sampling goes on where it stopped.
@@ -74,10 +76,12 @@ final class SampleStore {
   }
 
   private static func line(_ answer: SampledAnswer) -> String {
-    JSONText.object([
+    let tokens = answer.tokens.map { [("tokens", JSONText.integer($0))] } ?? []
+    let verdict: [(String, JSONText)] = [
       ("prompt", .integer(answer.prompt)), ("sample", .integer(answer.sample)), ("complete", .bool(answer.isComplete)),
-      ("score", .number(answer.score)), ("text", .text(answer.text)),
-    ]).rendered
+      ("score", .number(answer.score)),
+    ]
+    return JSONText.object(verdict + tokens + [("text", .text(answer.text))]).rendered
   }
 
   private static func answer(_ line: Substring) -> SampledAnswer? {
@@ -91,8 +95,10 @@ final class SampleStore {
     case .number(let value)?: score = value
     default: return nil
     }
+    var tokens: Int?
+    if case .integer(let count)? = object["tokens"] { tokens = Int(exactly: count) }
     return SampledAnswer(
-      prompt: Int(prompt), sample: Int(sample), text: text, isComplete: isComplete, score: score)
+      prompt: Int(prompt), sample: Int(sample), text: text, isComplete: isComplete, score: score, tokens: tokens)
   }
 }
 
