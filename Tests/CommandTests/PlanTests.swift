@@ -30,6 +30,11 @@ import Testing
     func count() throws -> Int {
       try String(contentsOfFile: models.path("ran.txt"), encoding: .utf8).split(separator: "\n").count
     }
+    func answers() throws -> [[String: Any]] {
+      try String(contentsOfFile: models.path("kept.jsonl.answers"), encoding: .utf8).split(separator: "\n").map {
+        try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+      }
+    }
     try write(word: "ab")
     let first = try await Product.run(["train", models.path("making-plan.yaml")])
     #expect(first.code == 0, "\(first.errors)")
@@ -40,6 +45,7 @@ import Testing
     let sampled = try #require(PlanReport.tokens(of: models.path("kept.jsonl")))
     #expect((1...3).contains(sampled) && first.output.contains("\(Int(sampled)) tokens"), "\(first.output)")
     #expect(PlanReport.tokens(of: models.path("made.jsonl")) == nil)
+    let old = try answers()
     // Nothing has changed, so nothing is done.
     #expect(try await Product.run(["train", models.path("making-plan.yaml")]).code == 0)
     #expect(try count() == 1)
@@ -55,8 +61,19 @@ import Testing
     #expect(third.code == 0, "\(third.errors)")
     #expect(steps.count == 3 && steps.allSatisfy { report.seconds()[$0.out] ?? 0 < 600 }, "\(third.output)")
     #expect(try count() == 2)
+    // One line that says what they are answers of, and the only answer, which is the new prompt's.
+    let new = try answers()
+    try #require(old.count == 2 && new.count == 2, "\(old), \(new)")
+    let (before, after) = (old[0]["samples_of"] as? String, new[0]["samples_of"] as? String)
+    #expect(before != nil && after != nil && before != after)
+    let told = try await Product.run(
+      ["run", "-c", cluster, "--prompt", "cd", "--max-tokens", "3", "--format", "json"])
+    let answer = try #require(try AnswerObject.list(told.output).first, "\(told.errors)")
+    #expect(new[1]["text"] as? String == answer.text)
+    // An answer that was cut off is none to learn from.
+    let isExample = answer.finish_reason == "stop" && !answer.text.allSatisfy(\.isWhitespace)
     let kept = try String(contentsOfFile: models.path("kept.jsonl"), encoding: .utf8)
-    #expect(kept.isEmpty || kept.contains("cd"))
+    #expect(isExample ? kept.contains("cd") : kept.isEmpty, "\(answer.finish_reason): \(kept)")
     _ = try models.write("nothing.yaml", ["steps: [{ run: 'true', out: nothing }]"])
     let none = try await Product.run(["train", models.path("nothing.yaml")])
     #expect(none.code == 65 && none.errors.contains("nothing"), "\(none.errors)")
@@ -192,6 +209,26 @@ import Testing
     #expect(FileManager.default.fileExists(atPath: answers))
   }
 
+  /// What another step has begun to overwrite is no longer the first one's result, though that step never ended.
+  @Test func aStepIsNotDoneOnceAnotherHasBegunInItsPlace() throws {
+    let out = models.path("begun-over")
+    for action in [TrainingPlan.Step.Action.run("true"), .sample, .train("lm")] {
+      let place = action == .train("lm") ? "\(out)-folder" : out
+      let step = TrainingPlan.Step(action: action, out: place, line: 1)
+      _ = try step.prepare("a")
+      if action == .train("lm") {
+        try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+        try Data().write(to: URL(fileURLWithPath: "\(place)/adapter.gguf"))
+      } else {
+        try Data().write(to: URL(fileURLWithPath: place))
+      }
+      try step.markDone("a")
+      #expect(step.isDone("a") && !step.isDone("b"))
+      _ = try step.prepare("b")
+      #expect(!step.isDone("a") && !step.isDone("b"), "\(action)")
+    }
+  }
+
   /// A step's minutes are those since it was begun from nothing, whatever became of its runs since.
   @Test func reportsCountFromTheLastBeginning() throws {
     let report = PlanReport(plan: models.path("counted.yaml"))
@@ -243,5 +280,223 @@ import Testing
     for _ in 0..<3_000 where !steps().isEmpty { try await Task.sleep(for: .milliseconds(10)) }
     #expect(steps().isEmpty)
     for pid in steps() { kill(pid, SIGKILL) }
+  }
+
+  /// What a step reads may take minutes: an interruption meanwhile is not lost, and the step does not begin.
+  @Test func interruptedWhileItReads() async throws {
+    // Read until its writer closes it.
+    let pipe = models.path("slow-input")
+    #expect(mkfifo(pipe, 0o600) == 0)
+    let plan = try models.write(
+      "slow.yaml", ["steps: [{ run: \"echo > slow.txt\", reads: slow-input, out: slow.txt }]"])
+    let running = try Product.Running(["train", plan])
+    var writer: Int32 = -1
+    for _ in 0..<1_000 where writer < 0 {
+      try await Task.sleep(for: .milliseconds(10))
+      // Fails until there is a reader.
+      writer = open(pipe, O_WRONLY | O_NONBLOCK)
+    }
+    if writer < 0 { running.send(SIGKILL) }
+    try #require(writer >= 0, "\(running.errorsSoFar)")
+    try await Task.sleep(for: .milliseconds(100))
+    running.send(SIGINT)
+    try await Task.sleep(for: .milliseconds(300))
+    close(writer)
+    let result = try await running.result()
+    #expect(result.code == 130, "\(result.code) \(result.errors)")
+    #expect(!FileManager.default.fileExists(atPath: models.path("slow.txt")))
+    #expect(!FileManager.default.fileExists(atPath: models.path("slow.txt.plan-begun")))
+  }
+
+  /// Nor is one that comes just before the step's process.
+  @Test func nothingStartsAfterAnInterruption() {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", "exit 0"]
+    let box = TrainPlanCommand.ProcessBox(process, isGroup: false)
+    box.interrupt()
+    #expect(throws: CancellationError.self) { try box.start() }
+    #expect(!box.process.isRunning)
+  }
+
+  /// Writes into a directory, which is made.
+  private func put(_ name: String, _ text: String) throws {
+    let url = URL(fileURLWithPath: models.path(name))
+    try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+    try Data(text.utf8).write(to: url)
+  }
+
+  /// A directory is all that is in it, but for what changes by itself and what the steps make of it.
+  @Test func directoriesAreRead() throws {
+    let plan = try models.write(
+      "read-plan.yaml",
+      [
+        "steps:", "  - { run: make, reads: read, out: read/made.jsonl }",
+        "  - { run: more, reads: read, out: read/later }",
+      ])
+    func fingerprints() throws -> [String] { try TrainingPlan.load(plan).steps.map { try $0.fingerprint() } }
+    try put("read/a.txt", "a")
+    var before = try fingerprints()
+    #expect(before.count == 2)
+    func expectChange(_ what: String, _ change: () throws -> Void) throws {
+      try change()
+      let after = try fingerprints()
+      #expect(zip(before, after).allSatisfy { $0 != $1 }, "\(what)")
+      before = after
+    }
+    try expectChange("contents") { try put("read/a.txt", "b") }
+    try expectChange("a new file") { try put("read/c/d.txt", "new") }
+    try expectChange("a file within") { try put("read/c/d.txt", "old") }
+    try expectChange("a name") {
+      try FileManager.default.moveItem(atPath: models.path("read/c/d.txt"), toPath: models.path("read/c/e.txt"))
+    }
+    try expectChange("a large file") { try put("read/large.txt", String(repeating: "x", count: 3 << 20)) }
+    for name in [
+      "later/x.txt", "later.plan-begun", "made.jsonl.plan-step", ".made.jsonl.lock", "c/__pycache__/e.pyc",
+      "c/.cache/x",
+    ] {
+      try put("read/\(name)", "x")
+      #expect(try fingerprints() == before, "\(name)")
+    }
+    // Links lead nowhere, least of all back.
+    try FileManager.default.createSymbolicLink(atPath: models.path("read/c/up"), withDestinationPath: "..")
+    try FileManager.default.createSymbolicLink(atPath: models.path("read/c/gone"), withDestinationPath: "nothing")
+    #expect(try fingerprints() == before)
+    // The first step's own result is what the second one reads.
+    try put("read/made.jsonl", "x")
+    let made = try fingerprints()
+    try #require(made.count == 2)
+    #expect(made[0] == before[0] && made[1] != before[1])
+    // Of results of training it is these, as before.
+    try put("read/adapter.gguf", "x")
+    let trained = try fingerprints()
+    try put("read/a.txt", "c")
+    #expect(try fingerprints() == trained)
+    #expect(zip(trained, made).allSatisfy { $0 != $1 })
+  }
+
+  private func begin(_ step: TrainingPlan.Step) throws -> Bool {
+    try step.prepare(try step.fingerprint(), answers: try step.answersFingerprint())
+  }
+
+  /// Hours of sampling stay where `sample` itself goes on from them, and go where their scores are no longer true.
+  @Test func answersStayWhereSamplingGoesOn() throws {
+    _ = try models.write("choice-prompts.jsonl", ["{\"prompt\": \"a\"}"])
+    let grader = try models.write("choice-grader.py", ["old"])
+    let usual = "grader: ./g, max_tokens: 8"
+    func step(_ options: String) throws -> TrainingPlan.Step {
+      let plan = try models.write(
+        "choice.yaml",
+        ["steps: [{ sample: choice-prompts.jsonl, reads: choice-grader.py, out: choice.jsonl, \(options) }]"])
+      return try #require(try TrainingPlan.load(plan).steps.first)
+    }
+    func areKept() -> Bool { FileManager.default.fileExists(atPath: models.path("choice.jsonl.answers")) }
+    func sampled() throws { _ = try models.write("choice.jsonl.answers", ["{\"samples_of\":\"x\"}"]) }
+
+    let first = try step("\(usual), answers: 4")
+    #expect(try begin(first))
+    try sampled()
+    for options in [
+      "answers: 8", "answers: 4, as: pairs", "per_prompt: 2", "length_ratio: 0", "threshold: 0.5", "graders: 4",
+      "attach: true, format: json",
+    ] {
+      let other = try step("\(usual), \(options)")
+      // It is done again, with the same answers; its minutes go on.
+      #expect(try other.fingerprint() != first.fingerprint(), "\(options)")
+      #expect(try begin(other) == false && areKept(), "\(options)")
+    }
+    for options in ["grader: ./h, max_tokens: 8", "grader: ./g, max_tokens: 9", "\(usual), temperature: 1"] {
+      _ = try begin(first)
+      try sampled()
+      let other = try step(options)
+      #expect(try begin(other) && !areKept(), "\(options)")
+    }
+    _ = try begin(first)
+    try sampled()
+    try Data("another one".utf8).write(to: URL(fileURLWithPath: grader))
+    #expect(try begin(first) && !areKept())
+  }
+
+  /// Older versions noted one fingerprint, for which a directory was nothing.
+  @Test func answersOfOlderVersionsStay() throws {
+    try put("older-grader/g", "old")
+    let step = TrainingPlan.Step(
+      action: .sample, arguments: ["--grader=older-grader/g"], out: models.path("older.jsonl"),
+      inputs: [models.path("older-grader")], line: 1)
+    var hasher = SHA256Hasher()
+    for field in ["fusionroute/plan-step/1", "sample", "--grader=older-grader/g"] { hasher.update(field: field) }
+    try put("older.jsonl.plan-begun", hasher.finalize().hex)
+    let answers = try models.write("older.jsonl.answers", ["{\"samples_of\":\"x\"}"])
+    #expect(try begin(step) == false)
+    #expect(FileManager.default.fileExists(atPath: answers))
+    // From now on it is something.
+    try put("older-grader/g", "new")
+    #expect(try begin(step))
+    #expect(!FileManager.default.fileExists(atPath: answers))
+  }
+
+  /// A grader is where the plan is, like everything that it names, and not where its caller is.
+  @Test func gradersWorkInThePlansDirectory() async throws {
+    _ = try models.cluster("placing")
+    try put("placed/prompts.jsonl", "{\"prompt\": \"ab\"}\n")
+    try put("placed/grade", "#!/bin/sh\ntest -x \"$FUSIONROUTE\" && echo graded >> graded.txt\n")
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: models.path("placed/grade"))
+    func run(answers: Int) async throws -> Product.Result {
+      try put(
+        "placed/plan.yaml",
+        """
+        steps:
+          - sample: prompts.jsonl
+            cluster: ../placing.yaml
+            grader: ./grade
+            answers: \(answers)
+            temperature: 1.5
+            max_tokens: 8
+            out: placed.jsonl
+        """)
+      let command = "cd '\(models.folder.path)' && exec '\(Product.path)' train placed/plan.yaml"
+      return try await Product.Running(["-c", command], executable: "/bin/sh").result()
+    }
+    func lines(_ name: String) throws -> [String] {
+      try String(contentsOfFile: models.path("placed/\(name)"), encoding: .utf8).split(separator: "\n").map(String.init)
+    }
+    let first = try await run(answers: 4)
+    #expect(first.code == 0, "\(first.errors)")
+    #expect(try lines("graded.txt").count > 0)
+    let four = try lines("placed.jsonl.answers")
+    #expect(four.count == 5)
+    // More answers are as many more, and the minutes go on.
+    let second = try await run(answers: 6)
+    #expect(second.code == 0, "\(second.errors)")
+    let six = try lines("placed.jsonl.answers")
+    #expect(six.count == 7 && Set(six).isSuperset(of: four), "\(six)")
+    let report = try lines("plan.yaml.report.jsonl")
+    #expect(report.count { $0.contains("\"begun\"") } == 1 && report.count == 3, "\(report)")
+  }
+
+  @Test func stepsFindWhatTheirPlanFinds() {
+    let own = ["FUSIONROUTE_CACHE": "cache", "FUSIONROUTE_STATE": "/state", "FUSIONROUTE": "./fusionroute", "A": "b"]
+    let steps = TrainPlanCommand.environment(from: own, executable: "/bin/fusionroute")
+    let here = URL(fileURLWithPath: FileManager.default.currentDirectoryPath).standardizedFileURL.path
+    #expect(
+      steps == [
+        "FUSIONROUTE_CACHE": "\(here)/cache", "FUSIONROUTE_STATE": "/state", "FUSIONROUTE": "/bin/fusionroute",
+        "A": "b",
+      ])
+  }
+
+  /// What a command of the user's leaves may look like a log of training, and may say anything.
+  @Test func foreignLogsTellNoTokens() throws {
+    let report = PlanReport(plan: models.path("foreign.yaml"))
+    let step = TrainingPlan.Step(action: .run("x"), out: models.path("foreign"), line: 1)
+    for (seconds, speed, tokens) in [
+      ("1e400", "1", nil), ("0", "1e400", nil), ("1e200", "1e200", nil), ("1e18", "100", nil), ("2", "6.2", 12),
+    ] as [(String, String, Double?)] {
+      try put("foreign/log.jsonl", "{\"seconds\": \(seconds), \"tokens_per_second\": \(speed)}\n")
+      #expect(PlanReport.tokens(of: step.out) == tokens, "\(seconds) × \(speed)")
+      try report.add(step, seconds: 1, isFinished: true)
+      #expect(report.lines(of: [step]).first?.contains("tokens") == (tokens != nil), "\(seconds) × \(speed)")
+    }
+    #expect(report.seconds() == [step.out: 5])
   }
 }

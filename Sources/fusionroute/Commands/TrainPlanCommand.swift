@@ -18,11 +18,17 @@ struct TrainPlanCommand: AsyncParsableCommand {
           - { train: cdpo, cluster: cluster.yaml, from: stage1, data: pairs.jsonl, out: stage2 }
 
       `train` names the command, the other keys its options (`model` its argument); `sample` names the prompts, the other \
-      keys options of `sample`; `run` is a shell command in the plan's directory, in which $FUSIONROUTE is this program. \
-      `out` is what a step makes, `reads` what `run` depends on, and what `sample` does besides prompts and models, such as \
-      a grader's files; paths are relative to the file. Options are checked before the first step begins. A step is skipped if it has been done with the same options and the same contents of everything that it reads, and goes \
-      on where it stopped if it was interrupted. Minutes and tokens of each step are printed at the end, and kept \
-      in plan.yaml.report.jsonl. `fusionroute train plan.yaml` is short for `train plan plan.yaml`.
+      keys options of `sample`; `run` is a shell command, in which $FUSIONROUTE is this program. `out` is what a \
+      step makes, `reads` what `run` depends on, and what `sample` does besides prompts and models, such as a \
+      grader's files. Paths are relative to the file, in whose directory commands work, graders too. Of a directory \
+      that `reads` names all files count, but for hidden ones and __pycache__; of results of `train` the models, \
+      adapters and heads.
+
+      Options are checked before the first step begins. A step is skipped if it has been done with the same options \
+      and the same contents of everything that it reads, and goes on where it stopped if it was interrupted. Sampled \
+      answers stay where `sample` goes on from them, such as with more `answers` or another `per_prompt`. Minutes and \
+      tokens of each step are printed at the end, and kept in plan.yaml.report.jsonl. `fusionroute train plan.yaml` \
+      is short for `train plan plan.yaml`.
       """)
 
   @Argument(help: ArgumentHelp("The plan (YAML).", valueName: "file"))
@@ -44,12 +50,14 @@ struct TrainPlanCommand: AsyncParsableCommand {
         try Task.checkCancellation()
         let label = "step \(index + 1) of \(plan.steps.count): \(step.title) → \(step.out)"
         let fingerprint = try step.fingerprint()
+        // That may have taken minutes; nothing is removed for a step that does not begin.
+        try Task.checkCancellation()
         if step.isDone(fingerprint) {
           Self.say("\(label): done already")
           continue
         }
         Self.say(label)
-        if try step.prepare(fingerprint) { try report.begin(step) }
+        if try step.prepare(fingerprint, answers: try step.answersFingerprint()) { try report.begin(step) }
         let begin = ContinuousClock.now
         let code = try await Self.run(step, executable, folder: plan.folder)
         let seconds = (ContinuousClock.now - begin).seconds
@@ -109,6 +117,8 @@ struct TrainPlanCommand: AsyncParsableCommand {
   private static func run(_ step: TrainingPlan.Step, _ executable: String, folder: String) async throws -> Int32 {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: executable)
+    process.currentDirectoryURL = URL(fileURLWithPath: folder)
+    process.environment = environment(from: ProcessInfo.processInfo.environment, executable: executable)
     // Open for as long as this process lives: a step of ours ends with it, however it ends.
     process.standardInput = Pipe()
     switch step.action {
@@ -117,13 +127,11 @@ struct TrainPlanCommand: AsyncParsableCommand {
     case .run(let command):
       process.executableURL = URL(fileURLWithPath: "/bin/sh")
       process.arguments = ["-c", watched, "sh", command]
-      process.currentDirectoryURL = URL(fileURLWithPath: folder)
-      process.environment = ProcessInfo.processInfo.environment.merging(["FUSIONROUTE": executable]) { $1 }
     }
     let box = ProcessBox(process, isGroup: step.isCommand)
     return try await withTaskCancellationHandler {
       try await onThread {
-        try box.process.run()
+        try box.start()
         box.process.waitUntilExit()
         box.waitForGroup()
         return box.process.terminationStatus
@@ -131,6 +139,17 @@ struct TrainPlanCommand: AsyncParsableCommand {
     } onCancel: {
       box.interrupt()
     }
+  }
+
+  /// This process's, for another directory.
+  static func environment(from own: [String: String], executable: String) -> [String: String] {
+    var environment = own
+    environment["FUSIONROUTE"] = executable
+    for name in ["FUSIONROUTE_CACHE", "FUSIONROUTE_STATE"] {
+      guard let path = own[name], !path.isEmpty else { continue }
+      environment[name] = URL(fileURLWithPath: path).standardizedFileURL.path
+    }
+    return environment
   }
 
   /// Runs a command ($1), whose end it waits for, in the process group that this shell leads, and ends the group when stdin
@@ -147,26 +166,35 @@ struct TrainPlanCommand: AsyncParsableCommand {
     """
 
   /// Foundation's process may be interrupted from another thread.
-  private final class ProcessBox: @unchecked Sendable {
-    // Unchecked: set up before it is shared; `interrupt` only sends signals.
+  final class ProcessBox: @unchecked Sendable {
+    // Unchecked: set up before it is shared and started under the mutex; `interrupt` only sends signals.
     let process: Process
     /// Whether what it starts is to be interrupted too, and ended if that does not suffice.
     private let isGroup: Bool
     private static let patience = Duration.seconds(10)
-    /// Set by an interruption.
-    private let deadline = Mutex<ContinuousClock.Instant?>(nil)
+    /// When the interruption came.
+    private let interruption = Mutex<ContinuousClock.Instant?>(nil)
 
     init(_ process: Process, isGroup: Bool) {
       self.process = process
       self.isGroup = isGroup
     }
 
+    /// Throws `CancellationError` after an interruption, which found nothing to interrupt.
+    func start() throws {
+      // Under the mutex: an interruption comes before, and is seen here, or finds the process running.
+      try interruption.withLock {
+        guard $0 == nil else { throw CancellationError() }
+        try process.run()
+      }
+    }
+
     func interrupt() {
+      interruption.withLock { $0 = .now }
       guard process.isRunning else { return }
       guard isGroup else { return process.interrupt() }
       // Foundation makes each process the leader of a group of its own, which no Ctrl-C of a terminal reaches.
       kill(-process.processIdentifier, SIGINT)
-      deadline.withLock { $0 = .now + Self.patience }
       Task.detached { [self] in
         try? await Task.sleep(for: Self.patience)
         if process.isRunning { kill(-process.processIdentifier, SIGKILL) }
@@ -175,7 +203,8 @@ struct TrainPlanCommand: AsyncParsableCommand {
 
     /// After an interruption: returns when all that the command had started has ended; some clean up for a moment.
     func waitForGroup() {
-      guard let deadline = deadline.withLock({ $0 }) else { return }
+      guard isGroup, let begin = interruption.withLock({ $0 }) else { return }
+      let deadline = begin + Self.patience
       while kill(-process.processIdentifier, 0) == 0 {
         guard ContinuousClock.now < deadline else {
           kill(-process.processIdentifier, SIGKILL)

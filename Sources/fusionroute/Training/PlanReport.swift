@@ -1,9 +1,9 @@
 internal import Core
 internal import Foundation
 
-/// How long the steps of a plan took, kept beside the plan: `plan.yaml.report.jsonl`, a line for each time that a step ran,
-/// and one before it where it began from nothing. Lines of training also have the tokens that all its runs have computed so far,
-/// those of sampling the tokens of all its answers.
+/// How long the steps of a plan took, kept beside the plan: `plan.yaml.report.jsonl`, a line for each time that a step
+/// ran, and one before it where it began from nothing. Lines of training also have the tokens of all steps in its log, where
+/// those done again after a kill stand once; lines of sampling have the tokens of all its answers.
 struct PlanReport {
   let path: String
 
@@ -18,8 +18,11 @@ struct PlanReport {
 
   /// Notes that a step ran. Throws `unavailable` if the file cannot be written.
   func add(_ step: TrainingPlan.Step, seconds: Double, isFinished: Bool) throws {
-    let tokens = Self.tokens(of: step.out).map { [("tokens", JSONText.integer(Int($0.rounded())))] } ?? []
-    try append(step, [("seconds", .number(seconds)), ("finished", .bool(isFinished))] + tokens)
+    let tokens = Self.tokens(of: step.out).flatMap { Int(exactly: $0) }
+    try append(
+      step,
+      [("seconds", .number(seconds)), ("finished", .bool(isFinished))]
+        + (tokens.map { [("tokens", .integer($0))] } ?? []))
   }
 
   private func append(_ step: TrainingPlan.Step, _ members: [(String, JSONText)]) throws {
@@ -50,13 +53,15 @@ struct PlanReport {
     }
   }
 
-  /// Tokens that a training run has computed, by its log, or of what was sampled; nil if neither is told.
+  /// Tokens of a training run's steps, by its log, or of what was sampled; nil if neither is told. So is what no tokens
+  /// can be: the directory of a `run` step may have a log of its own by that name.
   static func tokens(of result: String) -> Double? {
     let training = sum(of: "\(result)/log.jsonl") { line in
       guard let seconds = number(line["seconds"]), let speed = number(line["tokens_per_second"]) else { return nil }
       return seconds * speed
     }
-    return training ?? sum(of: "\(result).answers") { number($0["tokens"]) }
+    let told = training ?? sum(of: "\(result).answers") { number($0["tokens"]) }
+    return told.flatMap { Int(exactly: $0.rounded()) }.map(Double.init)
   }
 
   /// The sum over the lines of a file that have such a number; nil if none has.

@@ -12,9 +12,10 @@ internal import Yams
 ///       - { sample: prompts.jsonl, cluster: stage1.yaml, as: pairs, grader: ./grade, temperature: 1.7, out: pairs.jsonl }
 ///       - { train: cdpo, cluster: cluster.yaml, from: stage1, data: pairs.jsonl, mix: answers.jsonl, out: stage2 }
 ///
-/// Of a step, `train` names the command and the other keys its options (`model` its argument); `sample` names the prompts
-/// and the other keys options of `sample`; `run` is a shell command in the plan's directory. `reads` names what else `run` and
-/// `sample` depend on, such as a grader's files. Paths are relative to the file.
+/// Of a step, `train` names the command and the other keys its options (`model` its argument); `sample` names the
+/// prompts and the other keys options of `sample`; `run` is a shell command. `reads` names what else `run` and `sample`
+/// depend on, such as a grader's files or their directory. Paths are relative to the file, in whose directory commands
+/// work, graders too.
 struct TrainingPlan {
   struct Step: Equatable {
     enum Action: Equatable {
@@ -32,6 +33,8 @@ struct TrainingPlan {
     var out = ""
     /// Files and directories that it reads.
     var inputs: [String] = []
+    /// What it and later steps make, and the plan's report: no part of a directory that it reads.
+    var made: [String] = []
     var line: Int
 
     /// Whether it is a command of the user's.
@@ -54,7 +57,7 @@ struct TrainingPlan {
   ]
   static let maximumSteps = 1_000
 
-  /// Where `run` works.
+  /// Where the steps work.
   let folder: String
   let steps: [Step]
 
@@ -81,6 +84,8 @@ struct TrainingPlan {
       }
       steps.append(step)
     }
+    let report = URL(fileURLWithPath: PlanReport(plan: path).path).standardizedFileURL.path
+    for index in steps.indices { steps[index].made = steps[index...].map(\.out) + [report] }
     return TrainingPlan(folder: folder.standardizedFileURL.path, steps: steps)
   }
 
@@ -148,6 +153,8 @@ struct TrainingPlan {
 extension TrainingPlan.Step {
   /// Written into the directory of a finished step, or beside its file.
   private static let stampName = ".plan-step"
+  /// Written beside what a step makes when it begins.
+  private static let begunName = ".plan-begun"
   private static let results = ["adapter.gguf", "model.gguf", "head.gguf"]
 
   private var stamp: String {
@@ -156,8 +163,28 @@ extension TrainingPlan.Step {
       ? "\(out)\(Self.stampName)" : "\(out)/\(Self.stampName)"
   }
 
-  /// Of the command and of the contents of everything that it reads: files, results of earlier steps, a cluster's models.
-  func fingerprint() throws -> String {
+  /// Options of `sample` that change neither an answer nor its score: with others of these it goes on from its answers,
+  /// see `SampleCommand.identity`.
+  private static let selecting = [
+    "answers", "api-key-file", "as", "attach", "ca-file", "color", "fanout", "format", "graders", "length-ratio",
+    "log-format", "log-level", "per-prompt", "threshold", "warm",
+  ]
+
+  /// Of the command and of the contents of everything that it reads: files, directories, results of earlier steps, a
+  /// cluster's models. Throws `CancellationError` where its task is cancelled.
+  func fingerprint() throws -> String { try fingerprint(of: arguments) }
+
+  /// Of what a sampling's answers and their scores depend on; nil for other steps.
+  func answersFingerprint() throws -> String? {
+    guard action == .sample else { return nil }
+    return try fingerprint(
+      of: arguments.filter { argument in
+        !Self.selecting.contains { argument == "--\($0)" || argument.hasPrefix("--\($0)=") }
+      })
+  }
+
+  /// - Parameter seesFolders: false: as in older versions, which saw nothing of a directory but results of training.
+  private func fingerprint(of arguments: [String], seesFolders: Bool = true) throws -> String {
     var hasher = SHA256Hasher()
     hasher.update(field: "fusionroute/plan-step/1")
     switch action {
@@ -168,17 +195,20 @@ extension TrainingPlan.Step {
       hasher.update(field: command)
     }
     for argument in arguments { hasher.update(field: argument) }
-    for input in inputs { try Self.add(input, to: &hasher) }
+    for input in inputs { try add(input, seesFolders: seesFolders, to: &hasher) }
     // A router that is being trained may have no head yet, one that answers has.
     if action == .sample {
       for input in inputs where Self.isYAML(input) {
-        if let cluster = try? ClusterFile.load(path: input) { try Self.add(cluster.router.head, to: &hasher) }
+        guard let cluster = try? ClusterFile.load(path: input) else { continue }
+        try add(cluster.router.head, seesFolders: seesFolders, to: &hasher)
       }
     }
     return hasher.finalize().hex
   }
 
-  private static func add(_ path: String, to hasher: inout SHA256Hasher) throws {
+  private func add(_ path: String, seesFolders: Bool, to hasher: inout SHA256Hasher) throws {
+    // A model may take minutes to read.
+    try Task.checkCancellation()
     var isDirectory: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
       // The command itself says what is missing.
@@ -186,28 +216,90 @@ extension TrainingPlan.Step {
       return
     }
     if isDirectory.boolValue {
-      for name in results where FileManager.default.fileExists(atPath: "\(path)/\(name)") {
+      let results = Self.results.filter { FileManager.default.fileExists(atPath: "\(path)/\($0)") }
+      for name in results {
         hasher.update(field: name)
-        try add("\(path)/\(name)", to: &hasher)
+        try add("\(path)/\(name)", seesFolders: seesFolders, to: &hasher)
       }
+      if results.isEmpty, seesFolders { try add(folder: path, to: &hasher) }
       return
     }
     hasher.update(try ModelFingerprint.compute(model: path, adapters: [], settings: [:]).bytes)
-    guard isYAML(path), let cluster = try? ClusterFile.load(path: path) else { return }
+    guard Self.isYAML(path), let cluster = try? ClusterFile.load(path: path) else { return }
     for engine in [cluster.router.engine] + cluster.experts.map(\.engine) {
-      for file in [engine.model, engine.lora].compactMap({ $0 }) { try add(file, to: &hasher) }
+      for file in [engine.model, engine.lora].compactMap({ $0 }) {
+        try add(file, seesFolders: seesFolders, to: &hasher)
+      }
     }
+  }
+
+  /// Of a directory that is read, those within it counted too.
+  private static let maximumEntries = 100_000
+  /// Larger ones are worth an entry in the cache of digests.
+  private static let smallFileBytes = 1 << 20
+
+  /// The files of a directory and of those within it; of each its name there and its contents.
+  private func add(folder root: String, to hasher: inout SHA256Hasher) throws {
+    let made = Set(self.made.flatMap { [$0, "\($0).answers"] })
+    var folders = [root]
+    var count = 0
+    while let folder = folders.popLast() {
+      // A directory may be what its reader makes of it.
+      if made.contains(folder) { continue }
+      let names: [String]
+      do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
+        throw FusionRouteError.badInput("the directory \(folder) cannot be read; check its permissions", cause: error)
+      }
+      for name in names.sorted() where !Self.isLeftOut(name) {
+        try Task.checkCancellation()
+        let path = "\(folder)/\(name)"
+        if made.contains(path) { continue }
+        count += 1
+        guard count <= Self.maximumEntries else {
+          throw FusionRouteError.badInput(
+            "the directory \(root), which the step on line \(line) of the plan reads, holds more than "
+              + "\(Self.maximumEntries) files: name those that the step depends on")
+        }
+        var status = stat()
+        // A link to nothing is none of its files.
+        guard stat(path, &status) == 0 else { continue }
+        switch status.st_mode & S_IFMT {
+        case S_IFDIR:
+          // Not a link, which may lead back to where it is.
+          let isLink = (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) != nil
+          if !isLink { folders.append(path) }
+        case S_IFREG:
+          hasher.update(field: String(path.dropFirst(root.count)))
+          hasher.update(try Self.digest(path, isSmall: status.st_size <= Self.smallFileBytes).bytes)
+        default: break
+        }
+      }
+    }
+  }
+
+  private static func digest(_ path: String, isSmall: Bool) throws -> SHA256Digest {
+    guard isSmall else { return try ModelFingerprint.digest(ofFile: path, what: "file") }
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw FusionRouteError.badInput("the file \(path) cannot be read; check its permissions")
+    }
+    return SHA256Digest(hashing: data)
+  }
+
+  /// What changes by itself: hidden files, what Python keeps beside a grader, what plans note.
+  private static func isLeftOut(_ name: String) -> Bool {
+    name.hasPrefix(".") || name == "__pycache__" || name.hasSuffix(stampName) || name.hasSuffix(begunName)
   }
 
   private static func isYAML(_ path: String) -> Bool { path.hasSuffix(".yaml") || path.hasSuffix(".yml") }
 
-  /// Answers are kept as they come, under the name of the cluster; those of other models behind that name must go. So must
-  /// the checkpoints of a run with other data, models or settings, which could not be gone on with. Throws `.unavailable` if
-  /// another process is writing the result.
+  /// Answers are kept as they come, under the name of the cluster; those of other models behind that name must go, and
+  /// those that other graders judged, whose scores are kept with them. So must the checkpoints of a run with other data,
+  /// models or settings, which could not be gone on with. Throws `.unavailable` if another process writes the result.
   ///
+  /// - Parameter answers: `answersFingerprint()`.
   /// - Returns: whether the step begins from nothing, and does not go on where it stopped.
-  func prepare(_ fingerprint: String) throws -> Bool {
-    let begun = "\(out).plan-begun"
+  func prepare(_ fingerprint: String, answers: String? = nil) throws -> Bool {
+    let begun = "\(out)\(Self.begunName)"
     let folder = URL(fileURLWithPath: begun).deletingLastPathComponent()
     do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
       throw FusionRouteError.unavailable("the directory \(folder.path) cannot be made", cause: error)
@@ -226,16 +318,30 @@ extension TrainingPlan.Step {
     case .sample, .train:
       // What was begun by hand, with the command alone, is gone on with; the command refuses what does not fit.
       let last = before ?? (try? String(contentsOfFile: stamp, encoding: .utf8))
-      if let last, last != fingerprint { try Self.remove(action == .sample ? "\(out).answers" : "\(out)/checkpoints") }
+      if let last, try !goesOn(from: last, fingerprint, answers) {
+        try Self.remove(action == .sample ? "\(out).answers" : "\(out)/checkpoints")
+      }
     }
     var file = try AtomicFile(path: begun)
-    try file.write(Array(fingerprint.utf8))
+    try file.write(Array([fingerprint, answers].compactMap { $0 }.joined(separator: "\n").utf8))
     try file.commit()
+    // From here on the result may be half another one, also for a plan that is changed back.
+    try Self.remove(stamp)
     switch action {
     case .run: return before != fingerprint
     case .sample: return !FileManager.default.fileExists(atPath: "\(out).answers")
     case .train: return (try? FileManager.default.contentsOfDirectory(atPath: "\(out)/checkpoints"))?.isEmpty ?? true
     }
+  }
+
+  /// Whether what was begun with the fingerprints of `last` is gone on with.
+  private func goesOn(from last: String, _ fingerprint: String, _ answers: String?) throws -> Bool {
+    let lines = last.split(separator: "\n").map(String.init)
+    if lines.first == fingerprint { return true }
+    guard action == .sample else { return false }
+    // Older versions noted the first one alone.
+    guard lines.count > 1 else { return try lines.first == self.fingerprint(of: arguments, seesFolders: false) }
+    return lines[1] == answers
   }
 
   private static func remove(_ path: String) throws {
