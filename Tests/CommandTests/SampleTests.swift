@@ -1,10 +1,14 @@
 import Core
+import Evaluation
 import Foundation
+import Fusion
+import Inference
+import Launch
 import Testing
 
 @testable import fusionroute
 
-/// `sample` that is interrupted, whose models change, and whose files come from elsewhere.
+/// `sample` that is interrupted, whose models change or are lost, and whose files come from elsewhere.
 @Suite(.serialized) struct SampleTests {
   let models: ToyModels
 
@@ -54,6 +58,114 @@ import Testing
     #expect(Set(lines("sampled-interrupted.jsonl.answers")) == all)
     #expect(!lines("sampled-whole.jsonl").isEmpty)
     #expect(lines("sampled-interrupted.jsonl") == lines("sampled-whole.jsonl"))
+  }
+
+  /// Ctrl-C reaches a grader's command only through us, and all of what that has started.
+  @Test func anInterruptionEndsTheGrader() async throws {
+    let slow = AnswerGraderTests.Slow()
+    let running = try Product.Running([
+      "sample", try write("slow-prompts.jsonl", "{\"prompt\": \"say 1\"}\n"), "-c", try models.cluster("slow"),
+      "--answers", "1", "--max-tokens", "16", "--grader", slow.command, "--out", models.path("sampled-slow.jsonl"),
+    ])
+    try await running.wait("the grader") { !slow.processes.isEmpty }
+    running.send(SIGINT)
+    let start = ContinuousClock.now
+    let result = try await running.result()
+    #expect(result.code == 130 && ContinuousClock.now - start < .seconds(40), "\(result.errors)")
+    try await slow.wait("the end") { $0.isEmpty }
+    #expect(lines("sampled-slow.jsonl.answers").count == 1)
+  }
+
+  /// The identity of answers: equal settings are equal in each process, and what older versions wrote goes on.
+  @Test func settingsHaveOneText() async throws {
+    func text(_ options: String...) throws -> String {
+      SampleCommand.text(of: try GenerationOptions.parse(options).sampling)
+    }
+    let start =
+      "SamplingParameters(temperature: 1.5, seed: 3, topK: 0, topP: 1.0, minP: 0.0, repetitionPenalty: 1.0, "
+      + "presencePenalty: 0.0, frequencyPenalty: 0.0, logitBias: "
+    let common = ["--temperature", "1.5", "--seed", "3"]
+    let cases: [(options: [String], bias: String)] = [([], "[:]"), (["--logit-bias", "5=-inf"], "[5: -inf]")]
+    for (options, bias) in cases {
+      let sampling = try GenerationOptions.parse(common + options).sampling
+      #expect(SampleCommand.text(of: sampling) == start + bias + ")" && "\(sampling)" == start + bias + ")")
+    }
+    let one = try text("--logit-bias", "5=1", "--logit-bias", "6=2")
+    #expect(try one == text("--logit-bias", "6=2", "--logit-bias", "5=1"))
+    #expect(try one != text("--logit-bias", "5=2", "--logit-bias", "6=1"))
+
+    let command =
+      [
+        "sample", try write("biased-prompts.jsonl", "{\"prompt\": \"say 1\"}\n"), "-c", try models.cluster("biased"),
+        "--answers", "1", "--max-tokens", "4", "--grader", "true", "--out", models.path("sampled-biased.jsonl"),
+      ] + (100..<108).flatMap { ["--logit-bias", "\($0)=-1"] }
+    for _ in 0..<2 {
+      let result = try await Product.run(command)
+      #expect(result.code == 0, "\(result.errors)")
+    }
+  }
+
+  /// Before anything is asked or loaded, each with its place: here is neither a service nor a model.
+  @Test func promptsThatCannotBeUsedAreFoundFirst() async throws {
+    let task = #"{"id": "p1", "task": "a", "messages": [{"role": "user", "content": "q"}], "grader": {}}"#
+    let tasks = try write("unfit-prompts.jsonl", "\(task)\n\n{\"prompt\": \"q\"}\n")
+    let texts = try write("raw-prompts.jsonl", "{\"prompt\": \"q\"}\n\(task)\n")
+    for (options, place, word) in [
+      ([tasks, "--grader-service", "cat"], "unfit-prompts.jsonl:3: ", "\"id\""),
+      ([texts, "--grader", "true", "--raw"], "raw-prompts.jsonl:2: ", "--raw"),
+    ] {
+      let result = try await Product.run(
+        ["sample", "--answers", "1", "--url", "http://127.0.0.1:9", "--out", models.path("unfit.jsonl")] + options)
+      #expect(result.code == 65, "\(options): \(result.errors)")
+      #expect(result.errors.contains(place) && result.errors.contains(word), "\(options): \(result.errors)")
+    }
+    let read = try SamplePrompt.read(try write("fit-prompts.jsonl", task + "\n"), areTasks: true)
+    #expect(read.map(\.task?.id) == ["p1"] && read.map(\.content) == [.messages(read[0].messages)])
+  }
+
+  /// As `run --raw` does.
+  @Test func rawTextsAreContinued() async throws {
+    let cluster = try models.cluster("sampled-raw")
+    let common = ["-c", cluster, "--raw", "--max-tokens", "8"]
+    let sampled = try await Product.run(
+      [
+        "sample", try write("continued-prompts.jsonl", "{\"prompt\": \"Hello there\"}\n"), "--answers", "1",
+        "--grader", "true", "--out", models.path("sampled-raw.jsonl"),
+      ] + common)
+    #expect(sampled.code == 0, "\(sampled.errors)")
+    let run = try await Product.run(["run", "--prompt", "Hello there", "--format", "json"] + common)
+    let expected = try #require(try AnswerObject.list(run.output).first).text
+    let line = try #require(lines("sampled-raw.jsonl.answers").last)
+    let answer = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+    #expect(!expected.isEmpty && answer["text"] as? String == expected)
+  }
+
+  /// Answers a token that an expert decided for itself or in another's place.
+  private struct OneToken: Answerer {
+    var isDegraded: Bool
+    var experts: [String] { ["ant"] }
+    var parallelism: Int { 1 }
+
+    func answer(
+      _ prompt: Prompt, options: GenerationOptions, emit: @Sendable (AnswerEvent) -> Void
+    ) async throws {
+      emit(.token(AnswerToken(id: 2, text: "a", expert: "ant", logit: 0, degraded: isDegraded)))
+      emit(.finished(AnswerSummary(finishReason: "stop", promptTokens: 1, generatedTokens: 1)))
+    }
+  }
+
+  @Test func answersOfStandInsAreNoData() async throws {
+    let command = try SampleCommand.parse(["p.jsonl", "--out", "o.jsonl", "--answers", "1", "--grader", "true"])
+    let prompt = SamplePrompt(messages: [ChatMessage(role: "user", content: "q")], isText: true, record: "{}")
+    func answer(isDegraded: Bool) async throws -> SampledAnswer {
+      try await command.answer(prompt, 0, 0, with: OneToken(isDegraded: isDegraded), grader: .command("true"))
+    }
+    #expect(try await answer(isDegraded: false).score == 1)
+    let error = await #expect(throws: FusionRouteError.self) { _ = try await answer(isDegraded: true) }
+    #expect(error?.code == .unavailable && error?.message.contains("an expert was lost") == true)
+    // Nor is any asked for.
+    let path = try models.cluster("sampled-loss", more: "on_expert_loss: next_best")
+    #expect(try SampleCommand.clusterFile(path).onExpertLoss == .fail)
   }
 
   @Test func answersOfOtherModelsAreRefused() async throws {

@@ -221,7 +221,7 @@ import Testing
     // Tokens ant, ant, bee, none at positions 0, 2, 5 and 7 of ten.
     #expect(math.byPosition[0] == [1, 0] && math.byPosition[2] == [1, 0] && math.byPosition[5] == [0, 1])
     #expect(math.byPosition[7] == [0, 0])
-    #expect(zip(math.overall, [2.0 / 3, 1.0 / 3]).allSatisfy { abs($0 - $1) < 1e-12 })
+    #expect(math.overall.count == 2 && zip(math.overall, [2.0 / 3, 1.0 / 3]).allSatisfy { abs($0 - $1) < 1e-12 })
     guard case .object(let json) = try JSONParser.parse(Array(summary.json.text.utf8)) else {
       return #expect(Bool(false))
     }
@@ -244,19 +244,25 @@ import Testing
         }
       }
       let summary = Make.results(tasks, records, methods: methods, resamples: 100).summary()
+      #expect(summary.rows.map(\.method) == methods)
       for row in summary.rows {
+        #expect(row.cells.map(\.task).sorted() == Set(tasks.map(\.task)).sorted())
         for cell in row.cells {
           let own = tasks.filter { $0.task == cell.task }.compactMap { records[row.method]?[$0.id]?.grade.passed }
-          #expect(cell.count == own.count && cell.passed == own.count { $0 })
-          if let interval = cell.interval, let accuracy = cell.accuracy {
+          let accuracy = own.isEmpty ? nil : Double(own.count { $0 }) / Double(own.count)
+          #expect(cell.count == own.count && cell.passed == own.count { $0 } && cell.accuracy == accuracy)
+          #expect((cell.interval == nil) == own.isEmpty)
+          if let interval = cell.interval, let accuracy {
             #expect(interval.lower <= accuracy + 1e-9 && accuracy <= interval.upper + 1e-9)
           }
         }
-        guard let comparison = row.comparison else { continue }
         let both = tasks.compactMap { task -> (Bool, Bool)? in
           guard let a = records["fusionroute"]?[task.id], let b = records[row.method]?[task.id] else { return nil }
           return (a.grade.passed, b.grade.passed)
         }
+        // The reference is not compared with itself, nor a method with it that shares no prompt.
+        #expect((row.comparison != nil) == (row.method != "fusionroute" && !both.isEmpty))
+        guard let comparison = row.comparison else { continue }
         #expect(comparison.count == both.count && comparison.won == both.count { $0.0 && !$0.1 })
         #expect(comparison.lost == both.count { !$0.0 && $0.1 })
       }

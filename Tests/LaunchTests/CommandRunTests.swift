@@ -44,6 +44,21 @@ import Testing
     await #expect(throws: CancellationError.self) { try await task.value }
   }
 
+  /// What it reads is a file, so that it may open it by its name; what it writes is for nobody.
+  @Test func shellCommandsTellByTheirExit() async throws {
+    func exit(_ script: String, limit: Duration = .seconds(20)) async throws -> ProcessExit {
+      try await SystemCommands.runShell(script, input: "one\ntwo\n", limit: limit)
+    }
+    #expect(try await exit("exit $(cat | wc -l)") == .code(2))
+    #expect(try await exit("exit $(grep -c two /dev/stdin)") == .code(1))
+    #expect(try await exit("cat /dev/zero | head -c 3000000") == .code(0))
+    #expect(try await exit("kill -9 $$") == .signal(9))
+    let error = await #expect(throws: FusionRouteError.self) {
+      _ = try await exit("sleep 60", limit: .milliseconds(200))
+    }
+    #expect(error?.code == .unavailable && error?.message.contains("`sleep 60` took longer than 0.2 s") == true)
+  }
+
   @Test func missingProgram() async throws {
     do {
       _ = try await SystemCommands.run(HostCommand("no-such-program", ["a b"]), environment: ["PATH": "/usr/bin"])

@@ -103,10 +103,12 @@ public struct Collab: Sendable {
       tokens: written, isComplete: isComplete || written.isEmpty, isFull: isComplete || written.count < 1 + rollout)
   }
 
-  /// Takes the ratings of ``Action/rate(_:)``, in its order: the best wins, of equal ones the first.
+  /// Takes the ratings of ``Action/rate(_:)``, in its order: the best wins, of equal ones the first. So does the first
+  /// where no rating is a number: without one token more the same candidates would be rated for ever.
   public mutating func choose(_ rewards: [Double]) {
-    guard rewards.count == candidates.count, let best = AnswerChoice.best(rewards) else { return }
-    let winner = candidates[best]
+    guard !candidates.isEmpty else { return }
+    let winner = candidates[AnswerChoice.best(Array(rewards.prefix(candidates.count))) ?? 0]
+    candidates = []
     guard let token = winner.tokens.first else { return }
     commit(token, by: winner.expert, following: known.indices.filter { known[$0]?.tokens.first == token })
   }

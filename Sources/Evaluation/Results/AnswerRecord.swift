@@ -54,6 +54,8 @@ public struct AnswerRecord: Sendable, Equatable {
   public static let reward = "reward"
 
   public var generatedTokens: Int { pieces.count }
+  /// The prompt alone was too long for the context.
+  public var didNotFit: Bool { pieces.isEmpty && finish == "length" }
   /// Tokens that went through experts.
   public var expertEvaluations: Int {
     evaluations.reduce(0) { $0 + ([Self.router, Self.reward].contains($1.key) ? 0 : $1.value) }

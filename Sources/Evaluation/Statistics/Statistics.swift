@@ -9,8 +9,6 @@ public struct Interval: Sendable, Equatable {
     self.lower = lower
     self.upper = upper
   }
-
-  public var excludesZero: Bool { lower > 0 || upper < 0 }
 }
 
 public enum Statistics {

@@ -8,7 +8,7 @@ internal import Synchronization
   internal import Glibc
 #endif
 
-/// Runs ``HostCommand``s as processes of this machine.
+/// Runs ``HostCommand``s and shell commands as processes of this machine.
 public enum SystemCommands {
   /// Bytes of output that are kept; the rest is read and dropped.
   private static let maximumOutput = 1 << 20
@@ -25,14 +25,85 @@ public enum SystemCommands {
         "there is no \(command.program) on PATH, which `\(command.line)` needs: install it here")
     }
     let running = Running()
-    return try await withTaskCancellationHandler {
+    return try await onThread(running) { try execute(command, path: path, environment: environment, running) }
+  }
+
+  /// Runs a shell command to its end: it reads `input`, its errors go where ours go, and what else it says is dropped.
+  /// When its time is up or the task is cancelled it is killed with its group.
+  ///
+  /// Throws `unavailable` if it cannot be started or takes too long. How it exits is left to the caller.
+  public static func runShell(_ script: String, input: String, limit: Duration) async throws -> ProcessExit {
+    let running = Running()
+    return try await onThread(running) {
+      // No pipe, into which somebody would have to write as long as it reads. It may open /dev/stdin besides, which is
+      // impossible with a socket pair.
+      let source = try file(holding: input)
+      let sink = open("/dev/null", O_WRONLY | O_CLOEXEC)
+      defer {
+        try? source.close()
+        if sink >= 0 { close(sink) }
+      }
+      guard sink >= 0 else {
+        throw FusionRouteError.unavailable("cannot open /dev/null: \(String(cString: strerror(errno)))")
+      }
+      running.began(
+        try Spawn.start(
+          executable: "/bin/sh", arguments: ["-c", script], environment: ProcessInfo.processInfo.environment,
+          streams: .init(input: source.fileDescriptor, output: sink, error: STDERR_FILENO)))
+      let timer = timer(running, limit)
+      defer { timer.cancel() }
+      let (exit, end) = running.ended()
+      try check(end, of: script, limit)
+      return exit
+    }
+  }
+
+  /// A file without a name that holds `text`, at its beginning.
+  private static func file(holding text: String) throws -> FileHandle {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("fusionroute-\(UUID().uuidString)").path
+    let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else {
+      throw FusionRouteError.unavailable("cannot write \(path): \(String(cString: strerror(errno)))")
+    }
+    unlink(path)
+    let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+    do {
+      try file.write(contentsOf: Data(text.utf8))
+      try file.seek(toOffset: 0)
+    } catch {
+      throw FusionRouteError.unavailable("cannot write \(path)", cause: error)
+    }
+    return file
+  }
+
+  /// Runs `body`, which blocks, on a thread of its own; a cancellation kills what it runs.
+  private static func onThread<T: Sendable>(
+    _ running: Running, _ body: @escaping @Sendable () throws -> T
+  ) async throws -> T {
+    try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
-        Thread.detachNewThread {
-          continuation.resume(with: Result { try execute(command, path: path, environment: environment, running) })
-        }
+        Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
       }
     } onCancel: {
       running.kill(.cancelled)
+    }
+  }
+
+  /// Kills what runs once its time is up, unless it is cancelled before.
+  private static func timer(_ running: Running, _ limit: Duration) -> any DispatchSourceTimer {
+    let timer = DispatchSource.makeTimerSource(queue: .global())
+    timer.schedule(deadline: .now() + .nanoseconds(Int(limit.nanoseconds)))
+    timer.setEventHandler { running.kill(.late) }
+    timer.resume()
+    return timer
+  }
+
+  /// Throws if something else than the command itself has ended it.
+  private static func check(_ end: Running.End?, of line: String, _ limit: Duration) throws {
+    switch end {
+    case .cancelled: throw CancellationError()
+    case .late: throw FusionRouteError.unavailable("`\(line)` took longer than \(limit) and was stopped")
+    case nil: break
     }
   }
 
@@ -90,10 +161,7 @@ public enum SystemCommands {
       throw error
     }
     running.began(pid)
-    let timer = DispatchSource.makeTimerSource(queue: .global())
-    timer.schedule(deadline: .now() + .nanoseconds(Int(command.limit.nanoseconds)))
-    timer.setEventHandler { running.kill(.late) }
-    timer.resume()
+    let timer = timer(running, command.limit)
     defer { timer.cancel() }
     let collected = Mutex<(output: [UInt8], errors: [UInt8])>(([], []))
     let group = DispatchGroup()
@@ -109,12 +177,7 @@ public enum SystemCommands {
     let (exit, end) = running.ended()
     // What a process it left behind still writes is not waited for.
     _ = group.wait(timeout: .now() + .seconds(2))
-    switch end {
-    case .cancelled: throw CancellationError()
-    case .late:
-      throw FusionRouteError.unavailable("`\(command.line)` took longer than \(command.limit) and was stopped")
-    case nil: break
-    }
+    try check(end, of: command.line, command.limit)
     let (out, err) = collected.withLock { $0 }
     return CommandResult(
       exit: exit, output: String(decoding: out, as: UTF8.self), errors: String(decoding: err, as: UTF8.self))

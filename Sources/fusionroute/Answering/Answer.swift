@@ -21,6 +21,17 @@ struct Answer: Sendable {
     }
   }
 
+  /// The summary of an answer that is to be kept. Throws `internal` if it ended without one, `unavailable` if others
+  /// decided in place of a lost expert.
+  func checkedSummary() throws -> AnswerSummary {
+    guard let summary else { throw FusionRouteError.internal("an answer ended without its summary") }
+    guard !tokens.contains(where: \.degraded) else {
+      throw FusionRouteError.unavailable(
+        "an expert was lost: what others decided in its place is no answer of this mode; try again once it is back")
+    }
+    return summary
+  }
+
   /// The object that `--format json` prints.
   var json: JSONText {
     var members: [(String, JSONText)] = [

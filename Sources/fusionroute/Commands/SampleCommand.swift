@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Core
 internal import Foundation
+internal import Fusion
 internal import Inference
 internal import Launch
 internal import Synchronization
@@ -13,10 +14,12 @@ struct SampleCommand: AsyncParsableCommand {
     discussion: """
       Prompts are JSONL: a "prompt" (a text or a list of messages) a line; other fields are for the grader. With -c the \
       cluster is started and stopped, otherwise --url is asked. Any mode answers: --mode expert:NAME, router, fusion, …
+      With --raw, and by models without a chat template, texts are continued; messages need the template. No answer \
+      is kept in which others stood in for a lost expert: the sampling ends then, whatever the cluster file says.
 
       A grader is a command that gets {"prompt", "answer", "record"} (the record is the prompt's whole line) on stdin and \
-      exits with 0 for an answer that passes and 1 for one that fails (--grader), one that stays and answers lines as \
-      `eval` has it (--grader-service), or a reward model (--reward with --model). \
+      exits with 0 for an answer that passes and 1 for one that fails, within 120 s (--grader), one that stays and \
+      answers lines as `eval` has it (--grader-service), or a reward model (--reward with --model). \
       --as sft writes the answers that pass, --as pairs writes a passed against a failed answer of similar length. \
       Answers are kept beside the result as they come: the same command again goes on where it stopped. Those of other \
       prompts, settings or models are refused; a service is known by its address only.
@@ -111,13 +114,13 @@ struct SampleCommand: AsyncParsableCommand {
     let log = output.bootstrap(default: .warning)
     let progress = Progress()
     try ResultPath.check(out, inputs: [prompts] + [cluster, model].compactMap { $0 })
-    let list = try SamplePrompt.read(prompts)
+    let list = try SamplePrompt.read(prompts, areTasks: graderService != nil, isRaw: generation.raw)
     // Held from here, so that nothing is started for a result that another process writes.
     let lock = try ResultLock.take(file: out)
     defer { withExtendedLifetime(lock) {} }
     try await withInterruption { [self] in
       if let cluster {
-        let file = try ClusterFile.load(path: cluster)
+        let file = try Self.clusterFile(cluster)
         let identity = try await progress.step("checking the models") { try self.identity(list, file) }
         let grader = try await makeGrader(progress)
         try await ClusterSession.with(file, workers: attach ? .elsewhere : .all, log: log, progress: progress) {
@@ -135,6 +138,13 @@ struct SampleCommand: AsyncParsableCommand {
     }
   }
 
+  /// The cluster file, but an answer in which others would stand in for a lost expert fails: it is not the mode's.
+  static func clusterFile(_ path: String) throws -> ClusterFile {
+    var file = try ClusterFile.load(path: path)
+    file.onExpertLoss = .fail
+    return file
+  }
+
   private func makeGrader(_ progress: Progress) async throws -> AnswerGrader {
     if let grader { return .command(grader) }
     if let graderService { return .service(GraderPool(command: graderService, directory: nil, instances: graders)) }
@@ -150,7 +160,8 @@ struct SampleCommand: AsyncParsableCommand {
   private func identity(_ list: [SamplePrompt], _ file: ClusterFile?) throws -> String {
     var hasher = SHA256Hasher()
     for prompt in list { hasher.update(field: prompt.record) }
-    hasher.update(field: "\(generation.sampling) \(generation.maxTokens) \(generation.mode.mode) \(generation.stop)")
+    let sampling = Self.text(of: generation.sampling)
+    hasher.update(field: "\(sampling) \(generation.maxTokens) \(generation.mode.mode) \(generation.stop)")
     hasher.update(
       field: "\(generation.raw) \(grader ?? graderService ?? "") \(reward ?? "") \(cluster ?? service.url.description)")
     if let file {
@@ -167,6 +178,15 @@ struct SampleCommand: AsyncParsableCommand {
     }
     if let reward, let model { hasher.update(field: try RewardScorer.fingerprint(model: model, folder: reward)) }
     return hasher.finalize().hex
+  }
+
+  /// The same for equal settings in every process. Up to one bias it is what Swift prints, which the identity of older
+  /// answers has; the order in which Swift prints more of them is drawn anew at each start.
+  static func text(of sampling: SamplingParameters) -> String {
+    guard sampling.logitBias.count > 1 else { return "\(sampling)" }
+    var plain = sampling
+    plain.logitBias = [:]
+    return "\(plain) \(sampling.logitBias.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" })"
   }
 
   private static func isFile(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
@@ -200,10 +220,10 @@ struct SampleCommand: AsyncParsableCommand {
     try write(store.answers.filter { $0.sample < answers }, list)
   }
 
-  private func answer(
+  func answer(
     _ prompt: SamplePrompt, _ index: Int, _ sample: Int, with answerer: some Answerer, grader: AnswerGrader
   ) async throws -> SampledAnswer {
-    var asked = Prompt(label: "line \(index + 1)", content: .messages(prompt.messages))
+    var asked = Prompt(label: "line \(index + 1)", content: prompt.content)
     // A seed of its own for every answer, whatever the order in which they come.
     asked.sampling.seed = SplitMix64.mix(generation.seed &+ UInt64(index) << 20 &+ UInt64(sample)) >> 1
     let collected = Mutex(Answer())
@@ -211,14 +231,9 @@ struct SampleCommand: AsyncParsableCommand {
     // A stream that ends by cancellation ends without an error, in the middle of its answer.
     try Task.checkCancellation()
     let answer = collected.withLock { $0 }
-    guard let summary = answer.summary else { throw FusionRouteError.internal("an answer ended without its summary") }
+    let summary = try answer.checkedSummary()
     let isEmpty = answer.text.allSatisfy(\.isWhitespace)
-    let score =
-      isEmpty
-      ? -Double.greatestFiniteMagnitude
-      : try await grader.score(prompt: prompt.messages, answer: answer.text, record: prompt.record)
-    // Ctrl-C reaches the grader's command too, whose verdict is none then.
-    try Task.checkCancellation()
+    let score = isEmpty ? -Double.greatestFiniteMagnitude : try await grader.score(prompt, answer: answer.text)
     return SampledAnswer(
       prompt: index, sample: sample, text: answer.text, isComplete: summary.finishReason == "stop", score: score,
       tokens: answer.tokens.count)

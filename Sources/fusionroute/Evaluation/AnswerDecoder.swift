@@ -98,11 +98,7 @@ struct AnswerDecoder: Sendable {
       throw error
     }
     let answer = collected.withLock { $0 }
-    guard answer.summary != nil else { throw FusionRouteError.internal("an answer ended without its summary") }
-    guard !answer.tokens.contains(where: \.degraded) else {
-      throw FusionRouteError.unavailable(
-        "an expert was lost: what others decided in its place is no answer of this method")
-    }
+    _ = try answer.checkedSummary()
     return (answer, seconds)
   }
 }

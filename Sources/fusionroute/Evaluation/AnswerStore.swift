@@ -8,7 +8,8 @@ final class AnswerStore: Sendable {
   private struct State {
     /// By key and then by method: methods that come to the same share their answers.
     var records: [String: [String: AnswerRecord]] = [:]
-    var handle: FileHandle?
+    /// Nil if the answers are only read.
+    var file: LineFile?
   }
 
   let path: String
@@ -45,11 +46,7 @@ final class AnswerStore: Sendable {
         }
         try file.commit()
       }
-      guard let handle = FileHandle(forWritingAtPath: path) else {
-        throw FusionRouteError.unavailable("cannot write \(path)")
-      }
-      handle.seekToEndOfFile()
-      state.handle = handle
+      state.file = try LineFile(path: path)
     }
     self.state = Mutex(state)
   }
@@ -98,9 +95,7 @@ final class AnswerStore: Sendable {
   /// Keeps a record; one with its key is replaced.
   func add(_ record: AnswerRecord) throws {
     try state.withLock { state in
-      do { try state.handle?.write(contentsOf: Data((record.line + "\n").utf8)) } catch {
-        throw FusionRouteError.unavailable("the answers cannot be written to \(path)", cause: error)
-      }
+      try state.file?.add(record.line)
       state.records[record.key, default: [:]][record.method] = record
     }
   }

@@ -7,11 +7,15 @@ final class EvaluationProgress: Sendable {
   private static let interval = Duration.seconds(30)
   private static let barWidth = 24
 
-  private struct State {
+  struct State {
     var name = ""
     var count = 0
+    /// Of an earlier run; the other numbers have them too.
+    var known = 0
     var done = 0
     var passed = 0
+    /// What those that pass are.
+    var word = "right"
     var started = ContinuousClock.now
     var said = ContinuousClock.now
   }
@@ -22,9 +26,20 @@ final class EvaluationProgress: Sendable {
 
   init(_ progress: Progress) { self.progress = progress }
 
-  func showing(_ name: String, count: Int, _ body: () async throws -> Void) async throws {
-    state.withLock { $0 = State(name: name, count: count) }
-    try await progress.showing("\(name): \(count) answers") { try await body() }
+  /// - Parameters:
+  ///   - count: answers that `body` brings.
+  ///   - known: those that an earlier run has brought, which count as well.
+  ///   - word: what those that pass are.
+  func showing(
+    _ name: String, count: Int, known: (count: Int, passed: Int) = (0, 0), word: String = "right",
+    _ body: () async throws -> Void
+  ) async throws {
+    let all = known.count + count
+    state.withLock {
+      $0 = State(name: name, count: all, known: known.count, done: known.count, passed: known.passed, word: word)
+    }
+    let some = known.count > 0 ? "\(count) of \(all)" : "\(count)"
+    try await progress.showing("\(name): \(some) answer\(all == 1 ? "" : "s")") { try await body() }
     let state = state.withLock { $0 }
     guard !style.isTerminal else { return }
     say(Self.line(state, now: .now, style: style))
@@ -46,13 +61,14 @@ final class EvaluationProgress: Sendable {
 
   private func say(_ text: String) { try? FileHandle.standardError.write(contentsOf: Data((text + "\n").utf8)) }
 
-  private static func line(_ state: State, now: ContinuousClock.Instant, style: Style) -> String {
+  static func line(_ state: State, now: ContinuousClock.Instant, style: Style) -> String {
     let share = state.count > 0 ? Double(state.done) / Double(state.count) : 0
     var parts = ["\(state.name) \(state.done)/\(state.count)"]
     if style.isTerminal { parts[0] += " " + Summary.bar(share, width: barWidth, unicode: style.unicode) }
     if state.done > 0 {
-      parts.append("\(Int((100 * Double(state.passed) / Double(state.done)).rounded())) % right")
-      let left = (now - state.started).seconds / Double(state.done) * Double(state.count - state.done)
+      parts.append("\(Int((100 * Double(state.passed) / Double(state.done)).rounded())) % \(state.word)")
+      // Those known before took none of the time.
+      let left = (now - state.started).seconds / Double(state.done - state.known) * Double(state.count - state.done)
       if state.done < state.count { parts.append(RemainingTime.text(left)) }
     }
     return parts.joined(separator: style.unicode ? " · " : ", ")

@@ -13,6 +13,8 @@ struct EvaluationRun: Sendable {
   let reward: RewardScorer?
   let options: GenerationOptions
   let progress: EvaluationProgress
+  /// Who answers; nil: clusters that the evaluation starts.
+  let service: ServedModels?
   /// Of each method, by name.
   let identities: [String: String]
   /// Identity of an expert's answers in a method's cluster.
@@ -64,7 +66,28 @@ struct EvaluationRun: Sendable {
   }
 
   func pending(_ method: Method) throws -> [Job] {
-    try prompts(method).map { job(method, $0) }.filter { try store.record($0.key, method: method.name) == nil }
+    try prompts(method).map { job(method, $0) }.filter { job in
+      try store.record(job.key, method: method.name).map { isOutgrown($0, method) } ?? true
+    }
+  }
+
+  private func isOutgrown(_ record: AnswerRecord, _ method: Method) -> Bool {
+    switch method.kind {
+    case .firstExpert(let decoding): isOutgrown(record, mode: record.chosen.map { "expert:\($0)" } ?? decoding.mode)
+    case .decode(let decoding), .collab(let decoding, _): isOutgrown(record, mode: decoding.mode)
+    case .select, .oracle, .mean, .given: false
+    }
+  }
+
+  /// Whether a service may have room by now for an answer that its context has refused or cut off. A service is known
+  /// by its models, not by the contexts of its experts: whoever raised these, as is advised, would keep that answer.
+  private func isOutgrown(_ record: AnswerRecord, mode: String) -> Bool {
+    guard let service, record.finish == "length" else { return false }
+    // How long such a prompt is was not told; asking again is cheap, since it is refused at once or fits.
+    if record.didNotFit { return true }
+    guard record.generatedTokens < settings.maximumTokens, let limit = service.contextLimit(mode) else { return false }
+    // One that the context cut off has one token more than fitted.
+    return record.promptTokens + record.generatedTokens <= limit
   }
 
   /// Answers on disk by these methods to their prompts that have other models, settings or lines of the task file behind them.
@@ -75,11 +98,11 @@ struct EvaluationRun: Sendable {
     }
   }
 
-  /// Answers of each version of the grader among those that are compared, the most first.
+  /// Answers of each version of the grader among those that are compared, the most first. None sees what did not fit.
   func graderVersions(_ records: [String: [String: AnswerRecord]]) -> [(version: String?, answers: Int)] {
     var counts: [String?: Int] = [:]
     for records in records.values {
-      for record in records.values { counts[record.grade.version, default: 0] += 1 }
+      for record in records.values where !record.didNotFit { counts[record.grade.version, default: 0] += 1 }
     }
     return counts.map { (version: $0.key, answers: $0.value) }.sorted { $0.answers > $1.answers }
   }
@@ -138,16 +161,18 @@ struct EvaluationRun: Sendable {
     let plain = methods.filter { if case .decode = $0.kind { true } else { false } }
     if interleaves, plain.count > 1 {
       let jobs = Self.interleaved(try plain.map { try pending($0) })
-      try await run("\(plain.count) methods", jobs, width: width) { try await decode($0, decoder, interleaved: true) }
+      try await run("\(plain.count) methods", jobs, of: plain, width: width) {
+        try await decode($0, decoder, interleaved: true)
+      }
     } else {
       for method in plain {
-        try await run(method.name, try pending(method), width: width) { try await decode($0, decoder) }
+        try await run(method.name, try pending(method), of: [method], width: width) { try await decode($0, decoder) }
       }
     }
     for method in methods {
       switch method.kind {
       case .firstExpert(let decoding):
-        try await run(method.name, try pending(method), width: width) { job in
+        try await run(method.name, try pending(method), of: [method], width: width) { job in
           try await answering(job) { try await firstExpert(job, decoding, decoder) }
         }
       case .collab(_, let rollout):
@@ -161,7 +186,7 @@ struct EvaluationRun: Sendable {
         let width = min(answerer.parallelism, CollabRunner.maximumWidth)
         let runner = CollabRunner(session: session, decoder: decoder, reward: reward, rollout: rollout)
         try runner.prepare(jobs.map(\.task), maximumTokens: settings.maximumTokens, width: width)
-        try await run(method.name, jobs, width: width) { job in
+        try await run(method.name, jobs, of: [method], width: width) { job in
           try await answering(job) {
             let decoded = try await runner.answer(job.task, maximumTokens: settings.maximumTokens)
             try await keep(decoded, job, chosen: nil)
@@ -172,11 +197,13 @@ struct EvaluationRun: Sendable {
     }
   }
 
+  /// - Parameter methods: whose answers on disk count as well where progress is told.
   private func run(
-    _ name: String, _ jobs: [Job], width: Int, _ body: @escaping @Sendable (Job) async throws -> Void
+    _ name: String, _ jobs: [Job], of methods: [Method] = [], width: Int,
+    _ body: @escaping @Sendable (Job) async throws -> Void
   ) async throws {
     guard !jobs.isEmpty else { return }
-    try await progress.showing(name, count: jobs.count) {
+    try await progress.showing(name, count: jobs.count, known: try known(methods, beside: jobs)) {
       try await Self.forEach(jobs, width: width) { job in
         do { try await body(job) } catch let error as FusionRouteError where error.code != .interrupted {
           throw FusionRouteError(error.code, "\(job.method.name), \(job.task.id): \(error.message)", cause: error.cause)
@@ -185,12 +212,26 @@ struct EvaluationRun: Sendable {
     }
   }
 
+  /// Answers of these methods on disk that are none of the jobs'.
+  private func known(_ methods: [Method], beside jobs: [Job]) throws -> (count: Int, passed: Int) {
+    let asked = Dictionary(grouping: jobs, by: \.method.name).mapValues { Set($0.map(\.key)) }
+    let records = try methods.flatMap { method in
+      try prompts(method).map { job(method, $0).key }.filter { asked[method.name]?.contains($0) != true }
+        .compactMap { try store.record($0, method: method.name) }
+    }
+    return (records.count, records.count(where: \.grade.passed))
+  }
+
   // MARK: Kinds of methods
 
   /// A prompt that does not fit into the context has no answer, which is wrong: one of many must not end an evaluation.
   private func answering(_ job: Job, _ body: () async throws -> Void) async throws {
     do { try await body() } catch let error as FusionRouteError {
       guard error.cause is PromptTooLong || error.cause is ContextLengthExceeded else { throw error }
+      // One that was asked again and still does not fit stays as it is.
+      if let known = try store.record(job.key, method: job.method.name) {
+        return progress.advance(passed: known.grade.passed)
+      }
       let grade = Grade(passed: false, reason: error.message)
       try store.add(
         AnswerRecord(
@@ -220,7 +261,7 @@ struct EvaluationRun: Sendable {
     let expertRead = first.evaluations[expert] ?? 0
     let routerRead = first.evaluations[AnswerRecord.router] ?? 0
     var decoded: DecodedAnswer
-    if let known = store.shared(key) {
+    if let known = store.shared(key), !isOutgrown(known, mode: "expert:\(expert)") {
       decoded = DecodedAnswer(known)
       // Its time has the expert's reading of the prompt in it already: the router's part comes on top.
       decoded.busySeconds = decoded.busySeconds.map {
@@ -251,11 +292,11 @@ struct EvaluationRun: Sendable {
           "\(path) has no answer of \"\(method.name)\" to \(missing.count) of \(jobs.count) prompts, such as \(first.task.id): "
             + "add them, or give the method a lower limit")
       }
-      try await run(method.name, jobs, width: width) { job in
+      try await run(method.name, jobs, of: [method], width: width) { job in
         guard var record = given[job.task.id] else { return }
         record.key = job.key
         record.task = job.task.task
-        record.grade = try await grader.grade(job.task, text: record.text)
+        record.grade = try await grade(record, job)
         try store.add(record)
         progress.advance(passed: record.grade.passed)
       }
@@ -267,7 +308,7 @@ struct EvaluationRun: Sendable {
     for method in methods {
       switch method.kind {
       case .select(let names):
-        let jobs = try pending(method)
+        let jobs = try prompts(method).map { job(method, $0) }.filter { try isToChoose($0, names) }
         guard !jobs.isEmpty else { continue }
         guard let reward else {
           throw FusionRouteError.badInput("the method \"\(method.name)\" needs a reward model")
@@ -275,7 +316,7 @@ struct EvaluationRun: Sendable {
         let width = 4
         try reward.use(slots: width, threads: ProcessorCount.usable, longest: RewardScorer.maximumLength)
         let time = TimeSharing()
-        try await run(method.name, jobs, width: width) { job in
+        try await run(method.name, jobs, of: [method], width: width) { job in
           let candidates = try candidates(names, job.task)
           let (ratings, seconds) = try await time.measure {
             var ratings: [RewardScorer.Rating] = []
@@ -284,7 +325,9 @@ struct EvaluationRun: Sendable {
             }
             return ratings
           }
-          guard let best = AnswerChoice.best(ratings.map(\.reward)) else { return }
+          guard let best = AnswerChoice.best(ratings.map(\.reward)) else {
+            throw FusionRouteError.badInput("\"select\" names no method whose answers could be chosen")
+          }
           let record = chosen(
             best, candidates, job, rewardTokens: ratings.reduce(0) { $0 + $1.evaluated },
             rewardSeconds: seconds)
@@ -303,6 +346,21 @@ struct EvaluationRun: Sendable {
       case .decode, .mean, .firstExpert, .collab, .given: continue
       }
     }
+  }
+
+  /// Whether a selection is still to be made, or was made before a service answered a candidate's prompt anew.
+  private func isToChoose(_ job: Job, _ names: [String]) throws -> Bool {
+    guard let record = try store.record(job.key, method: job.method.name) else { return true }
+    guard service != nil else { return false }
+    let candidates = try candidates(names, job.task)
+    // Of the others only what all of them took is noted with it.
+    func others(_ evaluations: [String: Int]) -> [String: Int] { evaluations.filter { $0.key != AnswerRecord.reward } }
+    return !candidates.contains { $0.method == record.chosen && $0.text == record.text }
+      || others(record.evaluations) != others(evaluations(of: candidates))
+  }
+
+  private func evaluations(of records: [AnswerRecord]) -> [String: Int] {
+    records.reduce(into: [:]) { $0.merge($1.evaluations, uniquingKeysWith: +) }
   }
 
   private func candidates(_ names: [String], _ task: EvaluationTask) throws -> [AnswerRecord] {
@@ -329,7 +387,7 @@ struct EvaluationRun: Sendable {
       candidate.busySeconds.flatMap { seconds in sum.map { $0 + seconds } }
     }
     record.interleaved = candidates.contains { $0.interleaved }
-    record.evaluations = candidates.reduce(into: [:]) { $0.merge($1.evaluations, uniquingKeysWith: +) }
+    record.evaluations = evaluations(of: candidates)
     if rewardTokens > 0 { record.evaluations[AnswerRecord.reward] = rewardTokens }
     return record
   }
@@ -342,6 +400,14 @@ struct EvaluationRun: Sendable {
     progress.advance(passed: grade.passed)
   }
 
+  /// What the grader says of a record's text. Where the prompt did not fit there is no answer, which is wrong: a grader
+  /// might pass an empty one.
+  private func grade(_ record: AnswerRecord, _ job: Job) async throws -> Grade {
+    guard record.didNotFit else { return try await grader.grade(job.task, text: record.text) }
+    // Older versions had it graded anew.
+    return record.grade.passed ? Grade(passed: false, reason: "the prompt does not fit into the context") : record.grade
+  }
+
   /// Grades all answers on disk anew, before methods choose among them.
   func regrade(width: Int) async throws {
     guard regrades else { return }
@@ -351,7 +417,7 @@ struct EvaluationRun: Sendable {
       }
       try await run("grading \(method.name)", known, width: width) { job in
         guard let record = try store.record(job.key, method: job.method.name) else { return }
-        let grade = try await grader.grade(job.task, text: record.text)
+        let grade = try await grade(record, job)
         // Also of methods that share the answer and are not run now.
         try store.regrade(job.key, grade)
         progress.advance(passed: grade.passed)

@@ -70,9 +70,9 @@ struct EvaluationSession: Sendable {
     let command = settings.grader ?? ""
     let reward = options.reportOnly ? nil : try await makeReward(methods)
     defer { reward?.stop() }
+    let served = service.map { ServedModels(url: "\(options.service.url)", status: $0.status) }
     let identity = EvaluationIdentity(
-      settings: settings, service: service.map { ServedModels(url: "\(options.service.url)", status: $0.status) },
-      reward: try rewardFingerprint(methods))
+      settings: settings, service: served, reward: try rewardFingerprint(methods))
     let identities = try await progress.step("checking the models") {
       try Dictionary(
         uniqueKeysWithValues: methods.map { ($0.name, try identity.identity(of: $0, among: methods)) })
@@ -88,7 +88,7 @@ struct EvaluationSession: Sendable {
     let run = EvaluationRun(
       settings: settings, methods: methods, tasks: tasks,
       store: store, grader: grader, reward: reward, options: try generationOptions(),
-      progress: EvaluationProgress(progress), identities: identities,
+      progress: EvaluationProgress(progress), service: served, identities: identities,
       identityOfExpert: { decoding, expert in
         var other = decoding
         other.mode = "expert:\(expert)"
@@ -110,7 +110,7 @@ struct EvaluationSession: Sendable {
     }
     let records = try run.records()
     for method in methods {
-      let count = records[method.name]?.values.count { $0.pieces.isEmpty && $0.finish == "length" } ?? 0
+      let count = records[method.name]?.values.count(where: \.didNotFit) ?? 0
       guard count > 0 else { continue }
       EvaluationOutput.say(
         "\(method.name): \(count == 1 ? "1 prompt does" : "\(count) prompts do") not fit into the context, which counts as wrong: "

@@ -103,7 +103,8 @@ struct JudgeRun: Sendable {
     let open = pairs.filter { pair in known.withLock { $0[key(pair)] == nil } }
     let judged = Mutex(pairs.count - open.count)
     if !open.isEmpty {
-      try await progress.showing("judging", count: open.count) {
+      let wins = pairs.count { pair in known.withLock { $0[key(pair)]?.outcome == .win } }
+      try await progress.showing("judging", count: open.count, known: (pairs.count - open.count, wins), word: "won") {
         try await EvaluationRun.forEach(open, width: width) { pair in
           do {
             let judgement = try await judgement(pair)

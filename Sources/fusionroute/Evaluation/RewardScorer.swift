@@ -9,11 +9,10 @@ internal import Training
 /// A reward model of `train reward` on llama.cpp: what an answer has in common with one of the last that were rated, as many as
 /// there are slots, is in the KV cache, which makes rating many beginnings of one answer cheap.
 final class RewardScorer: Sendable {
-  /// Longest prompt and answer together, in tokens.
+  /// Longest prompt and answer together, in tokens, if the model's context has room for them.
   static let maximumLength = RewardGrader.maximumLength
 
-  /// Of the model, the adapter and the head.
-  let fingerprint: String
+  private let folder: String
   private let model: Model
   private let decoder = Mutex<BatchingDecoder?>(nil)
   private let encoder: ExampleEncoder
@@ -26,7 +25,7 @@ final class RewardScorer: Sendable {
   ///   - path: the model that the reward was trained on.
   ///   - folder: the directory of `train reward`.
   init(model path: String, folder: String) throws {
-    let stage = try Self.stage(folder, baseModel: path)
+    let stage = try TrainStart(resultsIn: folder, baseModel: path, for: .computing)
     guard let headPath = stage.head else {
       throw FusionRouteError.badInput("\(folder) has no head.gguf: give the directory of a finished `train reward`")
     }
@@ -38,24 +37,14 @@ final class RewardScorer: Sendable {
       throw FusionRouteError.badInput("\(headPath) is not a head that `train reward` wrote for \(stage.model)")
     }
     self.head = head
-    encoder = try ExampleEncoder(model: vocabulary, maximumLength: Self.maximumLength)
+    encoder = try ExampleEncoder(model: vocabulary, maximumLength: Self.maximumLength, isRaw: head.isRaw)
     self.model = model
-    fingerprint = try Self.fingerprint(stage)
+    self.folder = folder
   }
 
-  /// Of what ``init(model:folder:threads:)`` takes, without loading it.
+  /// Of the model, the adapter and the head that ``init(model:folder:)`` takes, without loading them.
   static func fingerprint(model path: String, folder: String) throws -> String {
-    try fingerprint(stage(folder, baseModel: path))
-  }
-
-  /// With the adapter baked in where `train reward --bake` did so, which is faster than one beside the model.
-  private static func stage(_ folder: String, baseModel: String) throws -> TrainStart {
-    func date(_ name: String) -> Date? {
-      (try? FileManager.default.attributesOfItem(atPath: "\(folder)/\(name)"))?[.modificationDate] as? Date
-    }
-    // A later run without --bake leaves the model of an earlier one.
-    let isBaked = date("model.gguf").map { $0 >= date("adapter.gguf") ?? .distantPast } ?? false
-    return try TrainStart(resultsIn: folder, baseModel: baseModel, isFull: isBaked)
+    try fingerprint(TrainStart(resultsIn: folder, baseModel: path, for: .computing))
   }
 
   private static func fingerprint(_ stage: TrainStart) throws -> String {
@@ -76,7 +65,9 @@ final class RewardScorer: Sendable {
     let new = try BatchingDecoder(
       model: model,
       configuration: DecoderConfiguration(
-        slots: slots, contextPerSequence: min(longest, Self.maximumLength), threads: threads, hiddenStates: true))
+        // As many as the encoder gives of a conversation.
+        slots: slots, contextPerSequence: min(longest, encoder.maximumLength - 1), threads: threads,
+        hiddenStates: true))
     decoder.withLock { $0 = new }
   }
 
@@ -94,6 +85,7 @@ final class RewardScorer: Sendable {
     var evaluated: Int
   }
 
+  /// Throws `.badInput` if the reward is no number, by which nothing can be chosen.
   func rate(_ messages: [EvaluationTask.Message], answer: String) async throws -> Rating {
     guard let decoder = decoder.withLock({ $0 }) else {
       throw FusionRouteError.internal("the reward model is not in use")
@@ -114,6 +106,11 @@ final class RewardScorer: Sendable {
       throw FusionRouteError.internal("the reward model gave no hidden state")
     }
     let sum = zip(head.weight, state).reduce(Double(head.bias?.first ?? 0)) { $0 + Double($1.0) * Double($1.1) }
+    guard sum.isFinite else {
+      throw FusionRouteError.badInput(
+        "the reward model of \(folder) rates an answer with \(sum), which is no finite number: its weights are "
+          + "damaged, or its training came to nothing; train it again with a lower --learning-rate")
+    }
     return Rating(reward: sum, evaluated: summary.evaluatedTokens)
   }
 }

@@ -25,4 +25,21 @@ struct ServedModels {
     }
     return fingerprints.contains(nil) ? [url] : parts
   }
+
+  /// Tokens that a sequence may have in a mode: the least context of the models that take part. Nil while one of them
+  /// has no replica.
+  func contextLimit(_ mode: String) -> Int? {
+    func least(_ expert: CoordinatorStatus.Expert) -> Int? {
+      // Of those that take steps.
+      expert.replicas.filter { ["serving", "draining"].contains($0.state) }.map(\.context).min()
+    }
+    switch DecodingMode(parsing: mode) {
+    case .expert(let name)?: return status.experts.first { $0.name == name }.flatMap(least)
+    case .router?: return status.router.context
+    case .fusion?, .noComplement?, nil:
+      let experts = status.experts.filter(\.routed)
+      let contexts = experts.compactMap(least)
+      return contexts.count < experts.count ? nil : contexts.reduce(status.router.context, min)
+    }
+  }
 }

@@ -1,65 +1,45 @@
 internal import Core
 internal import Evaluation
-internal import Foundation
 internal import Inference
+internal import Launch
 internal import Synchronization
 internal import Training
 
 /// Judges sampled answers: a command of the user, or a reward model.
 enum AnswerGrader: Sendable {
-  /// Runs with `{"prompt", "answer", "record"}` on stdin; exit 0 passes, 1 fails, anything else ends the sampling.
-  case command(String)
+  /// Runs with `{"prompt", "answer", "record"}` on stdin; exit 0 passes, 1 fails, anything else ends the sampling. What
+  /// takes longer than `limit` for one answer is killed with all that it started, as by a cancellation.
+  case command(String, limit: Duration = .seconds(120))
   /// The protocol of `fusionroute eval`, for prompts that are task lines.
   case service(GraderPool)
   case reward(RewardGrader)
 
-  /// Seconds that a command may take for one answer.
-  static let commandTimeout = 120.0
-
   /// 1 for a passed and 0 for a failed answer of a command; a reward otherwise.
-  func score(prompt: [ChatMessage], answer: String, record: String) async throws -> Double {
+  func score(_ prompt: SamplePrompt, answer: String) async throws -> Double {
     switch self {
     case .service(let pool):
-      let task = try EvaluationTask.parse(record, source: "a prompt")
+      guard let task = prompt.task else { throw FusionRouteError.internal("a prompt was not read as a task") }
       return try await pool.grade(task, text: answer).passed ? 1 : 0
-    case .reward(let grader): return try await onThread { try grader.score(prompt: prompt, answer: answer) }
-    case .command(let command):
+    case .reward(let grader): return try await onThread { try grader.score(prompt: prompt.messages, answer: answer) }
+    case .command(let command, let limit):
       let input = JSONText.object([
-        ("prompt", .text(prompt.last?.content ?? "")), ("answer", .text(answer)), ("record", .text(record)),
+        ("prompt", .text(prompt.messages.last?.content ?? "")), ("answer", .text(answer)),
+        ("record", .text(prompt.record)),
       ]).rendered
-      let code = try await onThread { try Self.run(command, input: input) }
-      guard code == 0 || code == 1 else {
+      let exit: ProcessExit
+      do {
+        exit = try await SystemCommands.runShell(command, input: input + "\n", limit: limit)
+      } catch let error as FusionRouteError {
+        throw FusionRouteError(error.code, "the grader \(error.message)", cause: error.cause)
+      }
+      switch exit {
+      case .code(0): return 1
+      case .code(1): return 0
+      default:
         throw FusionRouteError.badInput(
-          "the grader `\(command)` ended with \(code): 0 is a passed answer, 1 a failed one; nothing else is expected")
+          "the grader `\(command)` ended with \(exit): 0 is a passed answer, 1 a failed one; nothing else is expected")
       }
-      return code == 0 ? 1 : 0
     }
-  }
-
-  private static func run(_ command: String, input: String) throws -> Int32 {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/bin/sh")
-    process.arguments = ["-c", command]
-    let pipe = Pipe()
-    process.standardInput = pipe
-    process.standardOutput = FileHandle.nullDevice
-    do { try process.run() } catch {
-      throw FusionRouteError.unavailable("the grader `\(command)` cannot be started", cause: error)
-    }
-    // A grader may end without reading all of it.
-    try? pipe.fileHandleForWriting.write(contentsOf: Data((input + "\n").utf8))
-    try? pipe.fileHandleForWriting.close()
-    let deadline = Date(timeIntervalSinceNow: commandTimeout)
-    while process.isRunning {
-      guard Date() < deadline else {
-        process.terminate()
-        throw FusionRouteError.unavailable(
-          "the grader `\(command)` took longer than \(Int(commandTimeout)) s for one answer")
-      }
-      Thread.sleep(forTimeInterval: 0.005)
-    }
-    process.waitUntilExit()
-    return process.terminationReason == .exit ? process.terminationStatus : 128
   }
 }
 
@@ -74,18 +54,20 @@ final class RewardGrader: Sendable {
   }
 
   init(model path: String, folder: String, threads: Int) throws {
-    let stage = try TrainStart(resultsIn: folder, baseModel: path, isFull: false)
+    let stage = try TrainStart(resultsIn: folder, baseModel: path, for: .computing)
     guard let head = stage.head else {
       throw FusionRouteError.badInput("\(folder) has no head.gguf: give the directory of a finished `train reward`")
     }
     let model = try RewardModel(
       model: stage.model, adapter: stage.adapter, head: head, options: EngineOptions(threads: threads))
-    reward = Mutex(Box(model: model))
     encoder = try ExampleEncoder(
-      model: try TrainSupport.vocabulary(of: stage.model), maximumLength: RewardGrader.maximumLength)
+      model: try TrainSupport.vocabulary(of: stage.model), maximumLength: RewardGrader.maximumLength,
+      isRaw: model.isRaw)
+    reward = Mutex(Box(model: model))
   }
 
-  /// Longest prompt and answer together, in tokens.
+  /// Longest prompt and answer together, in tokens, if the model's context has room for them. Longer ones lose their
+  /// beginning.
   static let maximumLength = 4_096
 
   func score(prompt: [ChatMessage], answer: String) throws -> Double {

@@ -15,6 +15,9 @@ struct ExpertScoring {
 
   var experts: [String] { cluster.experts.map(\.name) }
 
+  /// How often an expert is asked whose last replica leaves after each answer.
+  private static let attempts = 3
+
   /// Sequences that may be asked about at once. What is asked takes the router's slots, though not the router: at least two for
   /// each expert, so that it neither waits for the others nor for the next sequence.
   private var slots: Int { max(cluster.router.engine.slots, 2 * experts.count) }
@@ -43,12 +46,13 @@ struct ExpertScoring {
     _ sequences: [TrainingSequence], _ coordinator: CoordinatorRuntime
   ) async throws -> [ExpertOpinions] {
     let folder = try CacheDirectory.url().appendingPathComponent("scores").path
-    let caches = try experts.map { expert in
+    let fingerprints = try experts.map { expert in
       guard let fingerprint = coordinator.fingerprint(of: expert) else {
         throw FusionRouteError.unavailable("expert \"\(expert)\" has no replica")
       }
-      return try ScoreCache(folder: folder, fingerprint: fingerprint)
+      return fingerprint
     }
+    let caches = try fingerprints.map { try ScoreCache(folder: folder, fingerprint: $0) }
     let keys = sequences.map(ScoreCache.key(of:))
     let missing = experts.indices.map { expert in sequences.indices.filter { caches[expert][keys[$0]] == nil } }
     let count = missing.map(\.count).reduce(0, +)
@@ -64,8 +68,10 @@ struct ExpertScoring {
         func ask(_ expert: Int) {
           guard let index = lanes[expert].next() else { return }
           group.addTask {
-            let sequence = sequences[index]
-            let scores = try await Self.scores(of: sequence, expert: experts[expert], coordinator)
+            let (sequence, name) = (sequences[index], experts[expert])
+            let scores = try await Self.asking(
+              name, of: fingerprints[expert], served: { coordinator.fingerprint(of: name) }
+            ) { try await Self.scores(of: sequence, expert: name, coordinator) }
             try caches[expert].store(scores, for: keys[index])
             return expert
           }
@@ -86,6 +92,31 @@ struct ExpertScoring {
           return scores
         })
     }
+  }
+
+  /// What an expert says, if its replicas are of one model all the while. Once the last of them has left, others may
+  /// come that have another, and what these say would be kept as the first one's for good.
+  ///
+  /// - Parameter served: identity of the model that the expert has now; nil while it has no replica.
+  static func asking<Value>(
+    _ expert: String, of fingerprint: SHA256Digest, served: () -> SHA256Digest?, _ body: () async throws -> Value
+  ) async throws -> Value {
+    func isServed() throws -> Bool {
+      guard let now = served() else { return false }
+      guard now == fingerprint else {
+        throw FusionRouteError.unavailable(
+          "expert \"\(expert)\" has another model than when it was first asked: start its workers with the one that is "
+            + "wanted, and give the command again; what was scored before is kept")
+      }
+      return true
+    }
+    for _ in 0..<attempts {
+      _ = try isServed()
+      let value = try await body()
+      // Whoever said it may have left since: then it is asked again, which waits for a replica.
+      if try isServed() { return value }
+    }
+    throw FusionRouteError.unavailable("expert \"\(expert)\" loses its replicas while it is asked: see to its workers")
   }
 
   private static func scores(

@@ -1,12 +1,22 @@
 internal import Core
+internal import Evaluation
 internal import Foundation
 internal import Inference
 
 /// A prompt to sample answers for.
 struct SamplePrompt: Sendable {
   var messages: [ChatMessage]
+  /// Whether it was given as a text, of which ``messages`` has one of the user.
+  var isText: Bool
   /// The whole line, for a grader.
   var record: String
+  /// The line as a persistent grader needs it; nil where there is none.
+  var task: EvaluationTask?
+
+  /// How a model is asked. Messages need its chat template; a text is continued where there is none, or none is wanted.
+  var content: Prompt.Content {
+    if isText, let text = messages.first?.content { .text(text) } else { .messages(messages) }
+  }
 
   var json: JSONText {
     .array(messages.map { .object([("role", .text($0.role)), ("content", .text($0.content))]) })
@@ -26,7 +36,7 @@ struct SampledAnswer: Sendable, Equatable {
 
 /// Answers on disk as they come, so that sampling goes on where it stopped.
 final class SampleStore {
-  private let handle: FileHandle
+  private var file: LineFile
   private(set) var answers: [SampledAnswer] = []
 
   /// - Parameter identity: of prompts and settings; a file of others is refused.
@@ -46,23 +56,15 @@ final class SampleStore {
       // A line that a crash cut off is dropped.
       answers = lines.dropFirst().compactMap(Self.answer)
     }
-    var file = try AtomicFile(path: path)
-    try file.write(Array((Self.head(identity) + "\n").utf8))
-    for answer in answers { try file.write(Array((Self.line(answer) + "\n").utf8)) }
-    try file.commit()
-    guard let handle = FileHandle(forWritingAtPath: path) else {
-      throw FusionRouteError.unavailable("cannot write \(path)")
-    }
-    handle.seekToEndOfFile()
-    self.handle = handle
+    var whole = try AtomicFile(path: path)
+    try whole.write(Array((Self.head(identity) + "\n").utf8))
+    for answer in answers { try whole.write(Array((Self.line(answer) + "\n").utf8)) }
+    try whole.commit()
+    file = try LineFile(path: path)
   }
 
-  deinit { try? handle.close() }
-
   func add(_ answer: SampledAnswer) throws {
-    do { try handle.write(contentsOf: Data((Self.line(answer) + "\n").utf8)) } catch {
-      throw FusionRouteError.unavailable("the answers cannot be written", cause: error)
-    }
+    try file.add(Self.line(answer))
     answers.append(answer)
   }
 
