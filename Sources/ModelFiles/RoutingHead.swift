@@ -4,8 +4,8 @@ internal import ModelKernels
 /// The linear head that picks the expert: w = W·h (+ b), the largest weight wins.
 ///
 /// Stored as a GGUF file with `general.architecture = "fusionroute-head"`, `fusionroute.experts` (names in row order),
-/// `routing_head.weight` (F32, ne = [embedding width, experts]), and optionally `routing_head.bias` (F32, [experts]) and
-/// `fusionroute.complement_scale` (f32, default 1).
+/// `routing_head.weight` (F32, ne = [embedding width, experts]), and optionally `routing_head.bias` (F32, [experts]),
+/// `fusionroute.complement_scale` (f32, default 1) and `fusionroute.raw` (bool, default false).
 public struct RoutingHead: Sendable, Equatable {
   /// Names in row order; unique and not empty.
   public let experts: [String]
@@ -17,10 +17,13 @@ public struct RoutingHead: Sendable, Equatable {
   public let complementScale: Float
   /// Elements of the router's hidden state.
   public let embeddingWidth: Int
+  /// Of a reward's head: prompt and answer follow one another as they are, without a chat template.
+  public let isRaw: Bool
 
   static let architecture = "fusionroute-head"
   static let expertsKey = "fusionroute.experts"
   static let scaleKey = "fusionroute.complement_scale"
+  static let rawKey = "fusionroute.raw"
   static let weightName = "routing_head.weight"
   static let biasName = "routing_head.bias"
   /// More experts than any cluster has; the head of a hostile file ends here.
@@ -29,13 +32,15 @@ public struct RoutingHead: Sendable, Equatable {
 
   /// Throws `.badInput` with the first rule that the values break.
   public init(
-    experts: [String], weight: [Float], bias: [Float]? = nil, complementScale: Float = 1, embeddingWidth: Int
+    experts: [String], weight: [Float], bias: [Float]? = nil, complementScale: Float = 1, embeddingWidth: Int,
+    isRaw: Bool = false
   ) throws {
     self.experts = experts
     self.weight = weight
     self.bias = bias
     self.complementScale = complementScale
     self.embeddingWidth = embeddingWidth
+    self.isRaw = isRaw
     try check("the routing head")
   }
 
@@ -124,19 +129,21 @@ public struct RoutingHead: Sendable, Equatable {
     }
     let head = RoutingHead(
       unchecked: experts, weight: try file.floats(of: tensor), bias: bias,
-      complementScale: try scale(of: file), embeddingWidth: width)
+      complementScale: try scale(of: file), embeddingWidth: width, isRaw: try isRaw(file))
     try head.check(path)
     return head
   }
 
   private init(
-    unchecked experts: [String], weight: [Float], bias: [Float]?, complementScale: Float, embeddingWidth: Int
+    unchecked experts: [String], weight: [Float], bias: [Float]?, complementScale: Float, embeddingWidth: Int,
+    isRaw: Bool
   ) {
     self.experts = experts
     self.weight = weight
     self.bias = bias
     self.complementScale = complementScale
     self.embeddingWidth = embeddingWidth
+    self.isRaw = isRaw
   }
 
   private static func requireF32(_ tensor: GGUFTensor, _ path: String) throws {
@@ -154,6 +161,14 @@ public struct RoutingHead: Sendable, Equatable {
     return scale
   }
 
+  private static func isRaw(_ file: GGUFFile) throws -> Bool {
+    guard let value = file[rawKey] else { return false }
+    guard case .bool(let isRaw) = value else {
+      throw FusionRouteError.badInput("\(file.path): '\(rawKey)' is of type \(value.typeName) but must be bool")
+    }
+    return isRaw
+  }
+
   /// Writes the head, complete or not at all.
   public func write(_ path: String) throws {
     var writer = GGUFWriter()
@@ -161,6 +176,7 @@ public struct RoutingHead: Sendable, Equatable {
     try writer.set("general.type", .string("routing-head"))
     try writer.set(Self.expertsKey, .array(.strings(experts)))
     if complementScale != 1 { try writer.set(Self.scaleKey, .float32(complementScale)) }
+    if isRaw { try writer.set(Self.rawKey, .bool(true)) }
     try writer.add(
       tensor: Self.weightName, dimensions: [embeddingWidth, experts.count], content: .floats(weight))
     if let bias { try writer.add(tensor: Self.biasName, dimensions: [experts.count], content: .floats(bias)) }

@@ -5,8 +5,10 @@ public import Inference
 /// the end-of-turn token, which is a response token like any other.
 public struct ExampleEncoder: Sendable {
   private let model: Model
-  /// Longest sequence in tokens.
+  /// Longest sequence in tokens. The last one is not seen, so it is one more than the model's context at most.
   public let maximumLength: Int
+  /// Whether longer sequences were asked for than the model takes.
+  public let isLimitedByModel: Bool
   /// No chat template: prompt and answer follow one another as they are.
   public let isRaw: Bool
 
@@ -17,9 +19,13 @@ public struct ExampleEncoder: Sendable {
     public var truncated = 0
     /// Left out, since nothing of the response was within `maximumLength`, or since a pair was longer than that.
     public var dropped = 0
+    /// Left out, since they teach nothing: texts of one token, and of a reward's pairs those with two equal answers.
+    public var empty = 0
   }
 
-  /// - Parameter model: needs its vocabulary and template only.
+  /// - Parameters:
+  ///   - model: needs its vocabulary and template only.
+  ///   - maximumLength: lowered to what the model takes.
   public init(model: Model, maximumLength: Int, isRaw: Bool = false) throws {
     guard maximumLength > 1 else {
       throw FusionRouteError.usage("sequences must have at least 2 tokens, not \(maximumLength)")
@@ -29,7 +35,9 @@ public struct ExampleEncoder: Sendable {
         "\(model.path) has no chat template: use --raw, which puts prompt and answer one after the other")
     }
     self.model = model
-    self.maximumLength = maximumLength
+    let context = model.information.trainedContext
+    isLimitedByModel = context > 0 && maximumLength - 1 > context
+    self.maximumLength = isLimitedByModel ? context + 1 : maximumLength
     self.isRaw = isRaw
   }
 
@@ -64,7 +72,7 @@ public struct ExampleEncoder: Sendable {
       if !cut.judged.isEmpty { report.truncated += 1 }
     }
     guard !cut.judged.isEmpty else {
-      report.dropped += 1
+      if sequence.judged.isEmpty { report.empty += 1 } else { report.dropped += 1 }
       return
     }
     report.examples += 1
@@ -96,7 +104,10 @@ public struct ExampleEncoder: Sendable {
         var pair = isReward
           ? PreferencePair.reward(chosen: both[0], rejected: both[1], source: "\(source)")
           : PreferencePair(chosen: both[0], rejected: both[1], source: "\(source)")
-      else { continue }
+      else {
+        report.empty += 1
+        continue
+      }
       pair.task = source.task
       report.examples += 1
       pairs.append(pair)
@@ -114,13 +125,15 @@ public struct ExampleEncoder: Sendable {
 
   // MARK: Tokens
 
-  /// A text in pieces of `maximumLength`; every token but the first is judged.
+  /// A text in pieces of `maximumLength`; of each every token but the first is judged.
   private func text(_ text: String) throws -> [TrainingSequence] {
     var tokens = try model.vocabulary.tokenize(text, addSpecial: true, parseSpecial: false)
     if let end = model.vocabulary.endOfSequence, tokens.last != end { tokens.append(end) }
-    return stride(from: 0, to: tokens.count, by: maximumLength).map { start in
-      TrainingSequence(tokens: Array(tokens[start..<min(tokens.count, start + maximumLength)]), response: 1)
-    }
+    // A last piece of one token has nothing behind its first.
+    return stride(from: 0, to: tokens.count, by: maximumLength).filter { $0 == 0 || $0 + 1 < tokens.count }
+      .map { start in
+        TrainingSequence(tokens: Array(tokens[start..<min(tokens.count, start + maximumLength)]), response: 1)
+      }
   }
 
   /// The tokens of a conversation that ends with an answer, at most `maximumLength`: a longer one loses its beginning.
@@ -169,9 +182,14 @@ public struct ExampleEncoder: Sendable {
 
   /// The tokens of an answer, its end of turn included, and what the template writes behind.
   private func response(_ text: String, content: String) throws -> (response: [Token], rest: [Token]) {
-    // The answer's own text must not become special tokens; what the template adds may.
-    let trimmed = content.trimmingPrefix(while: \.isWhitespace)
-    let start = [content, String(trimmed)].first { text.hasPrefix($0) } ?? ""
+    // The answer's own text must not become special tokens; what the template adds may. Some templates trim answers, at
+    // their beginning or at both ends.
+    func withoutEnd(_ text: Substring) -> Substring {
+      text[..<(text.lastIndex { !$0.isWhitespace }.map { text.index(after: $0) } ?? text.startIndex)]
+    }
+    let trimmed = content.drop(while: \.isWhitespace)
+    let forms = [content[...], trimmed, withoutEnd(trimmed), withoutEnd(content[...])]
+    let start = forms.map({ String($0) }).first { text.hasPrefix($0) } ?? ""
     let behind = try special(String(text.dropFirst(start.count)))
     let own = try model.vocabulary.tokenize(start, addSpecial: false, parseSpecial: false)
     if let end = behind.firstIndex(where: model.vocabulary.isEndOfGeneration) {

@@ -52,7 +52,11 @@ extension TrainingEngine {
 
   /// Lets the head see hidden states minus their mean over `sequences`, scaled to about 1, from now on. Call before
   /// ``setHead(_:)`` and before the first pass that learns.
-  public func centreHead(on sequences: [TrainingSequence], sequencesPerPass: Int) throws {
+  ///
+  /// - Parameter shouldStop: is asked before each pass; when it says so, nothing is changed and `.interrupted` thrown.
+  public func centreHead(
+    on sequences: [TrainingSequence], sequencesPerPass: Int, shouldStop: () -> Bool = { false }
+  ) throws {
     guard trainables.head != nil else { return }
     var sums = [Double](repeating: 0, count: shape.width)
     var squares = 0.0
@@ -60,6 +64,7 @@ extension TrainingEngine {
     for start in stride(from: 0, to: sequences.count, by: max(1, sequencesPerPass)) {
       let batch = PassBatch(Array(sequences[start..<min(sequences.count, start + max(1, sequencesPerPass))]))
       guard batch.rowCount > 0 else { continue }
+      guard !shouldStop() else { throw FusionRouteError.interrupted("interrupted before training began") }
       _ = try forward(batch)
       let states = hiddenStates()
       for (index, value) in states.enumerated() {

@@ -40,8 +40,11 @@ struct HeadWarmup {
   let experts: Int
   let loss: RoutingLoss
 
-  /// Trains `head` for `steps` steps at most, each on all of `learnt`. Leaves it as it is if either part is empty.
-  func train(_ head: inout LinearHead, learnt: Positions, heldBack: Positions, steps: Int) throws -> Outcome? {
+  /// Trains `head` for `steps` steps at most, each on all of `learnt`. Leaves it as it is if either part is empty, and
+  /// where `shouldStop` says so before a step, with `.interrupted`.
+  func train(
+    _ head: inout LinearHead, learnt: Positions, heldBack: Positions, steps: Int, shouldStop: () -> Bool = { false }
+  ) throws -> Outcome? {
     guard learnt.count > 0, heldBack.count > 0, steps > 0 else { return nil }
     guard let engine = fr_engine_new(1, fr_precision_f32, fr_gemm_builtin) else {
       throw FusionRouteError.unavailable("there is no memory to warm up the routing head")
@@ -53,6 +56,7 @@ struct HeadWarmup {
     let before = kept.after
     let options = AdamWOptions()
     for step in 1...steps {
+      guard !shouldStop() else { throw FusionRouteError.interrupted("interrupted in the head's warm-up") }
       let (_, gradient) = evaluate(values, learnt, engine, wantsGradient: true)
       let (beta1, beta2) = (options.beta1, options.beta2)
       fr_adamw(
@@ -116,7 +120,12 @@ extension TrainingEngine {
 
 extension StepEvaluator {
   /// Warms up the head on some of the samples of `steps`; nil if the experts disagree nowhere.
-  func warmUpHead(_ steps: [[Item]], for count: Int) throws -> HeadWarmup.Outcome? {
+  ///
+  /// - Parameter shouldStop: is asked before each pass and step; when it says so, the head stays as it is and
+  ///   `.interrupted` is thrown.
+  func warmUpHead(
+    _ steps: [[Item]], for count: Int, shouldStop: () -> Bool = { false }
+  ) throws -> HeadWarmup.Outcome? {
     guard let routing = objective.routing, engine.headRows > 0 else { return nil }
     var (learnt, heldBack) = (HeadWarmup.Positions(), HeadWarmup.Positions())
     let chosen = steps.joined().filter { item in
@@ -125,6 +134,7 @@ extension StepEvaluator {
     }.prefix(HeadWarmup.maximumSequences)
     let held = Set(chosen.enumerated().filter { $0.offset % HeadWarmup.heldBack == 0 }.map(\.element))
     for items in passes(Array(chosen)) {
+      guard !shouldStop() else { throw FusionRouteError.interrupted("interrupted in the head's warm-up") }
       let batch = PassBatch(items.flatMap(sequences))
       _ = try engine.forward(batch)
       let states = engine.headInputs()
@@ -141,7 +151,8 @@ extension StepEvaluator {
     }
     let warmup = HeadWarmup(width: engine.shape.width, experts: engine.headRows, loss: routing)
     var head = engine.centredHead
-    let outcome = try warmup.train(&head, learnt: learnt, heldBack: heldBack, steps: count)
+    let outcome = try warmup.train(
+      &head, learnt: learnt, heldBack: heldBack, steps: count, shouldStop: shouldStop)
     engine.centredHead = head
     return outcome
   }

@@ -23,10 +23,12 @@ public struct PairPreparation: Sendable, Equatable {
 
   /// Fills in references and selections. Returns the pairs that are kept, in their order.
   ///
-  /// - Parameter progress: is told how many pairs are done.
+  /// - Parameters:
+  ///   - shouldStop: is asked before each pass; when it says so, `.interrupted` is thrown.
+  ///   - progress: is told how many pairs are done.
   public func prepare(
     _ pairs: [PreferencePair], engine: TrainingEngine, objective: TrainingObjective, pairsPerPass: Int,
-    progress: (Int) -> Void
+    shouldStop: () -> Bool = { false }, progress: (Int) -> Void
   ) throws -> (pairs: [PreferencePair], report: Report) {
     var report = Report()
     var kept: [PreferencePair] = []
@@ -42,6 +44,7 @@ public struct PairPreparation: Sendable, Equatable {
     let order = kept.indices.sorted { (longest(kept[$0]), $0) < (longest(kept[$1]), $1) }
     var isKept = [Bool](repeating: true, count: kept.count)
     for start in stride(from: 0, to: order.count, by: max(1, pairsPerPass)) {
+      guard !shouldStop() else { throw FusionRouteError.interrupted("interrupted before training began") }
       let group = order[start..<min(order.count, start + max(1, pairsPerPass))]
       let batch = PassBatch(group.flatMap { [kept[$0].chosen, kept[$0].rejected] })
       let output = try engine.forward(batch)

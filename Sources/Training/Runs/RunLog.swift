@@ -24,6 +24,11 @@ final class RunLog {
 
   deinit { try? handle.close() }
 
+  /// Whether it tells of an evaluation on held-out data after `step`.
+  func hasEvaluation(after step: Int) -> Bool {
+    Self.entries(path).contains { $0["held_out"] != nil && $0["step"] == .integer(Int64(step)) }
+  }
+
   func append(_ members: [(String, JSONValue)]) throws {
     let object = JSONValue.object(JSONObject(members: members.map { (key: $0.0, value: Self.finite($0.1)) }))
     do {

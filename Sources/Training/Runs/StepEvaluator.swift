@@ -19,11 +19,13 @@ struct StepEvaluator {
 
   /// Losses of `items`; with `learns`, their gradient is added to the parameters'.
   ///
+  /// - Parameter shouldStop: is asked before each pass; when it says so, `.interrupted` is thrown.
   /// - Throws: `.badInput` naming the examples if a loss is not a finite number.
-  func evaluate(_ items: [Item], learns: Bool) throws -> StepMetrics {
+  func evaluate(_ items: [Item], learns: Bool, shouldStop: () -> Bool = { false }) throws -> StepMetrics {
     let totals = totals(of: items)
     var metrics = StepMetrics()
     for group in passes(items) {
+      guard !shouldStop() else { throw FusionRouteError.interrupted("interrupted between two passes") }
       let part = try evaluatePass(group, totals: totals, learns: learns)
       guard part.languageLoss.isFinite, part.routingLoss.isFinite, part.preferenceLoss.isFinite else {
         throw FusionRouteError.badInput(

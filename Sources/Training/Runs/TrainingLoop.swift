@@ -23,6 +23,8 @@ public final class TrainingLoop {
   public var hasTaughtHead: Bool { state.headSteps > 0 || settings.headWarmup > 0 }
   /// Steps that an earlier, interrupted run had done.
   public private(set) var resumedAt = 0
+  /// Steps of the latest checkpoint.
+  private var savedAt = 0
 
   /// - Parameters:
   ///   - heldOut: samples and pairs that are evaluated, not learnt.
@@ -136,30 +138,33 @@ public final class TrainingLoop {
   /// Trains to the end, from the latest checkpoint if there is one.
   ///
   /// - Parameters:
-  ///   - shouldStop: is asked between steps; when it says so, a checkpoint is written and `.interrupted` thrown.
+  ///   - shouldStop: is asked between steps, and between the passes of evaluations and of the head's warm-up; when it
+  ///     says so, a checkpoint is written and `.interrupted` thrown. If it cannot be written, the error's cause says why.
   ///   - progress: is told after every step.
   public func run(shouldStop: () -> Bool = { false }, progress: (TrainingProgress) -> Void = { _ in }) throws {
     try resume()
     let log = try RunLog(path: logPath, resumingAfter: state.step, of: totalSteps)
+    do {
+      try train(log, shouldStop: shouldStop, progress: progress)
+    } catch let error as FusionRouteError where error.code == .interrupted {
+      throw interruption()
+    }
+  }
+
+  private func train(_ log: RunLog, shouldStop: () -> Bool, progress: (TrainingProgress) -> Void) throws {
     if state.step == 0 {
-      try evaluate(log)
-      try warmUpHead(log)
+      try evaluate(log, shouldStop: shouldStop)
+      try warmUpHead(log, shouldStop: shouldStop)
+    } else if isEvaluated, !log.hasEvaluation(after: state.step) {
+      // The run was interrupted in it.
+      try evaluate(log, shouldStop: shouldStop)
     }
     let clock = ContinuousClock()
     let started = clock.now
     var epoch = -1
     var steps: [[Item]] = []
     while state.step < totalSteps {
-      guard !shouldStop() else {
-        // Before the first step there is nothing to keep.
-        guard state.step > 0 else { throw FusionRouteError.interrupted("interrupted before the first step") }
-        guard settings.checkpointEvery > 0 else {
-          throw FusionRouteError.interrupted(
-            "interrupted after step \(state.step); without checkpoints the same command begins again")
-        }
-        try writeCheckpoint()
-        throw FusionRouteError.interrupted("interrupted after step \(state.step); the same command goes on from there")
-      }
+      guard !shouldStop() else { throw FusionRouteError.interrupted("interrupted between two steps") }
       if state.step / plan.stepsPerEpoch != epoch {
         epoch = state.step / plan.stepsPerEpoch
         steps = plan.epoch(epoch)
@@ -173,9 +178,7 @@ public final class TrainingLoop {
           ("gradient_norm", .number(norm)), ("rate", .number(Double(rate))), ("seconds", .number(seconds)),
           ("tokens_per_second", .number(speed)),
         ])
-      if settings.evaluateEvery > 0, state.step % settings.evaluateEvery == 0, state.step < totalSteps {
-        try evaluate(log)
-      }
+      if isEvaluated { try evaluate(log, shouldStop: shouldStop) }
       if settings.checkpointEvery > 0, state.step % settings.checkpointEvery == 0 || state.step == totalSteps {
         try writeCheckpoint()
       }
@@ -186,7 +189,32 @@ public final class TrainingLoop {
           step: state.step, steps: totalSteps, metrics: metrics, loss: metrics.total(objective), tokensPerSecond: speed,
           remaining: remaining, heldOutLoss: lastEvaluation?.total(objective)))
     }
-    try evaluate(log)
+    try evaluate(log, shouldStop: shouldStop)
+  }
+
+  /// Whether an evaluation follows the steps done; that at the end is apart.
+  private var isEvaluated: Bool {
+    settings.evaluateEvery > 0 && state.step % settings.evaluateEvery == 0 && state.step < totalSteps
+  }
+
+  /// Keeps what has been done, of which passes that learn nothing change nothing. Returns the error that says from where
+  /// the same command goes on.
+  private func interruption() -> FusionRouteError {
+    // Before the first step there is nothing to keep.
+    guard state.step > 0 else { return .interrupted("interrupted before the first step") }
+    guard settings.checkpointEvery > 0 else {
+      return .interrupted("interrupted after step \(state.step); without checkpoints the same command begins again")
+    }
+    do {
+      if savedAt != state.step { try writeCheckpoint() }
+    } catch {
+      let rest = savedAt > 0 ? "goes on from step \(savedAt)" : "begins again"
+      return FusionRouteError(
+        .interrupted,
+        "interrupted after step \(state.step), of which no checkpoint could be written: the same command \(rest)",
+        cause: error)
+    }
+    return .interrupted("interrupted after step \(state.step); the same command goes on from there")
   }
 
   private static func seconds(_ duration: Duration) -> Double {
@@ -225,16 +253,18 @@ public final class TrainingLoop {
   }
 
   /// Losses on held-out data, to the log; nothing if there is none.
-  private func evaluate(_ log: RunLog) throws {
-    guard let metrics = try evaluation() else { return }
+  private func evaluate(_ log: RunLog, shouldStop: () -> Bool) throws {
+    guard let metrics = try evaluation(shouldStop: shouldStop) else { return }
     lastEvaluation = metrics
     try log.append(
       [("step", .integer(Int64(state.step))), ("held_out", .bool(true))] + metrics.members(objective))
   }
 
-  private func warmUpHead(_ log: RunLog) throws {
+  private func warmUpHead(_ log: RunLog, shouldStop: () -> Bool) throws {
     guard settings.headWarmup > 0 else { return }
-    guard let warmup = try evaluator.warmUpHead(plan.epoch(0), for: settings.headWarmup) else { return }
+    guard
+      let warmup = try evaluator.warmUpHead(plan.epoch(0), for: settings.headWarmup, shouldStop: shouldStop)
+    else { return }
     try log.append([
       ("step", .integer(0)), ("head_warmup", .integer(Int64(warmup.steps))), ("route_before", .number(warmup.before)),
       ("route", .number(warmup.after)), ("routing_accuracy", .number(warmup.accuracy)),
@@ -253,9 +283,11 @@ public final class TrainingLoop {
   }
 
   /// Losses on held-out data as the model is now.
-  public func evaluation() throws -> StepMetrics? {
+  ///
+  /// - Parameter shouldStop: is asked before each pass; when it says so, `.interrupted` is thrown.
+  public func evaluation(shouldStop: () -> Bool = { false }) throws -> StepMetrics? {
     let items = heldOut.samples.indices.map { Item.sample($0) } + heldOut.pairs.indices.map { Item.pair($0) }
-    return items.isEmpty ? nil : try heldOut.evaluate(items, learns: false)
+    return items.isEmpty ? nil : try heldOut.evaluate(items, learns: false, shouldStop: shouldStop)
   }
 
   // MARK: Checkpoints
@@ -269,12 +301,13 @@ public final class TrainingLoop {
     try Checkpoint.write(
       engine, state: state, fingerprint: fingerprint,
       to: "\(checkpointFolder)/\(Checkpoint.name(step: state.step))")
+    savedAt = state.step
     Checkpoint.prune(checkpointFolder, keeping: settings.keepCheckpoints)
   }
 
   private func resume() throws {
     guard let latest = Checkpoint.all(in: checkpointFolder).first else { return }
     state = try Checkpoint.read(latest.path, into: engine, fingerprint: fingerprint, totalSteps: totalSteps)
-    resumedAt = state.step
+    (resumedAt, savedAt) = (state.step, state.step)
   }
 }

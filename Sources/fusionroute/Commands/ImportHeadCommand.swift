@@ -47,7 +47,8 @@ struct ImportHeadCommand: AsyncParsableCommand {
       let head = try RoutingHead.read(input)
       return try RoutingHead(
         experts: head.experts, weight: head.weight, bias: head.bias,
-        complementScale: complementScale ?? head.complementScale, embeddingWidth: head.embeddingWidth)
+        complementScale: complementScale ?? head.complementScale, embeddingWidth: head.embeddingWidth,
+        isRaw: head.isRaw)
     }
     guard let tensor, let experts else {
       throw FusionRouteError.usage("a safetensors file needs --tensor and --experts")

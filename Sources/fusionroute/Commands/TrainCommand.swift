@@ -33,11 +33,13 @@ enum TrainSupport {
   ) throws -> [Sample] {
     guard !files.isEmpty else { return [] }
     let (samples, report) = try encoder.samples(files.flatMap { try RecordReader.read($0) })
-    note(report, what: what, limit: encoder.maximumLength, notes: &notes)
+    note(report, what: what, limit: encoder.maximumLength, empty: "with one token alone", notes: &notes)
     guard !samples.isEmpty else {
+      let names = files.joined(separator: ", ")
       throw FusionRouteError.badInput(
-        "no answer in \(files.joined(separator: ", ")) begins within \(encoder.maximumLength) tokens: raise --max-length"
-      )
+        report.dropped == 0 && report.empty > 0
+          ? "the texts in \(names) have one token each, behind which there is nothing to learn: give longer ones"
+          : "no answer in \(names) begins within \(encoder.maximumLength) tokens: \(remedy(encoder))")
     }
     return samples
   }
@@ -47,20 +49,30 @@ enum TrainSupport {
   ) throws -> [PreferencePair] {
     guard !files.isEmpty else { return [] }
     let (pairs, report) = try encoder.pairs(files.flatMap { try RecordReader.read($0) }, isReward: isReward)
-    note(report, what: what, limit: encoder.maximumLength, notes: &notes)
+    note(report, what: what, limit: encoder.maximumLength, empty: "with two equal answers", notes: &notes)
     guard !pairs.isEmpty else {
+      let names = files.joined(separator: ", ")
       throw FusionRouteError.badInput(
-        "no pair in \(files.joined(separator: ", ")) fits \(encoder.maximumLength) tokens: raise --max-length")
+        report.dropped == 0 && report.empty > 0
+          ? "the two answers of each pair in \(names) are equal, so there is nothing to learn: give pairs that differ"
+          : "no pair in \(names) fits \(encoder.maximumLength) tokens: \(remedy(encoder))")
     }
     return pairs
   }
 
+  /// What helps where all of the data is too long.
+  private static func remedy(_ encoder: ExampleEncoder) -> String {
+    encoder.isLimitedByModel ? "the model takes no more, so give shorter ones" : "raise --max-length"
+  }
+
+  /// - Parameter empty: what those are that teach nothing.
   private static func note(
-    _ report: ExampleEncoder.Report, what: String, limit: Int, notes: inout [(String, String)]
+    _ report: ExampleEncoder.Report, what: String, limit: Int, empty: String, notes: inout [(String, String)]
   ) {
-    guard report.truncated + report.dropped > 0 else { return }
-    let text =
+    guard report.truncated + report.dropped + report.empty > 0 else { return }
+    var text =
       "\(report.examples) used, \(report.truncated) cut to \(limit) tokens, \(report.dropped) left out as too long"
+    if report.empty > 0 { text += ", \(report.empty) \(empty)" }
     notes.append((what, text))
     try? FileHandle.standardError.write(contentsOf: Data("\(what): \(text)\n".utf8))
   }

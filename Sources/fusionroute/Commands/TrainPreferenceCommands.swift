@@ -100,7 +100,7 @@ struct TrainCDPOCommand: AsyncParsableCommand {
 
   private func prepare(_ file: ClusterFile) throws -> TrainingSession {
     let start = try TrainStart(
-      resultsIn: from, baseModel: file.router.engine.model, isFull: options.model.full)
+      resultsIn: from, baseModel: file.router.engine.model, for: options.model.full ? .everyWeight : .adapters)
     var session = try options.session(
       "Stage 2: complemented DPO of a router", start: start, experts: file.experts.map(\.name),
       objective: routing.objective, rate: 5e-5)
@@ -153,33 +153,13 @@ struct TrainDPOCommand: AsyncParsableCommand {
   }
 
   private func prepare() throws -> TrainingSession {
-    var start = try from.map { try TrainStart(resultsIn: $0, baseModel: model, isFull: options.model.full) }
+    var start = try from.map {
+      try TrainStart(resultsIn: $0, baseModel: model, for: options.model.full ? .everyWeight : .adapters)
+    }
     // Without experts there is no routing.
     start?.head = nil
     var session = try options.session("DPO of a model", start: start ?? TrainStart(model: model), rate: 5e-5)
     try preference.apply(to: &session, options: options)
     return session
-  }
-}
-
-extension TrainStart {
-  /// What an earlier stage left in its directory.
-  ///
-  /// - Parameter isFull: every weight is trained on: from the whole model.
-  init(resultsIn folder: String, baseModel: String, isFull: Bool) throws {
-    func existing(_ name: String) -> String? {
-      let path = "\(folder)/\(name)"
-      return FileManager.default.fileExists(atPath: path) ? path : nil
-    }
-    head = existing("head.gguf")
-    if !isFull, let adapter = existing("adapter.gguf") {
-      self.adapter = adapter
-      model = baseModel
-    } else if let whole = existing("model.gguf") {
-      model = whole
-    } else {
-      throw FusionRouteError.badInput(
-        "\(folder) has no \(isFull ? "" : "adapter.gguf and no ")model.gguf: give the directory of a finished run")
-    }
   }
 }

@@ -17,7 +17,8 @@ func onThread<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async thr
 ///
 /// Throws `interrupted` if a signal came, whatever `body` made of the cancellation.
 ///
-/// - Parameter keepsReason: what `body` says of its interruption is told, such as from where it can go on.
+/// - Parameter keepsReason: what `body` says of its interruption is told, such as from where it can go on, and what
+///   failed meanwhile, such as a checkpoint that could not be written.
 func withInterruption<T: Sendable>(
   keepsReason: Bool = false, _ body: @escaping @Sendable () async throws -> T
 ) async throws -> T {
@@ -31,9 +32,12 @@ func withInterruption<T: Sendable>(
   }
   defer { trap.cancel() }
   let result = await task.result
-  if interrupted.withLock({ $0 }) {
-    if keepsReason, case .failure(let error as FusionRouteError) = result, error.code == .interrupted { throw error }
-    throw FusionRouteError.interrupted("interrupted")
-  }
+  if interrupted.withLock({ $0 }) { throw interruption(of: result, keepsReason: keepsReason) }
   return try result.get()
+}
+
+/// What is said of an interruption that ended with `result`.
+func interruption<T>(of result: Result<T, any Error>, keepsReason: Bool) -> FusionRouteError {
+  guard keepsReason, case .failure(let error as FusionRouteError) = result else { return .interrupted("interrupted") }
+  return error.code == .interrupted ? error : FusionRouteError(.interrupted, "interrupted", cause: error)
 }

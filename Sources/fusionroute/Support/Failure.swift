@@ -31,8 +31,8 @@ enum Failure {
     let style = Style(.standardError)
     // It may hold what stands in files and prompts, which must not steer the reader's terminal.
     let sentence = TokenPainter.printable(singleLine(Self.text(of: error)))
-    // Who pressed Ctrl-C made no mistake.
-    let isMistake = error.code != .interrupted
+    // Who pressed Ctrl-C made no mistake; what failed on the way out is one.
+    let isMistake = error.code != .interrupted || error.cause != nil
     let text =
       switch format {
       case .text: (isMistake ? style.paint(ProcessSupervisor.errorPrefix, .failure) : "") + sentence + "\n"

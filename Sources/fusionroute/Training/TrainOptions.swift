@@ -33,8 +33,13 @@ struct TrainRunOptions: ParsableArguments {
   }
 
   func encoder(of path: String, isRaw: Bool = false) throws -> ExampleEncoder {
-    try ExampleEncoder(
+    let encoder = try ExampleEncoder(
       model: try TrainSupport.vocabulary(of: path), maximumLength: data.maxLength, isRaw: data.raw || isRaw)
+    if encoder.isLimitedByModel {
+      let text = "sequences have at most \(encoder.maximumLength) tokens, for \(path) takes no more\n"
+      try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+    }
+    return encoder
   }
 
   /// Fills in samples of --data and --held-out.
@@ -94,7 +99,8 @@ enum LengthRatio {
 struct TrainModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Directory for the result, the log, the report and checkpoints. The same command again goes on where it stopped.",
+      "Directory for the result, the log, the report and checkpoints. The same command again goes on where it stopped. "
+        + "The models that another run has left there are replaced.",
       valueName: "dir"))
   var out: String
 
@@ -276,10 +282,15 @@ struct TrainDataOptions: ParsableArguments {
   var heldOut: [String] = []
 
   @Option(
-    help: ArgumentHelp("Longest sequence in tokens; longer answers are cut, longer pairs left out.", valueName: "n"))
+    help: ArgumentHelp(
+      "Longest sequence in tokens; longer answers are cut, longer pairs left out. The model's context limits it.",
+      valueName: "n"))
   var maxLength = 1024
 
-  @Flag(help: "Use no chat template: prompt and answer follow one another.")
+  @Flag(
+    help: """
+      Use no chat template: prompt and answer follow one another. A reward model remembers it, and rates answers so.
+      """)
   var raw = false
 }
 

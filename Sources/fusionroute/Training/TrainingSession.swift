@@ -24,6 +24,8 @@ struct TrainingSession: Sendable {
   var folder: String
   var adapterType: TensorType
   var bakedType: TensorType?
+  /// Noted in a reward's head: prompt and answer follow one another without a chat template.
+  var isRaw = false
 
   var samples: [Sample] = []
   var pairs: [PreferencePair] = []
@@ -42,25 +44,33 @@ struct TrainingSession: Sendable {
   /// Sequences that tell the mean of the hidden states.
   private static let centringSequences = 64
 
-  /// Holds the run's directory, which is made if missing, until the session ends. Throws `.unavailable` if another run writes
-  /// there, `.usage` if the run would write over a file that it reads: to be asked before anything that takes long.
+  /// Holds the run's directory, which is made if missing, until the session ends. Throws `.unavailable` if another run
+  /// writes there, `.usage` if the run would write over a file that it reads, or leave its results beside what is none: to
+  /// be asked before anything that takes long.
   mutating func hold() throws {
     guard lock == nil else { return }
     guard !folder.isEmpty else { throw FusionRouteError.usage("--out is empty: give a directory") }
-    let read = inputs + [model, adapter, head].compactMap { $0 }
-    if let lost = ResultPath.replaced(written, in: folder, of: read) {
+    let results = self.results
+    if let lost = ResultPath.replaced(written, in: folder, of: results.inputs) {
       throw FusionRouteError.usage(
         "the run reads \(lost) and would write its results over it: give another --out directory")
     }
     lock = try ResultLock.take(folder: folder)
+    try results.check()
+  }
+
+  private var results: RunResults {
+    var names: [String] = []
+    if case .lora = mode { names.append("adapter.gguf") }
+    if mode == .full || bakedType != nil { names.append("model.gguf") }
+    if !experts.isEmpty { names.append("head.gguf") }
+    return RunResults(
+      folder: folder, written: names, inputs: inputs + [model, adapter, head].compactMap { $0 })
   }
 
   /// Names of the files that the run leaves in its directory.
   private var written: [String] {
-    var names = ["log.jsonl", "report.html"]
-    if case .lora = mode { names.append("adapter.gguf") }
-    if mode == .full || bakedType != nil { names.append("model.gguf") }
-    if !experts.isEmpty { names.append("head.gguf") }
+    var names = ["log.jsonl", "report.html"] + results.written
     if !pairs.isEmpty, !objective.isReward { names.append(KeptPairs.name) }
     return names
   }
@@ -77,15 +87,18 @@ struct TrainingSession: Sendable {
     let start = try head.map { try startHead($0, width: engine.shape.width) }
     let shown = samples.map(\.sequence) + pairs.flatMap { [$0.chosen, $0.rejected] }
     try engine.centreHead(
-      on: Array(shown.prefix(Self.centringSequences)), sequencesPerPass: settings.sequencesPerPass)
+      on: Array(shown.prefix(Self.centringSequences)), sequencesPerPass: settings.sequencesPerPass,
+      shouldStop: isCancelled)
     if let start {
       try engine.setHead(
         LinearHead(weight: start.weight, bias: start.bias ?? [Float](repeating: 0, count: experts.count)))
     }
     var facts = facts(engine)
-    let learnt = try prepared(pairs, engine: engine, progress: progress, what: "pairs", facts: &facts)
+    let learnt = try prepared(
+      pairs, engine: engine, progress: progress, what: "pairs", facts: &facts, isCancelled: isCancelled)
     let judged = try prepared(
-      heldOutPairs, engine: engine, progress: progress, what: "held-out pairs", facts: &facts)
+      heldOutPairs, engine: engine, progress: progress, what: "held-out pairs", facts: &facts,
+      isCancelled: isCancelled)
     guard samples.count + learnt.count > 0 else {
       let fact = facts.last { $0.0 == "pairs" }?.1 ?? "0 of \(pairs.count)"
       let limits = objective.usesBias ? "--length-ratio and --max-bias" : "--length-ratio"
@@ -109,7 +122,7 @@ struct TrainingSession: Sendable {
       if step.step % 50 == 0 { try? report() }
     }
     try report()
-    return try results(engine, file, loop, start: start) + ["report   \(reportPath)"]
+    return try writeResults(engine, file, loop, start: start) + ["report   \(reportPath)"]
   }
 
   private func identity() throws -> String {
@@ -131,12 +144,13 @@ struct TrainingSession: Sendable {
 
   private func prepared(
     _ pairs: [PreferencePair], engine: TrainingEngine, progress: Progress, what: String,
-    facts: inout [(String, String)]
+    facts: inout [(String, String)], isCancelled: () -> Bool
   ) throws -> [PreferencePair] {
     // A reward has no reference, and its pairs' lengths need not match: it reads one position of each.
     guard !pairs.isEmpty, !objective.isReward else { return pairs }
     let (kept, report) = try preparation.prepare(
-      pairs, engine: engine, objective: objective, pairsPerPass: max(1, settings.sequencesPerPass / 2)
+      pairs, engine: engine, objective: objective, pairsPerPass: max(1, settings.sequencesPerPass / 2),
+      shouldStop: isCancelled
     ) { progress.update("the reference of \(pairs.count) \(what): \($0)") }
     var text = "\(report.kept) of \(pairs.count)"
     for (count, reason) in [
@@ -165,10 +179,23 @@ struct TrainingSession: Sendable {
     return facts + notes
   }
 
-  private func results(
+  /// Writes the models, the head first (`RunResults`). Returns the lines that say where they are.
+  private func writeResults(
     _ engine: TrainingEngine, _ file: GGUFFile, _ loop: TrainingLoop, start: RoutingHead?
   ) throws -> [String] {
-    var lines: [String] = []
+    let results = self.results
+    var lines = try results.clear().map { "removed  \(folder)/\($0), which an earlier run had left" }
+    if !experts.isEmpty {
+      // A head that nothing was learnt about stays as it came, to the bit.
+      let trained = engine.head
+      let head =
+        try !loop.hasTaughtHead
+        ? start ?? RoutingHead(experts: experts, weight: trained.weight, embeddingWidth: engine.shape.width)
+        : RoutingHead(
+          experts: experts, weight: trained.weight, bias: trained.bias, complementScale: start?.complementScale ?? 1,
+          embeddingWidth: engine.shape.width, isRaw: isRaw)
+      try head.write("\(folder)/head.gguf")
+    }
     if case .lora = mode {
       let path = "\(folder)/adapter.gguf"
       try engine.writeAdapter(to: path, type: adapterType)
@@ -180,18 +207,8 @@ struct TrainingSession: Sendable {
       try engine.writeModel(from: file, to: "\(folder)/model.gguf", type: bakedType ?? .f32)
       lines.append("model    \(folder)/model.gguf")
     }
-    if !experts.isEmpty {
-      // A head that nothing was learnt about stays as it came, to the bit.
-      let trained = engine.head
-      let head =
-        try !loop.hasTaughtHead
-        ? start ?? RoutingHead(experts: experts, weight: trained.weight, embeddingWidth: engine.shape.width)
-        : RoutingHead(
-          experts: experts, weight: trained.weight, bias: trained.bias, complementScale: start?.complementScale ?? 1,
-          embeddingWidth: engine.shape.width)
-      try head.write("\(folder)/head.gguf")
-      lines.append("head     \(folder)/head.gguf")
-    }
+    try results.list()
+    if !experts.isEmpty { lines.append("head     \(folder)/head.gguf") }
     if let ordered = loop.lastEvaluation?.orderedPairs { lines.append("held out \(ordered) in the right order") }
     return lines + ["log      \(loop.logPath)"]
   }
