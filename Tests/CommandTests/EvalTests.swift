@@ -63,7 +63,9 @@ import Testing
     let scorer = try RewardScorer(model: models.path("router.gguf"), folder: rewardFolder)
     try scorer.use(slots: 4, threads: 1, longest: RewardScorer.maximumLength)
     defer { scorer.stop() }
+    let engine = try RewardGrader(model: models.path("router.gguf"), folder: rewardFolder, threads: 1)
     var told = 0
+    var (lost, spread) = (0.0, 0.0)
     for id in ids {
       let experts = try ["ant", "bee", "cat"].map { try #require(answers[$0]?[id]) }
       for record in experts {
@@ -83,9 +85,13 @@ import Testing
       let selection = try #require(answers["selection"]?[id])
       #expect(selection.text == experts.first { $0.method == selection.chosen }?.text)
       var rewards: [Double] = []
+      var engineRewards: [Double] = []
       for record in experts {
-        let prompt = EvaluationTask.Message(role: "user", content: "say \(id.dropFirst()) words")
+        let question = "say \(id.dropFirst()) words"
+        let prompt = EvaluationTask.Message(role: "user", content: question)
         rewards.append(try await scorer.rate([prompt], answer: record.text).reward)
+        engineRewards.append(
+          try engine.score(prompt: [.init(role: "user", content: question)], answer: record.text))
       }
       let best = try #require(rewards.max())
       let chosen = try #require(experts.firstIndex { $0.method == selection.chosen })
@@ -93,6 +99,9 @@ import Testing
       let tolerance = 2e-3 * max(1, abs(best))
       #expect(best - rewards[chosen] <= tolerance, "\(id): \(rewards), chosen \(chosen)")
       if rewards.contains(where: { best - $0 > tolerance }) { told += 1 }
+      let (highest, lowest) = (try #require(engineRewards.max()), try #require(engineRewards.min()))
+      lost += highest - engineRewards[chosen]
+      spread += highest - lowest
       #expect(selection.evaluations["reward"] ?? 0 > 0)
       #expect(selection.expertEvaluations == experts.reduce(0) { $0 + $1.expertEvaluations })
       let routed = try #require(answers["first"]?[id])
@@ -102,6 +111,8 @@ import Testing
     }
     // The rewards do tell answers apart.
     #expect(told > 0)
+    // By the training engine's rewards the choices are the best, but for near ties; blind ones would lose half of that.
+    #expect(spread > 0 && lost <= spread / 10, "\(lost) of \(spread)")
     #expect(answers["collab"]?.count == 4)
     for record in answers["collab"]?.values.map({ $0 }) ?? [] {
       #expect(
@@ -170,15 +181,41 @@ import Testing
     #expect(whole.code == 0, "\(whole.errors)")
     let seed = UInt64.random(in: 0...999)
     var random = SplitMix64(seed: seed)
-    for _ in 0..<6 {
+    var kills = 0
+    var kept: [AnswerRecord] = []
+    for round in 0..<6 {
       let running = try Product.Running(run("killed-out"))
-      try await Task.sleep(for: .milliseconds(300 + Int(random.next() % 1200)))
+      if round == 0 {
+        // With some answers, which are not to be asked for again.
+        try await running.wait("the first answer") { asked(models.path("killed-out/results.jsonl")) > 0 }
+      } else {
+        try await Task.sleep(for: .milliseconds(300 + Int(random.next() % 1200)))
+      }
       if !running.isRunning { break }
       running.send(SIGKILL)
       _ = try await running.result()
+      kills += 1
+      // But for a line that the kill cut off.
+      let lines = String(decoding: try models.bytes("killed-out/results.jsonl"), as: UTF8.self).split(separator: "\n")
+      kept = lines.compactMap { AnswerRecord(line: String($0)) }
     }
+    #expect(kills > 0 && !kept.isEmpty, "seed \(seed)")
     let last = try await Product.run(run("killed-out"))
     #expect(last.code == 0, "\(last.errors)")
+    let (killed, calm) = (try records("killed-out"), try records("killed-whole"))
+    #expect(killed.mapValues(\.count) == calm.mapValues(\.count), "seed \(seed)")
+    for (method, answers) in calm {
+      for (id, record) in answers {
+        let other = try #require(killed[method]?[id], "\(method) \(id), seed \(seed)")
+        #expect(other.text == record.text && other.pieces == record.pieces, "\(method) \(id), seed \(seed)")
+        #expect(other.decidingExperts == record.decidingExperts, "\(method) \(id), seed \(seed)")
+        #expect(other.finish == record.finish && other.grade == record.grade, "\(method) \(id), seed \(seed)")
+      }
+    }
+    // With its time and all, so it was not asked again.
+    for record in kept {
+      #expect(killed[record.method]?[record.id] == record, "\(record.method) \(record.id), seed \(seed)")
+    }
     func accuracies(_ output: String) throws -> [String: [Double?]] {
       try summary(output).mapValues { ($0["tasks"] as? [[String: Any]] ?? []).map { $0["accuracy"] as? Double } }
     }
@@ -359,6 +396,7 @@ import Testing
     try scorer.use(slots: 4, threads: 1, longest: RewardScorer.maximumLength)
     defer { scorer.stop() }
     var reused = 0
+    var pairs: [(expected: Double, rated: Double)] = []
     for answer in ["good words", "good words 7", "old words 7 and more", "", "good words 7 and some more of them"] {
       let expected = try grader.score(
         prompt: [.init(role: "user", content: "say 7")], answer: answer.isEmpty ? " " : answer)
@@ -367,11 +405,24 @@ import Testing
       // The KV cache is F16 unless the weights are F32.
       #expect(
         abs(rating.reward - expected) <= 2e-2 * max(1, abs(expected)), "\(answer): \(rating) against \(expected)")
+      pairs.append((expected, rating.reward))
       reused += rating.evaluated < 8 ? 1 : 0
       // It goes on with another number of threads.
       if reused == 1 { try scorer.use(slots: 4, threads: 2, longest: RewardScorer.maximumLength) }
     }
     #expect(reused > 0)
+    // After so few steps all rewards may lie within that tolerance: what counts is how they differ. A scorer that gives
+    // every answer the same is off by half of the spread for one of them.
+    let expected = pairs.map { $0.expected }
+    let spread = (expected.max() ?? 0) - (expected.min() ?? 0)
+    let worst = pairs.map { abs($0.rated - $0.expected) }.max() ?? .infinity
+    #expect(spread > 0 && worst <= spread / 4, "off by \(worst) of \(spread): \(pairs)")
+    for (index, one) in pairs.enumerated() {
+      for other in pairs[..<index] where abs(one.expected - other.expected) > spread / 10 {
+        #expect(
+          (one.expected > other.expected) == (one.rated > other.rated), "\(one) and \(other) of \(pairs)")
+      }
+    }
   }
 
   /// Beginnings of several answers in turn: each finds what was rated of its own before, if there is a slot for it.

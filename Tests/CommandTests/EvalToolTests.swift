@@ -235,7 +235,16 @@ import Testing
     let told = try objects(result.output)
     let answers = try objects(file("eval-sampled.jsonl.answers")).dropFirst()
     #expect(told.count == 1 && told.first?["answers"] as? Int == 12)
-    #expect(told.first?["passed"] as? Int == answers.count { $0["score"] as? Double == 1 })
+    // The grader's rule, once more: each prompt has its own rest.
+    let verdicts = try answers.map { answer in
+      let prompt = try #require(answer["prompt"] as? Int)
+      let text = try #require(answer["text"] as? String)
+      let passes = text.unicodeScalars.count % 3 == (prompt + 1) % 3
+      #expect(answer["score"] as? Double == (passes ? 1 : 0), "\(answer)")
+      return passes
+    }
+    #expect(verdicts.contains(true) && verdicts.contains(false), "\(verdicts)")
+    #expect(told.first?["passed"] as? Int == verdicts.count { $0 })
     #expect(told.first?["unfinished"] as? Int == answers.count { $0["complete"] as? Bool == false })
     #expect(told.first?["examples"] as? Int == (try objects(file("eval-sampled.jsonl")).count))
     #expect(told.first?["file"] as? String == models.path("eval-sampled.jsonl"))

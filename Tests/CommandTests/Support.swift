@@ -91,10 +91,14 @@ enum Product {
     }
   }
 
-  /// Process ids of workers that dial `socket` in this run's folder, whoever started them.
-  static func workers(dialling socket: String) -> [Int32] {
+  /// Process ids of workers that dial `socket` in this run's folder, whoever started them; of one expert, or of all.
+  static func workers(dialling socket: String, of expert: String? = nil) -> [Int32] {
     let socket = "\(ToyModels.folderName)/\(socket)"
-    return processes { $0.contains("worker") && $0.contains { $0.contains(socket) } }
+    return processes { arguments in
+      guard arguments.contains("worker"), arguments.contains(where: { $0.contains(socket) }) else { return false }
+      guard let expert else { return true }
+      return arguments.contains(expert)
+    }
   }
 
   /// Process ids of those whose arguments are as wanted.
@@ -190,6 +194,8 @@ struct AnswerObject: Decodable {
   var tokens: [Token]
   var text: String
   var finish_reason: String
+  /// Not told where there was none.
+  var failovers: Int?
   var error: Failure?
 
   static func list(_ text: String) throws -> [AnswerObject] {

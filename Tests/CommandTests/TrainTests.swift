@@ -104,17 +104,37 @@ import Testing
     }
     let whole = try await Product.run(command("whole"))
     #expect(whole.code == 0, "\(whole.errors)")
+    func latestCheckpoint() -> Int {
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: models.path("killed/checkpoints"))) ?? []
+      return names.compactMap { $0.wholeMatch(of: /checkpoint-(\d+)\.gguf/).flatMap { Int($0.1) } }.max() ?? 0
+    }
+    func log() throws -> [String] {
+      String(decoding: try models.bytes("killed/log.jsonl"), as: UTF8.self).split(separator: "\n").map(String.init)
+    }
     var kills = 0
+    // Lines of the steps that the last kill left a checkpoint of.
+    var done: [String] = []
     while kills < 20 {
       let running = try Product.Running(command("killed"))
-      try await Task.sleep(for: .milliseconds(100 + Int(generator.next() % 900)))
+      switch kills {
+      // At its beginning, and when there is something to go on from.
+      case 0:
+        try await running.wait("the log") { FileManager.default.fileExists(atPath: models.path("killed/log.jsonl")) }
+      case 1: try await running.wait("a checkpoint") { latestCheckpoint() > 0 }
+      default: try await Task.sleep(for: .milliseconds(100 + Int(generator.next() % 900)))
+      }
       if !running.isRunning { break }
       running.send(SIGKILL)
       _ = try await running.result()
       kills += 1
+      done = Array(try log().prefix(latestCheckpoint()))
     }
+    #expect(kills > 1, "seed \(seed)")
     let last = try await Product.run(command("killed"))
     #expect(last.code == 0, "\(last.errors)")
+    // Lines tell how long their steps took: those of steps that were done again would be others.
+    let kept = Array(try log().prefix(done.count))
+    #expect(!done.isEmpty && kept == done, "seed \(seed), \(kills) kills")
     #expect(try models.bytes("killed/model.gguf") == models.bytes("whole/model.gguf"), "seed \(seed)")
     #expect(try entries("killed").filter { $0["held_out"] == nil }.compactMap { $0["step"] as? Int } == Array(1...30))
     // Another seed is another run.

@@ -43,39 +43,49 @@ import Testing
     let length = Self.length(name)
     let tokens = randomTokens(length, vocabulary: model.vocabulary.size, seed: 12)
     let expected = try reference(model, tokens)
-    let decoder = try BatchingDecoder(
-      model: model, configuration: .init(slots: 17, contextPerSequence: 256, maximumBatch: 64, prefillMilliseconds: 5))
-    // Others of mixed lengths, stepping all the time; the one in question sits among them.
-    await withTaskGroup(of: Void.self) { group in
-      for other in 0..<16 {
-        group.addTask {
-          let theirs = randomTokens(
-            length + 7 * other, vocabulary: model.vocabulary.size, seed: UInt64(100 + other))
-          for count in stride(from: 1 + other, to: min(theirs.count, 200), by: other % 3 + 1) {
-            _ = try? await decoder.decode(sequence: UInt64(10 + other), Array(theirs[..<count]))
-          }
-        }
-      }
-      group.addTask {
-        var position = 0
-        var generator = SplitMix64(seed: 5)
-        while position < length {
-          let next = min(length, position + Int.random(in: 1...9, using: &generator))
-          do {
-            let answer = try await decoder.decode(
-              sequence: 1, Array(tokens[..<next]), wanted: Array(position..<next))
-            #expect(answer.rows.map { bits($0.logits) } == Array(expected[position..<next]), "from \(position)")
-          } catch {
-            Issue.record(error)
-          }
-          position = next
-        }
-      }
+    // Sixteen others, the one in question, and the one that `together` submits.
+    var configuration = DecoderConfiguration(
+      slots: 18, contextPerSequence: 256, maximumBatch: 64, prefillMilliseconds: 5)
+    // A further sequence is nearly free, so that all steps go in one call; real times would decide otherwise.
+    configuration.fixedStepShare = 0.01
+    let decoder = try BatchingDecoder(model: model, configuration: configuration)
+    // The others begin with mixed lengths.
+    let others = (0..<16).map { randomTokens(256, vocabulary: model.vocabulary.size, seed: UInt64(100 + $0)) }
+    var lengths = (0..<16).map { 1 + $0 * length / 15 }
+    for (other, count) in lengths.enumerated() {
+      let answer = try await decoder.decode(sequence: UInt64(10 + other), Array(others[other][..<count]))
+      #expect(answer.rows.count == 1)
     }
-    let statistics = decoder.statistics
-    #expect(statistics.queued == 0)
-    // The batches were real ones, however slow the machine.
-    #expect(statistics.batches * 4 < statistics.evaluatedTokens * 3)
+    let before = decoder.statistics
+    var (position, requests) = (0, 0)
+    var generator = SplitMix64(seed: 5)
+    while position < length {
+      // At one turn of the decoder, whatever the scheduler does: the one in question and some of the others.
+      let next = min(length, position + Int.random(in: 1...3, using: &generator))
+      var round: [(sequence: UInt64, tokens: [Token])] = [(sequence: 1, tokens: Array(tokens[..<next]))]
+      var wanted = [Array(position..<next)]
+      let count = Int.random(in: 4...16, using: &generator)
+      for other in (0..<16).shuffled(using: &generator).prefix(count) {
+        lengths[other] = min(256, lengths[other] + Int.random(in: 1...3, using: &generator))
+        round.append((sequence: UInt64(10 + other), tokens: Array(others[other][..<lengths[other]])))
+        wanted.append([lengths[other] - 1])
+      }
+      let answers = await decoder.together(round, wanted: wanted)
+      let mine = try #require(answers[0])
+      #expect(mine.rows.map(\.position) == wanted[0])
+      #expect(mine.rows.map { bits($0.logits) } == Array(expected[position..<next]), "from \(position)")
+      for (request, answer) in zip(round, answers) where request.sequence != 1 {
+        #expect(answer?.rows.count == 1, "sequence \(request.sequence) beside position \(position)")
+      }
+      requests += round.count + 1
+      position = next
+    }
+    let after = decoder.statistics
+    #expect(after.queued == 0)
+    // The batches were real ones: a round has at least 6 requests, the one that `together` submits included, and takes
+    // that one's call and at most 3 more, since nobody has more than 3 tokens. Alone, each would take its own call.
+    let batches = after.batches - before.batches
+    #expect(batches * 4 < UInt64(requests) * 3, "\(batches) calls for \(requests) requests")
     decoder.shutdown()
   }
 }

@@ -355,32 +355,79 @@ import Testing
     decoder.shutdown()
   }
 
-  @Test func shutdownEndsARunningRequestSoon() async throws {
+  @Test func shutdownEndsARunningRequest() async throws {
     let model = try TestModels.model("llama f32")
     let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 2, contextPerSequence: 8192))
     let tokens = randomTokens(8000, vocabulary: model.vocabulary.size, seed: 92)
-    let long = Task { try await decoder.decode(sequence: 1, tokens) }
-    while decoder.statistics.evaluatedTokens == 0 { try await Task.sleep(for: .milliseconds(1)) }
-    let clock = ContinuousClock()
-    let duration = clock.measure { decoder.shutdown() }
-    #expect(duration < .seconds(2))
-    await #expect(throws: FusionRouteError.self) { _ = try await long.value }
+    let (rows, row) = AsyncStream<Int>.makeStream()
+    let (results, result) = AsyncStream<Result<DecodeSummary, FusionRouteError>>.makeStream()
+    decoder.submit(
+      DecodeRequest(
+        id: BatchingDecoder.nextID(), sequence: 1, tokens: tokens, wanted: [0, 4000, 7999],
+        deliver: { delivered in
+          row.yield(delivered.position)
+          guard delivered.position == 4000 else { return }
+          // Held half-way until the shutdown has begun: it cannot come too late, on any machine.
+          for _ in 0..<60_000 where !decoder.monitor.abort.load(ordering: .relaxed) {
+            Thread.sleep(forTimeInterval: 0.001)
+          }
+        },
+        completion: {
+          row.finish()
+          result.yield($0)
+          result.finish()
+        }))
+    // Under way.
+    for await _ in rows.prefix(1) {}
+    decoder.shutdown()
+    #expect(decoder.statistics.evaluatedTokens < 8000)
+    #expect(decoder.statistics.queued == 0)
+    let end = await results.first { _ in true }
+    let error = #expect(throws: FusionRouteError.self) { _ = try end?.get() }
+    #expect(error?.code == .interrupted)
   }
 
-  @Test func progressGrowsWhileComputing() async throws {
+  @Test func progressGrowsWhileComputing() throws {
     let model = try TestModels.model("llama f32")
     let decoder = try BatchingDecoder(model: model, configuration: .init(slots: 1, contextPerSequence: 2048))
-    let tokens = randomTokens(2000, vocabulary: model.vocabulary.size, seed: 93)
-    let long = Task { try await decoder.decode(sequence: 1, tokens) }
-    while decoder.statistics.currentBatchBudgetMilliseconds == 0 { await Task.yield() }
-    let before = decoder.statistics
-    #expect(before.queued == 1)
-    _ = try await long.value
+    let ended = DispatchSemaphore(value: 0)
+    let seen = Snapshots()
+    var budget: UInt64 = 0
+    // Looking from outside hits a computation sooner or later, but not in any one request for certain.
+    for round in 0..<100 as Range<UInt64> where budget == 0 {
+      decoder.submit(
+        DecodeRequest(
+          id: BatchingDecoder.nextID(), sequence: round,
+          tokens: randomTokens(2000, vocabulary: model.vocabulary.size, seed: 93 + round), wanted: [0, 1999],
+          deliver: { _ in seen.append(decoder.statistics) }, completion: { _ in ended.signal() }))
+      var looks = 0
+      while ended.wait(timeout: .now() + .milliseconds(1)) == .timedOut {
+        budget = max(budget, decoder.statistics.currentBatchBudgetMilliseconds)
+        looks += 1
+        try #require(looks < 60_000, "the request has not ended")
+      }
+    }
+    // The least that there is.
+    #expect(budget >= 10_000)
+    // Delivering comes between two computations and before the completion.
+    try #require(seen.all.count >= 2)
+    let (first, last) = (seen.all[0], seen.all[1])
+    #expect(first.queued == 1 && last.queued == 1)
+    #expect(first.currentBatchBudgetMilliseconds == 0 && last.currentBatchBudgetMilliseconds == 0)
+    #expect(first.evaluatedTokens < 2000 && last.evaluatedTokens == 2000)
+    // Each call counts, and so do the nodes of its graph.
+    #expect(last.batches > first.batches)
+    #expect(last.progress - first.progress > last.batches - first.batches)
     let after = decoder.statistics
-    #expect(after.progress > before.progress)
     #expect(after.currentBatchBudgetMilliseconds == 0)
     #expect(after.kvTokens == 2000)
     #expect(after.queued == 0)
     decoder.shutdown()
+  }
+
+  private final class Snapshots: Sendable {
+    private let values = Mutex<[DecoderStatistics]>([])
+    func append(_ value: DecoderStatistics) { values.withLock { $0.append(value) } }
+    var all: [DecoderStatistics] { values.withLock { $0 } }
   }
 }

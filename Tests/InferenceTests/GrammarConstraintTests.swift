@@ -79,7 +79,7 @@ import Testing
     var number = try grammar(#"{"type":"integer","minimum":1,"maximum":120}"#, model).makeConstraint()
     #expect(try !number.allows(end))
     // llama.cpp would end the process here.
-    let early = refusal { try number.accept(end) }
+    let early = try refusal { try number.accept(end) }
     #expect(early?.code == .internal)
     for (digit, mayEnd, isComplete) in [("1", true, false), ("2", true, false), ("0", true, true)] {
       try number.accept(try #require(try model.vocabulary.tokenize(digit, addSpecial: false, parseSpecial: false).last))
@@ -99,7 +99,7 @@ import Testing
     let before = try constraint.forbidden()
     for token in [Token(-1), Token.min, Token.max, Token(model.vocabulary.size), before[before.count / 2]] {
       #expect(try !constraint.allows(token))
-      #expect(refusal { try constraint.accept(token) }?.code == .internal)
+      #expect(try refusal { try constraint.accept(token) }?.code == .internal)
     }
     #expect(try constraint.forbidden() == before)
   }
@@ -207,7 +207,7 @@ import Testing
     for broken in [
       "", "root ::= (", "root ::= root \"a\"", "other ::= \"a\"", "root ::= missing", "root ::= \"a\u{0}\"",
     ] {
-      let error = refusal { try Grammar.gbnf(broken, model: model) }
+      let error = try refusal { try Grammar.gbnf(broken, model: model) }
       #expect(error?.code == .badInput && error?.message.contains("grammar") == true, "\(broken)")
     }
   }
@@ -218,7 +218,7 @@ import Testing
     let tokens = try model.grammars.tokens(of: model)
     let schema = Array(#"{"title":"guest\nbook","type":"object"}"#.utf8)
     for broken in ["root ::= (", "root ::= missing"] {
-      let error = refusal { try GrammarCache.compile(broken, hasCanary: false, tokens: tokens, schema: schema) }
+      let error = try refusal { try GrammarCache.compile(broken, hasCanary: false, tokens: tokens, schema: schema) }
       #expect(error?.code == .internal)
       #expect(error?.message.contains(SHA256Digest(hashing: schema).hex) == true)
       #expect(error?.message.contains(#"{"title":"guest"#) == true && error?.cause != nil)

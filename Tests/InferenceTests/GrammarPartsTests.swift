@@ -40,7 +40,8 @@ extension Automaton {
       #expect(members(a.union(b)) == first.union(second), "seed \(seed)")
       #expect(members(a.subtracting(b)) == first.subtracting(second), "seed \(seed)")
       #expect(members(a.intersection(b)) == first.intersection(second), "seed \(seed)")
-      #expect(zip(a.ranges, a.ranges.dropFirst()).allSatisfy { $0.upperBound + 1 < $1.lowerBound })
+      #expect(
+        zip(a.ranges, a.ranges.dropFirst()).allSatisfy { $0.upperBound + 1 < $1.lowerBound }, "seed \(seed)")
     }
   }
 }

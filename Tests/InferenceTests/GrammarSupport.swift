@@ -166,9 +166,10 @@ extension Grammar {
   }
 }
 
-func refusal(_ body: () throws -> some Any) -> FusionRouteError? {
+/// Our own error, nil if there is none; what else is thrown is passed on.
+func refusal(_ body: () throws -> some Any) throws -> FusionRouteError? {
   do {
     _ = try body()
     return nil
-  } catch { return error as? FusionRouteError }
+  } catch let error as FusionRouteError { return error }
 }

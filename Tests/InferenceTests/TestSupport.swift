@@ -67,6 +67,20 @@ enum TestModels {
     }
   }
 
+  /// A small llama whose rows are whole blocks of every type, K-quants' 256 included.
+  static func wide() throws -> String {
+    try made("llama-wide.gguf") { path in
+      var recipe = ModelRecipe(seed: 1)
+      recipe.layers = 2
+      recipe.width = 256
+      recipe.heads = 4
+      recipe.kvHeads = 2
+      recipe.feedForward = 512
+      recipe.vocabularySize = 640
+      try ModelMaker.make(recipe, to: path)
+    }
+  }
+
   static func model(_ name: String) throws -> Model {
     let parts = name.split(separator: " ").map(String.init)
     if parts[0] == "smollm2" { return try Model.load(path: try smolLM2(type: parts[1])) }
@@ -109,31 +123,56 @@ extension BatchingDecoder {
 }
 
 extension BatchingDecoder {
-  /// Decodes `requests` in one turn of the decoder: they are submitted while it is busy delivering to another.
-  func together(_ requests: [(sequence: UInt64, tokens: [Token])]) async
-    -> [Answer?]
-  {
+  /// Decodes `requests` in one turn of the decoder: they are submitted while it is busy delivering to another, of
+  /// sequence 99.
+  ///
+  /// - Parameter wanted: the positions that each of them wants; nil: its last one.
+  /// - Returns: an answer for each of them, nil where it failed.
+  func together(_ requests: [(sequence: UInt64, tokens: [Token])], wanted: [[Int]]? = nil) async -> [Answer?] {
     let boxes = requests.map { _ in RowBox() }
-    let left = OrderBox()
+    let answers = AnswerBox(requests.count)
     return await withCheckedContinuation { continuation in
       let start: @Sendable () -> Void = {
         for (index, request) in requests.enumerated() {
           self.submit(
             DecodeRequest(
               id: BatchingDecoder.nextID(), sequence: request.sequence, tokens: request.tokens,
-              wanted: [request.tokens.count - 1], deliver: { boxes[index].append($0) },
+              wanted: wanted?[index] ?? [request.tokens.count - 1], deliver: { boxes[index].append($0) },
               completion: { result in
-                guard left.append((try? result.get()) == nil ? -1 : index) == requests.count else { return }
-                let summary = DecodeSummary(
-                  evaluatedTokens: 0, reusedTokens: 0, queueNanoseconds: 0, computeNanoseconds: 0)
-                continuation.resume(returning: boxes.map { Answer(rows: $0.all, summary: summary) })
+                let answer = (try? result.get()).map { Answer(rows: boxes[index].all, summary: $0) }
+                guard let all = answers.put(answer, at: index) else { return }
+                continuation.resume(returning: all)
               }))
         }
       }
       submit(
         DecodeRequest(
           id: BatchingDecoder.nextID(), sequence: 99, tokens: [5], wanted: [0], deliver: { _ in start() },
-          completion: { _ in }))
+          completion: { result in
+            // Then nothing has been delivered, and none of the requests was submitted.
+            if case .failure = result { continuation.resume(returning: requests.map { _ in nil }) }
+          }))
+    }
+  }
+}
+
+/// Answers in the order of their requests.
+final class AnswerBox: Sendable {
+  private struct State {
+    var answers: [Answer?]
+    var missing: Int
+  }
+
+  private let state: Mutex<State>
+
+  init(_ count: Int) { state = Mutex(State(answers: Array(repeating: nil, count: count), missing: count)) }
+
+  /// All of them, once the last one is there.
+  func put(_ answer: Answer?, at index: Int) -> [Answer?]? {
+    state.withLock {
+      $0.answers[index] = answer
+      $0.missing -= 1
+      return $0.missing == 0 ? $0.answers : nil
     }
   }
 }

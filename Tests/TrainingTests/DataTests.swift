@@ -284,23 +284,35 @@ import Testing
     }
     let file = URL(fileURLWithPath: scratch.path("scores/\(fingerprint.hex).scores"))
     let data = try Data(contentsOf: file)
-    for length in [data.count, data.count - 1, data.count - 40, 60, 8, 3, 0] {
-      try data.prefix(length).write(to: file)
+    // Behind 8 bytes that name the format: a key of 32, the count, two words of 4 per judged token, 8 of checksum.
+    var end = 8
+    let ends = sequences.map { sequence in
+      end += 44 + 8 * sequence.judged.count
+      return end
+    }
+    try #require(data.count == end)
+    /// Opens the cache, of which the first `count` records must be known, exactly.
+    func reopen(knowing count: Int, _ what: String) throws -> ScoreCache {
       let cache = try ScoreCache(folder: scratch.path("scores"), fingerprint: fingerprint)
+      #expect(cache.count == count, "\(what)")
       let known = sequences.map { cache[ScoreCache.key(of: $0)] }
-      // A prefix of the records is known, exactly.
-      let count = known.prefix { $0 != nil }.count
-      #expect(known == scores.indices.map { $0 < count ? scores[$0] : nil })
-      #expect((length == data.count) == (count == 3))
+      #expect(known == scores.indices.map { $0 < count ? scores[$0] : nil }, "\(what)")
+      return cache
+    }
+    for length in [end, end - 1, end - 40, ends[1], ends[1] - 1, ends[0], 60, 8, 3, 0] {
+      try data.prefix(length).write(to: file)
+      let cache = try reopen(knowing: ends.count { $0 <= length }, "\(length) bytes")
       // What is missing can be added again.
       for (sequence, score) in zip(sequences, scores) { try cache.store(score, for: ScoreCache.key(of: sequence)) }
       #expect(try Data(contentsOf: file) == data)
     }
-    // A changed byte ends the known part.
-    var damaged = data
-    damaged[damaged.count / 2] ^= 1
-    try damaged.write(to: file)
-    #expect(try ScoreCache(folder: scratch.path("scores"), fingerprint: fingerprint).count < 3)
+    // A changed byte ends the known part: of the format's name, a key, a count, a value or a checksum.
+    for position in [3, 8, ends[0] + 32, end / 2, end - 1] {
+      var damaged = data
+      damaged[position] ^= 1
+      try damaged.write(to: file)
+      _ = try reopen(knowing: ends.count { $0 <= position }, "byte \(position)")
+    }
   }
 
   /// Locks tell open files apart, not processes, so that two of this one's stand for two runs with the same experts.

@@ -48,9 +48,15 @@ import Testing
     try ModelExport.rewrite(GGUFFile.read(floats), to: output, type: .bf16)
     let rewritten = try GGUFFile.read(output)
     #expect(try rewritten.floats(of: #require(rewritten.tensor(named: matrix.name)))[1] == -70_144)
-    // What F16 holds is written.
+    // What F16 holds is written: its largest number, and all others to the nearest one.
     matrix.values[1] = -65_504
     try engine.writeModel(from: file, to: output, type: .f16)
+    let half = try GGUFFile.read(output)
+    let tensor = try #require(half.tensor(named: matrix.name))
+    let (values, stored) = (engine.values(of: matrix), try half.floats(of: tensor))
+    try #require(tensor.type == .f16 && stored.count == values.count)
+    #expect(stored[1] == -65_504)
+    #expect(zip(values, stored).allSatisfy { abs($0 - $1) <= max(abs($0) * 0x1p-11, 0x1p-25) })
   }
 
   @Test func adapterValuesThatF16CannotHold() throws {

@@ -96,7 +96,7 @@ import Testing
     try engine.centreHead(on: batch.sequences, sequencesPerPass: 1)
     try engine.setHead(start)
     let centred = try engine.forward(batch).head
-    #expect(zip(plain, centred).allSatisfy { abs($0 - $1) <= 1e-4 } && plain != centred)
+    #expect(largestDifference(plain, centred) <= 1e-4 && plain != centred)
     let hidden = engine.hiddenStates()
     let exported = engine.head
     #expect(exported.weight == start.weight)
@@ -285,28 +285,49 @@ import Testing
     settings.sequencesPerPass = 2
     settings.checkpointEvery = 2
     settings.headWarmup = 20
-    func run(_ folder: String, stops: [Int]) throws -> [[Float]] {
+    /// - Parameter isKilled: whether what a stop alone saves is lost, as if the process had been killed instead.
+    func run(_ folder: String, stops: [Int], isKilled: Bool = false) throws -> [[Float]] {
+      let every = settings.checkpointEvery
+      let saved = [0] + stops.map { isKilled ? $0 / every * every : $0 }
       var left = stops
+      // The first step of each attempt; nil where there was none.
+      var firsts: [Int?] = []
       while true {
         let engine = try Self.engine(scratch, headRows: 3)
         let loop = try TrainingLoop(
           engine: engine, objective: TrainingObjective(routing: RoutingLoss()), samples: samples, settings: settings,
           folder: scratch.path(folder), identity: "test")
+        var done = 0
+        var first: Int?
         do {
-          var done = 0
-          try loop.run(shouldStop: { left.first == done }, progress: { done = $0.step })
+          try loop.run(
+            shouldStop: { left.first == done },
+            progress: {
+              done = $0.step
+              first = first ?? done
+            })
+          try #require(left.isEmpty, "the run was not stopped where it should")
+          // Each goes on where the former one was saved.
+          let expected = zip(saved, stops + [9]).map { start, end in start < end ? start + 1 : nil }
+          #expect(firsts + [first] == expected, "\(folder)")
           return engine.trainables.parameters.map { engine.values(of: $0) }
-        } catch let error as FusionRouteError where error.code == .interrupted {
+        } catch let error as FusionRouteError where error.code == .interrupted && !left.isEmpty {
+          firsts.append(first)
           left.removeFirst()
+          guard isKilled, done % every > 0 else { continue }
+          try FileManager.default.removeItem(atPath: "\(loop.checkpointFolder)/\(Checkpoint.name(step: done))")
         }
       }
     }
     let whole = try run("whole", stops: [])
     #expect(try run("parts", stops: [0, 3, 4, 7]) == whole)
+    #expect(try run("killed", stops: [3, 4, 7], isKilled: true) == whole)
     // The log has every step once.
-    let lines = RunLog.entries("\(scratch.path("parts"))/log.jsonl").filter { $0["held_out"] == nil }
-    #expect(lines.filter { $0["head_warmup"] == nil }.map { $0["step"] } == (1...9).map { .integer($0) })
-    #expect(lines.count { $0["head_warmup"] != nil } == 1)
+    for folder in ["parts", "killed"] {
+      let lines = RunLog.entries("\(scratch.path(folder))/log.jsonl").filter { $0["held_out"] == nil }
+      #expect(lines.filter { $0["head_warmup"] == nil }.map { $0["step"] } == (1...9).map { .integer($0) })
+      #expect(lines.count { $0["head_warmup"] != nil } == 1)
+    }
     // Another run's checkpoints are refused.
     settings.seed = 2
     #expect(throws: FusionRouteError.self) { try run("parts", stops: []) }

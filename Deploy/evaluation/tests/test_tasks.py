@@ -96,27 +96,29 @@ class TaskTests(unittest.TestCase):
     def test_hidden_cases_tell_a_number_and_an_order_from_others(self):
         rng = random.Random(self.seed)
         drawn = [code.problem(rng, "test", count) for count in (2, 3) for _ in range(150)]
-        numbers = 0
+        compared = collections.Counter()
         for _, source, grader, tags in filter(None, drawn):
             head, *body = source.split("\n")
             variable = head.partition("(")[2].partition(")")[0]
             expressions = [line.strip().removeprefix("return ").removeprefix(f"{variable} = ") for line in body]
             orders = itertools.permutations(expressions)
-            others = [code.source_of(grader["function"], variable, order) for order in orders][1:]
-            others += [source.replace(f" {sign} ", f" {sign}= ") for sign in "<>" if f" {sign} " in source]
-            changed = list(with_a_number_off_by_one(source))
-            others += changed
-            numbers += len(changed)
+            others = [("order", code.source_of(grader["function"], variable, order)) for order in orders][1:]
+            others += [("bound", source.replace(f" {sign} ", f" {sign}= ")) for sign in "<>" if f" {sign} " in source]
+            others += [("number", changed) for changed in with_a_number_off_by_one(source)]
             hidden = [case["arguments"][0] for case in grader["cases"]]
             arguments = [code._value(rng, tags["kind"]) for _ in range(100)]
             right = [self.outcome(source, grader["function"], a) for a in arguments]
-            for other in others:
+            for what, other in others:
                 differs = sum(self.outcome(other, grader["function"], a) != r for a, r in zip(arguments, right))
                 # What is hardly ever wrong may pass.
                 if differs >= 10:
+                    compared[what] += 1
                     told = [self.outcome(other, grader["function"], a) for a in hidden]
-                    self.assertNotEqual(told, [case["expected"] for case in grader["cases"]], self.message(source, other))
-        self.assertGreater(numbers, 50)
+                    expected = [case["expected"] for case in grader["cases"]]
+                    self.assertNotEqual(told, expected, self.message(source, other))
+        # About 350, 250 and 18 of them: with none compared nothing would have been asserted.
+        for what, least in (("number", 50), ("order", 50), ("bound", 1)):
+            self.assertGreaterEqual(compared[what], least, self.message(what, compared))
 
     @staticmethod
     def outcome(source, function, argument):
