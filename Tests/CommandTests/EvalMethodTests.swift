@@ -265,21 +265,6 @@ extension EvalTests {
     #expect(half.pieces == ["a", "\u{FFFD}"])
   }
 
-  /// Answers a token that an expert decided for itself or in another's place.
-  private struct OneToken: Answerer {
-    var isDegraded: Bool
-    var experts: [String] { ["ant"] }
-    var parallelism: Int { 1 }
-
-    func answer(
-      _ prompt: Prompt, options: GenerationOptions, emit: @Sendable (AnswerEvent) -> Void
-    ) async throws {
-      emit(.prompt([1]))
-      emit(.token(AnswerToken(id: 2, text: "a", expert: "ant", logit: 0, degraded: isDegraded)))
-      emit(.finished(AnswerSummary(finishReason: "length", promptTokens: 1, generatedTokens: 1)))
-    }
-  }
-
   @Test func answersOfStandInsAreNone() async throws {
     func answer(isDegraded: Bool) async throws -> Answer {
       let decoder = AnswerDecoder(

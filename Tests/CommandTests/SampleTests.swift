@@ -140,20 +140,6 @@ import Testing
     #expect(!expected.isEmpty && answer["text"] as? String == expected)
   }
 
-  /// Answers a token that an expert decided for itself or in another's place.
-  private struct OneToken: Answerer {
-    var isDegraded: Bool
-    var experts: [String] { ["ant"] }
-    var parallelism: Int { 1 }
-
-    func answer(
-      _ prompt: Prompt, options: GenerationOptions, emit: @Sendable (AnswerEvent) -> Void
-    ) async throws {
-      emit(.token(AnswerToken(id: 2, text: "a", expert: "ant", logit: 0, degraded: isDegraded)))
-      emit(.finished(AnswerSummary(finishReason: "stop", promptTokens: 1, generatedTokens: 1)))
-    }
-  }
-
   @Test func answersOfStandInsAreNoData() async throws {
     let command = try SampleCommand.parse(["p.jsonl", "--out", "o.jsonl", "--answers", "1", "--grader", "true"])
     let prompt = SamplePrompt(messages: [ChatMessage(role: "user", content: "q")], isText: true, record: "{}")

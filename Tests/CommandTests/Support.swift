@@ -202,3 +202,18 @@ struct AnswerObject: Decodable {
     try text.split(separator: "\n").map { try JSONDecoder().decode(AnswerObject.self, from: Data($0.utf8)) }
   }
 }
+
+/// Answers a token that an expert decided for itself or in another's place.
+struct OneToken: Answerer {
+  var isDegraded: Bool
+  var experts: [String] { ["ant"] }
+  var parallelism: Int { 1 }
+
+  func answer(
+    _ prompt: Prompt, options: GenerationOptions, emit: @Sendable (AnswerEvent) -> Void
+  ) async throws {
+    emit(.prompt([1]))
+    emit(.token(AnswerToken(id: 2, text: "a", expert: "ant", logit: 0, degraded: isDegraded)))
+    emit(.finished(AnswerSummary(finishReason: "stop", promptTokens: 1, generatedTokens: 1)))
+  }
+}

@@ -18,5 +18,12 @@ extension ToyModels {
     return path
   }
 
+  /// Writes into a directory, which is made.
+  func put(_ name: String, _ text: String) throws {
+    let url = URL(fileURLWithPath: path(name))
+    try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
+    try Data(text.utf8).write(to: url)
+  }
+
   func bytes(_ name: String) throws -> Data { try Data(contentsOf: URL(fileURLWithPath: path(name))) }
 }

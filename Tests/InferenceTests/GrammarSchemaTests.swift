@@ -63,5 +63,6 @@ import Testing
     try #require(outcome.result).get()
   }
 
+  /// Unchecked: written by the thread before it signals, read after that.
   private final class Outcome: @unchecked Sendable { var result: Result<Void, any Error>? }
 }

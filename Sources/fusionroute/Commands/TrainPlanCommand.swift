@@ -165,9 +165,9 @@ struct TrainPlanCommand: AsyncParsableCommand {
     exit "$code"
     """
 
-  /// Foundation's process may be interrupted from another thread.
+  /// Foundation's process may be interrupted from another thread. Unchecked: it is set up before it is shared and started
+  /// under the mutex; `interrupt` only sends signals.
   final class ProcessBox: @unchecked Sendable {
-    // Unchecked: set up before it is shared and started under the mutex; `interrupt` only sends signals.
     let process: Process
     /// Whether what it starts is to be interrupted too, and ended if that does not suffice.
     private let isGroup: Bool
