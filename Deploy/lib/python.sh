@@ -5,13 +5,17 @@
 source "${BASH_SOURCE[0]%/*}/common.sh"
 
 # Makes sure of the environment NAME with the packages of Deploy/lib/NAME.requirements, and prints the path of its Python.
-# Returns 1, having said why, if that cannot be.
+# Returns 1, having said why, if that cannot be. With FUSIONROUTE_NO_INSTALL nothing is installed: someone has tried before.
 ensure_environment() { # NAME
   local requirements=$root/Deploy/lib/$1.requirements place=$cache/python/$1 key stage
   key=$(sha256_of "$requirements")
   if [[ -x $place/bin/python && $(cat "$place/.fusionroute-key" 2>/dev/null) == "$key" ]]; then
     printf '%s\n' "$place/bin/python"
     return
+  fi
+  if [[ -n ${FUSIONROUTE_NO_INSTALL:-} ]]; then
+    say "the Python packages of $1 are not installed"
+    return 1
   fi
   lock_cache
   # Another process may have made it meanwhile, and be running from it.

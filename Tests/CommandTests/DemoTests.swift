@@ -145,6 +145,58 @@ import Testing
     #expect(code == 0 && shown.contains("hello there") && shown.contains("first token after"), "\(shown)")
   }
 
+  /// One question that cannot be answered takes none of the others with it, and no colour outlives its answer.
+  @Test func whatFailsIsTheQuestionsOwn() async throws {
+    let (folder, _) = try await family()
+    let cache = ["FUSIONROUTE_CACHE": models.path("demo-cache")]
+    let command = ["demo", "--family", folder, "--model", models.path("router.gguf")]
+    let long = String(repeating: "word ", count: 4000)
+    let asked = command + ["--prompt", "hello", "--prompt", long, "--prompt", "bye", "--max-tokens", "6"]
+    let objects = try await Product.run(asked + ["--format", "json"], environment: cache)
+    let list = try objects.output.split(separator: "\n").map {
+      try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+    }
+    let reasons = list.map { ($0["fusionroute"] as? [String: Any])?["finish_reason"] as? String }
+    #expect(objects.code == 65 && reasons == ["length", "error", "length"], "\(reasons) \(objects.errors)")
+    let text = try await Product.run(asked, environment: cache)
+    #expect(text.code == 65 && text.errors.contains("prompt 2: ") && text.output.contains("bye"), "\(text.errors)")
+    #expect(text.errors.contains("first token after"), "the closing summary: \(text.errors)")
+    // Settings that would be left out.
+    let typed = try await Product.run(
+      command + ["--interactive", "--no-alone", "--max-tokens", "6", "--format", "json"],
+      input: "{\"prompt\": \"hello\", \"temperature\": 1}\n{\"prompt\": \"bye\"}\n", environment: cache)
+    #expect(typed.code == 0 && typed.errors.contains("settings are options"), "\(typed.errors)")
+    #expect(typed.output.split(separator: "\n").count == 1 && typed.output.contains("\"prompt\":\"bye\""))
+    // Once the answer is coloured it is interrupted.
+    let (shown, code) = try await Terminal.run(
+      command + ["--prompt", "hello", "--no-alone", "--max-tokens", "1900"],
+      steps: [("❯ hello", ""), ("\u{1B}[38;5;", "\u{3}")], environment: cache)
+    let (painted, reset) = (
+      shown.range(of: "\u{1B}[38;5;", options: .backwards), shown.range(of: "\u{1B}[0m", options: .backwards)
+    )
+    #expect(code == 130 && !shown.contains("first token after"), "\(code)")
+    #expect(try #require(painted).upperBound < #require(reset).lowerBound)
+  }
+
+  /// Answers that were not graded are neither right nor wrong.
+  @Test func aGraderThatFailsBetweenAnswersCountsNothing() async throws {
+    let (folder, _) = try await family()
+    let beside = models.path("failing/family")
+    try FileManager.default.createDirectory(
+      atPath: models.path("failing/evaluation"), withIntermediateDirectories: true)
+    try FileManager.default.copyItem(atPath: folder, toPath: beside)
+    // Grades one answer, that of all together to the first prompt.
+    let path = try write(
+      "failing/evaluation/grade",
+      "#!/bin/sh\nmkdir \"$0.began\" || exit 69\nread line\necho '{\"id\": \"p1\", \"passed\": true}'\n")
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+    let result = try await Product.run(
+      ["demo", "--family", beside, "--model", models.path("router.gguf"), "--max-tokens", "6"],
+      environment: ["FUSIONROUTE_CACHE": models.path("demo-cache")])
+    #expect(result.code == 0 && result.errors.contains("shown ungraded"), "\(result.errors)")
+    #expect(!result.errors.contains("Right answers") && result.output.contains("✓"), "\(result.errors)")
+  }
+
   @Test func upServesAFamily() async throws {
     let (folder, _) = try await family()
     let cache = ["FUSIONROUTE_CACHE": models.path("demo-cache")]

@@ -21,7 +21,7 @@ struct AnswerRun: Sendable {
   func answer(_ source: PromptSource, with answerer: some Answerer) async throws {
     let style = Style(.standardOutput)
     let errorStyle = Style(.standardError)
-    if showsSummary { note(Summary.legend(experts: answerer.experts, style: errorStyle)) }
+    if showsSummary { Summary.showLegend(experts: answerer.experts) }
     var printer = AnswerPrinter(
       kind: options.format == .json ? .json : .text, style: style, experts: answerer.experts,
       showsPrompts: showsPrompts)

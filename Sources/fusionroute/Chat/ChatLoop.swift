@@ -48,7 +48,7 @@ struct ChatLoop {
       }
       continuation.yield(.endOfInput)
     }
-    note(Summary.legend(experts: answerer.experts, style: errorStyle))
+    Summary.showLegend(experts: answerer.experts)
     note("/help lists commands, Ctrl-D ends.\n")
     var iterator = events.makeAsyncIterator()
     showMark()
@@ -148,7 +148,11 @@ struct ChatLoop {
         try ended(answer, error: error, signal: signal)
         return
       case .signal(let number):
-        if signal != nil { throw FusionRouteError.interrupted("interrupted") }
+        if signal != nil {
+          // The colour of the last token must not stay behind.
+          write(painter.finish() + "\n")
+          throw FusionRouteError.interrupted("interrupted")
+        }
         signal = number
         task.cancel()
       case .line, .invalidLine, .endOfInput: waiting.append(event)

@@ -25,7 +25,8 @@ struct DemoCommand: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp(
       "A grader's command (see `eval tasks --help`) for the family's prompts. Default: evaluation/grade beside the family, "
-        + "as a checkout has it; where that cannot grade, answers are shown without.", valueName: "command"))
+        + "as a checkout has it, if the family is named or the program's own; where that cannot grade, answers are shown without.",
+      valueName: "command"))
   var grader: String?
 
   @Flag(inversion: .prefixedNo, help: "With a family: show each expert's own answer too.")

@@ -31,6 +31,8 @@ struct Family: Sendable {
   /// In the order of the head.
   var experts: [(name: String, adapter: String)]
   var prompts: [EvaluationTask]
+  /// Whether it was named, or is of the program's own checkout.
+  var isChosen = true
 
   /// Reads and checks a family. Throws `.badInput` that names the file and the fault.
   static func load(_ folder: String) throws -> Family {
@@ -67,33 +69,36 @@ struct Family: Sendable {
       prompts: try EvaluationTask.read(try TextFile.read(prompts), source: prompts))
   }
 
-  /// The command of the graders that a checkout has beside its family; nil if they are not there.
+  /// The command of the graders that a checkout has beside its family; nil if they are not there, or if nobody has named
+  /// the checkout: whose directory one happens to be in is no reason to run its programs.
   var usualGrader: String? {
     let path = URL(fileURLWithPath: folder).standardizedFileURL.deletingLastPathComponent()
       .appendingPathComponent("evaluation/grade").path
-    guard FileManager.default.isExecutableFile(atPath: path) else { return nil }
+    guard isChosen, FileManager.default.isExecutableFile(atPath: path) else { return nil }
     return "'\(path.replacingOccurrences(of: "'", with: #"'\''"#))'"
   }
 
-  /// A checkout's family: in the current directory, or above the program.
-  static func find() throws -> String? {
-    var places = ["."]
+  /// A checkout's family: above the program, or in the current directory.
+  static func find() throws -> (folder: String, isAboveProgram: Bool)? {
+    var places: [String] = []
     var place = URL(fileURLWithPath: try Executable.path()).resolvingSymlinksInPath()
     // Not far: out of .build/TRIPLE/CONFIGURATION.
     for _ in 0..<5 {
       place.deleteLastPathComponent()
       places.append(place.path)
     }
-    return places.map { "\($0)/\(usualFolder)" }.first {
-      FileManager.default.fileExists(atPath: "\($0)/\(manifestName)")
-    }
+    return (places + ["."]).first {
+      FileManager.default.fileExists(atPath: "\($0)/\(usualFolder)/\(manifestName)")
+    }.map { ("\($0)/\(usualFolder)", $0 != ".") }
   }
 
   /// The family in `folder`, or a checkout's, if there is one and it is made of `model`; nil: of whatever it is made of.
   static func wanted(_ folder: String?, for model: String?) throws -> Family? {
     if let folder { return try load(folder) }
+    guard let found = try find() else { return nil }
+    var family = try load(found.folder)
+    family.isChosen = found.isAboveProgram
     // Who names another model and no family wants to see that model.
-    guard let family = try find().map(load) else { return nil }
     return try model.map(family.fits) ?? true ? family : nil
   }
 
@@ -123,10 +128,12 @@ struct Family: Sendable {
     let missing = parts.filter { !FileManager.default.fileExists(atPath: $0.0) }
     if !missing.isEmpty { try DemoModels.checkSpace(in: folder) }
     for (path, adapter, name) in missing {
+      try Task.checkCancellation()
       try await progress.step("adding the adapter of \(name) to the base (once)") {
         try Self.bake(base: base, adapter: adapter, to: path)
       }
     }
+    try Task.checkCancellation()
     return DemoModels(
       router: router, experts: experts.map { ($0.name, path($0.name)) }, head: head, notice: title)
   }

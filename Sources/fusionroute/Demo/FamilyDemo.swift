@@ -40,30 +40,27 @@ struct FamilyDemo: Sendable {
   /// Whether each expert answers alone too.
   let showsAlone: Bool
 
+  /// Throws the last refusal of a question, after all have had their turn.
   func show(_ questions: [Question]) async throws {
     var totals = Totals()
-    if options.format == .text { note(Summary.legend(experts: answerer.experts, style: Style(.standardError))) }
-    for question in questions {
-      try Task.checkCancellation()
-      try await show(question, &totals)
-    }
-    guard options.format == .text else { return }
-    note(closing(totals))
+    if options.format == .text { Summary.showLegend(experts: answerer.experts) }
+    let refusal = try await ask(questions, &totals)
+    if options.format == .text, totals.run.answers > 0 { note(closing(totals)) }
+    if let refusal { throw Reported(error: refusal) }
   }
 
   /// These questions, and then one line of stdin after the other.
   func converse(after questions: [Question]) async throws {
     var totals = Totals()
-    note(Summary.legend(experts: answerer.experts, style: Style(.standardError)))
-    for question in questions {
-      try Task.checkCancellation()
-      try await show(question, &totals)
-    }
+    if options.format == .text { Summary.showLegend(experts: answerer.experts) }
+    let refusal = try await ask(questions, &totals)
     PromptSource.inviteToType()
     for await item in PromptSource.standardInput.items() {
       do {
-        guard case .text(let text) = try item.get().content else {
-          note("Type the question itself, one a line.\n")
+        let typed = try item.get()
+        // Settings of its own would be left out unseen.
+        guard case .text(let text) = typed.content, typed == Prompt(label: typed.label, content: typed.content) else {
+          note("Type the question itself, one a line; settings are options of this command.\n")
           continue
         }
         try await show(Question(text: text), &totals)
@@ -73,6 +70,23 @@ struct FamilyDemo: Sendable {
       }
     }
     if options.format == .text, totals.run.answers > 0 { note(closing(totals)) }
+    if let refusal { throw Reported(error: refusal) }
+  }
+
+  /// Has questions answered in order. Returns the last refusal of one: the next one may do.
+  private func ask(_ questions: [Question], _ totals: inout Totals) async throws -> FusionRouteError? {
+    var refusal: FusionRouteError?
+    for (index, question) in questions.enumerated() {
+      try Task.checkCancellation()
+      do { try await show(question, &totals) } catch let error as FusionRouteError where error.code == .badInput {
+        let label = questions.count > 1 ? "prompt \(index + 1): " : ""
+        let named = FusionRouteError(error.code, label + error.message, cause: error.cause)
+        Failure.report(named)
+        if options.format == .json { try write(json(question, error: named).rendered + "\n") }
+        refusal = named
+      }
+    }
+    return refusal
   }
 
   private func show(_ question: Question, _ totals: inout Totals) async throws {
@@ -83,7 +97,8 @@ struct FamilyDemo: Sendable {
     var alone: [(name: String, answer: Answer, grade: Grade?)] = []
     if showsAlone { alone = try await answersAlone(question) }
     if let summary = fused.summary { totals.run.add(summary) }
-    if let fusedGrade {
+    // Answers that a grader which has failed since left ungraded are not wrong.
+    if let fusedGrade, alone.allSatisfy({ $0.grade != nil }) {
       totals.graded += 1
       totals.right[Self.fused, default: 0] += fusedGrade.passed ? 1 : 0
       for (name, _, grade) in alone { totals.right[name, default: 0] += grade?.passed == true ? 1 : 0 }
@@ -131,17 +146,23 @@ struct FamilyDemo: Sendable {
         let arrow = style.unicode ? "❯" : ">"
         try write(style.paint("\(arrow) \(TokenPainter.printable(question.task.prompt))", .strong) + "\n")
       }
-      for try await event in events {
-        answer.add(event)
-        guard isText else { continue }
-        switch event {
-        case .prompt: break
-        case .token(let token): try write(painter.paint(token.text, expert: token.expert))
-        case .finished(let summary):
-          try write(painter.paint(summary.trailingText, expert: answer.tokens.last?.expert))
+      do {
+        for try await event in events {
+          answer.add(event)
+          guard isText else { continue }
+          switch event {
+          case .prompt: break
+          case .token(let token): try write(painter.paint(token.text, expert: token.expert))
+          case .finished(let summary):
+            try write(painter.paint(summary.trailingText, expert: answer.tokens.last?.expert))
+          }
         }
+        try Task.checkCancellation()
+      } catch {
+        // The colour of its last token must not stay behind.
+        if isText { try? write(painter.finish() + (answer.text.isEmpty ? "" : "\n")) }
+        throw error
       }
-      try Task.checkCancellation()
       if isText { try write(painter.finish() + (answer.text.last?.isNewline == true ? "" : "\n")) }
       return answer
     } onCancel: {
@@ -203,11 +224,22 @@ struct FamilyDemo: Sendable {
       members.append(("passed", grade.map { .bool($0.passed) } ?? .null))
       return .object(members)
     }
-    return .object([
-      ("id", .text(question.task.id)), ("task", .text(question.task.task)), ("prompt", .text(question.task.prompt)),
-      (Self.fused, graded(fused, grade)),
-      ("alone", .object(alone.map { ($0.name, graded($0.answer, $0.grade)) })),
-    ])
+    return .object(
+      asked(question) + [
+        (Self.fused, graded(fused, grade)),
+        ("alone", .object(alone.map { ($0.name, graded($0.answer, $0.grade)) })),
+      ])
+  }
+
+  /// Of a question that was refused, as answers that failed have it.
+  private func json(_ question: Question, error: FusionRouteError) -> JSONText {
+    var answer = Answer()
+    answer.error = error
+    return .object(asked(question) + [(Self.fused, answer.json), ("alone", .object([]))])
+  }
+
+  private func asked(_ question: Question) -> [(String, JSONText)] {
+    [("id", .text(question.task.id)), ("task", .text(question.task.task)), ("prompt", .text(question.task.prompt))]
   }
 
   private func write(_ text: String) throws {

@@ -38,6 +38,14 @@ enum Summary {
     return experts.enumerated().map { style.paint("\(mark) \($1)", .expert($0)) }.joined(separator: "   ") + "\n"
   }
 
+  /// Shows the legend on stderr, or beside the answers where they alone have colours.
+  static func showLegend(experts: [String]) {
+    let (answers, notes) = (Style(.standardOutput), Style(.standardError))
+    let isBeside = answers.depth != .none && notes.depth == .none
+    let text = legend(experts: experts, style: isBeside ? answers : notes)
+    try? (isBeside ? FileHandle.standardOutput : .standardError).write(contentsOf: Data(text.utf8))
+  }
+
   /// Tokens per expert with a bar of their share, and the speeds.
   static func table(_ totals: RunTotals, experts: [String], style: Style) -> String {
     var rows = experts.map { ($0, totals.tokensPerExpert[$0] ?? 0) }
