@@ -34,6 +34,32 @@ import Testing
     }
   }
 
+  /// Sums of them would overflow.
+  @Test func countsThatNoAnswerHasAreNone() throws {
+    let line = Make.record("ours", Make.task("m1"), passed: true).line
+    #expect(AnswerRecord(line: line) != nil)
+    for (before, after) in [("\"ant\":8", "\"ant\":\(Int64.max)"), ("\"ant\":8", "\"ant\":-1")] {
+      #expect(line.contains(before) && AnswerRecord(line: line.replacing(before, with: after)) == nil)
+    }
+    let prompt = try #require(line.firstMatch(of: /"prompt_tokens":\d+/))
+    #expect(AnswerRecord(line: line.replacing(prompt.0, with: "\"prompt_tokens\":\(Int64.max)")) == nil)
+  }
+
+  /// A share of prompts, those included whose answers failed as a whole; not where sub-goals differ from prompt to prompt.
+  @Test func subgoalsAreSharesOfPrompts() throws {
+    func parts(_ given: [[Grade.Part]]) throws -> [EvaluationSummary.Cell.Part] {
+      let tasks = given.indices.map { Make.task("m\($0)") }
+      let records = zip(tasks, given).map { ($0.id, Make.record("fusionroute", $0, passed: false, parts: $1)) }
+      let results = Make.results(
+        tasks, ["fusionroute": Dictionary(uniqueKeysWithValues: records)], methods: ["fusionroute"])
+      return try #require(results.summary().rows.first?.cells.first).parts
+    }
+    let (x, y) = (Grade.Part(name: "x", passed: true), Grade.Part(name: "y", passed: false))
+    #expect(try parts([[x], []]) == [.init(name: "x", share: 0.5)])
+    #expect(try parts([[x, y], [x, y], [], []]) == [.init(name: "x", share: 0.5), .init(name: "y", share: 0)])
+    #expect(try parts([[x], [y], []]) == [.init(name: "x", share: 1), .init(name: "y", share: 0)])
+  }
+
   /// What something else answered: with no more than ids and texts, or as an evaluation writes it.
   @Test func givenAnswersAreReadByMethod() throws {
     var own = Make.record("ours", Make.task("m1"), passed: true, deciders: [0])

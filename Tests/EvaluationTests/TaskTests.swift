@@ -108,6 +108,17 @@ import Testing
     #expect(wrong?.message.contains(#""answer" (a boolean)"#) == true, "\(wrong?.message ?? "")")
     let tags = try Benchmark.math500.read(records[4].1, source: "f", frame: .paper).first?.tags
     #expect(tags == [.init(name: "subject", value: "Algebra"), .init(name: "level", value: "2")])
+    // MBPP's sanitized problems are published as one array.
+    let list = "  [\(records[5].1),\n  \(records[5].1.replacing("11", with: "12"))\n]\n"
+    let ofList = try Benchmark.mbpp.read(list, source: "f", frame: .chat)
+    #expect(ofList.map(\.id) == ["mbpp/11", "mbpp/12"])
+    #expect(try ofList[0].grader == Benchmark.mbpp.read(records[5].1, source: "f", frame: .chat)[0].grader)
+    for (text, word) in [("[1]", "f, record 1"), ("[", "f: "), ("[]", "no records")] {
+      let error = #expect(throws: FusionRouteError.self) {
+        try Benchmark.mbpp.read(text, source: "f", frame: .chat)
+      }
+      #expect(error?.code == .badInput && error?.message.contains(word) == true, "\(error?.message ?? "")")
+    }
     let twice = records[5].1 + "\n" + records[5].1
     #expect(try Benchmark.mbpp.read(twice, source: "f", frame: .chat).map(\.id) == ["mbpp/11", "mbpp/11#2"])
   }
@@ -120,6 +131,8 @@ import Testing
       ("Assistant 1's score: 2 | Assistant 2's score: 1", (2, 1)), ("Assistant 1 and assistant 2: 8 9", (8, 9)),
       // Thoughts that a server leaves in the reply.
       ("\n<think>\n1 2\n</think>\n\n8 9\nbecause", (8, 9)), ("<think></think>8 9", (8, 9)),
+      // Those that the template began.
+      ("Answer 1 gets 5, answer 2 gets 7.\nOr 5 7?\n</think>\n\n9 3\nbecause", (9, 3)),
     ]
     for (reply, expected) in accepted {
       let scores = JudgePrompt.scores(in: reply)
@@ -130,7 +143,7 @@ import Testing
       // One score, another order, no order.
       "Assistant 1: 8", "Assistant 1: 8\nAssistant 2: 9", "A: 8", "1. 8", "1: 2", "B: 9, A: 8",
       "Assistant 2: 9, Assistant 1: 8", "Assistant 1: 8, Assistant 1: 9", "Assistant 1: 8-9, Assistant 2: 7",
-      "<think>\n8 9", "<think>8 9</think>\nBoth.", "Assistant 2 is better: 8 9",
+      "<think>\n8 9", "<think>8 9</think>\nBoth.", "8 9\n</think>\nBoth.", "Assistant 2 is better: 8 9",
       "8 for assistant 1, 9 for assistant 2", "Assistant 1: 8, B: 9",
     ] {
       #expect(JudgePrompt.scores(in: reply) == nil, "\(reply)")

@@ -27,12 +27,11 @@ public enum JudgePrompt {
     """
   }
 
-  /// What a reply says behind the block of thoughts that it begins with, if it does; nothing if those have no end.
+  /// What a reply says behind the block of thoughts that it begins with, if it does; nothing if those have no end. Where the
+  /// model's template begins them, the reply has their end alone.
   public static func withoutThoughts(_ reply: String) -> Substring {
-    let text = reply.drop(while: \.isWhitespace)
-    guard text.hasPrefix("<think>") else { return reply[...] }
-    guard let end = text.firstRange(of: "</think>") else { return "" }
-    return text[end.upperBound...]
+    if let end = reply.firstRange(of: "</think>") { return reply[end.upperBound...] }
+    return reply.drop(while: \.isWhitespace).hasPrefix("<think>") ? "" : reply[...]
   }
 
   /// The two scores on the first line that is not empty, thoughts left out; nil unless it holds exactly two numbers from 1

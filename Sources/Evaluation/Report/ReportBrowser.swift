@@ -22,14 +22,18 @@ enum ReportBrowser {
     let count = prompts.reduce(0) { $0 + $1.count }
     guard count > 0 else { return "" }
     let all = answered.reduce(0) { $0 + $1.count }
-    let tasks = summary.tasks.map { "<option>\(HTML.escaped($0))</option>" }.joined()
+    // An option without a value is its text with white space collapsed.
+    func option(_ name: String) -> String {
+      "<option value='\(HTML.escaped(name))'>\(HTML.escaped(name))</option>"
+    }
+    let tasks = summary.tasks.map(option).joined()
     let own = HTML.escaped(summary.reference)
     // A mean has no answers of its own.
     let others = summary.rows.map(\.method).filter { $0 != summary.reference && results.means[$0] == nil }
     let experts = others.contains { summary.experts.contains($0) }
     let with =
       (experts ? "<option value='*'>every expert</option>" : "")
-      + others.map { "<option>\(HTML.escaped($0))</option>" }.joined()
+      + others.map(option).joined()
     let part = count < all ? "The first \(count) of \(all) prompts; the results file holds all of them. " : ""
     let data = data(prompts.flatMap { $0 }, summary)
     return """
@@ -169,7 +173,7 @@ enum ReportBrowser {
       const groups = [...values].filter(([, tags]) => tags.size <= mostValues).flatMap(([, tags]) => [...tags].sort());
       const before = pick("tag").value;
       pick("tag").replaceChildren(make("option", { value: "", textContent: "all" }),
-        ...groups.map((tag) => make("option", { textContent: tag })));
+        ...groups.map((tag) => make("option", { value: tag, textContent: tag })));
       pick("tag").value = groups.includes(before) ? before : "";
     }
     function filter(id) {

@@ -133,9 +133,12 @@ extension AnswerRecord {
         parts.append(.init(name: name, passed: passed))
       }
     }
+    // Beyond what any answer costs, and far from where sums overflow.
+    let plausible = 0...Int64(1) << 32
+    guard plausible.contains(promptTokens) else { return nil }
     var counts: [String: Int] = [:]
     for (name, value) in evaluations.members {
-      guard case .integer(let count) = value else { return nil }
+      guard case .integer(let count) = value, plausible.contains(count) else { return nil }
       counts[name] = Int(count)
     }
     self.init(

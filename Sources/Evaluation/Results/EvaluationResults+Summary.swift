@@ -58,9 +58,14 @@ extension EvaluationResults {
     for record in records {
       for part in record.grade.parts where !names.contains(part.name) { names.append(part.name) }
     }
+    // An answer that failed as a whole, for instance one that did not fit, has failed each sub-goal; where prompts differ in
+    // their sub-goals nobody knows which.
+    let isUniform = records.allSatisfy { $0.grade.parts.isEmpty || $0.grade.parts.count == names.count }
+    let failed = isUniform ? records.count { $0.grade.parts.isEmpty && !$0.grade.passed } : 0
     let parts = names.map { name in
       let all = records.flatMap(\.grade.parts).filter { $0.name == name }
-      return EvaluationSummary.Cell.Part(name: name, share: Double(all.count(where: \.passed)) / Double(all.count))
+      return EvaluationSummary.Cell.Part(
+        name: name, share: Double(all.count(where: \.passed)) / Double(all.count + failed))
     }
     let shared = records.filter { $0.grade.passed && $0.decidingExperts.count > 1 }
     let others = shared.map { record in

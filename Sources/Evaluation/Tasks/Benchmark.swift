@@ -1,6 +1,6 @@
 internal import Core
 
-/// A published benchmark, read from the JSON Lines that its authors publish.
+/// A published benchmark, read from the JSON Lines, or the array, that its authors publish.
 public enum Benchmark: String, Sendable, CaseIterable {
   case gsm8k, math500, mbpp, humaneval, ifeval
 
@@ -40,9 +40,7 @@ public enum Benchmark: String, Sendable, CaseIterable {
   public func read(_ text: some StringProtocol, source: String, frame: Frame) throws -> [EvaluationTask] {
     var tasks: [EvaluationTask] = []
     var seen: Set<String> = []
-    for (number, line) in JSONLines.lines(of: text) {
-      let place = "\(source):\(number)"
-      let record = try JSONLines.object(line, source: place)
+    for (place, number, line, record) in try JSONLines.records(of: text, source: source) {
       guard let instruction = instruction(record) else {
         let keys = record.members.map { "\"\($0.key)\" (\($0.value.kind))" }.joined(separator: ", ")
         throw FusionRouteError.badInput("\(place): \(rawValue) has \(columns); this record has \(keys)")

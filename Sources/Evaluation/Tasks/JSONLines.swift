@@ -11,15 +11,40 @@ public enum JSONLines {
     }
   }
 
+  /// Objects one a line, or the elements of one array, each with its place for messages and its text. Throws `.badInput` that
+  /// names the place and the fault.
+  static func records(
+    of text: some StringProtocol, source: String
+  ) throws -> [(place: String, number: Int, text: String, object: JSONObject)] {
+    let first = text.utf8.first { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }
+    guard first == UInt8(ascii: "[") else {
+      return try lines(of: text).map { number, line in
+        let place = "\(source):\(number)"
+        return (place, number, line, try object(line, source: place))
+      }
+    }
+    guard case .array(let elements) = try value(Array(text.utf8), source: source) else { return [] }
+    return try elements.enumerated().map { index, element in
+      let place = "\(source), record \(index + 1)"
+      return (place, index + 1, element.text, try object(element, source: place))
+    }
+  }
+
   /// The object on a line. Throws `.badInput` that names `source` and the fault.
   public static func object(_ line: String, source: String) throws -> JSONObject {
     guard line.utf8.count <= EvaluationTask.maximumLineBytes else {
       throw FusionRouteError.badInput("\(source): the line is longer than \(EvaluationTask.maximumLineBytes) bytes")
     }
-    let value: JSONValue
-    do { value = try JSONParser.parse(Array(line.utf8)) } catch let failure as JSONParser.Failure {
+    return try object(try value(Array(line.utf8), source: source), source: source)
+  }
+
+  private static func value(_ bytes: [UInt8], source: String) throws -> JSONValue {
+    do { return try JSONParser.parse(bytes) } catch let failure as JSONParser.Failure {
       throw FusionRouteError.badInput("\(source): this is no JSON: \(failure.message) (byte \(failure.offset + 1))")
     }
+  }
+
+  private static func object(_ value: JSONValue, source: String) throws -> JSONObject {
     guard case .object(let object) = value else {
       throw FusionRouteError.badInput("\(source): a line must be an object, not \(value.kind)")
     }

@@ -44,7 +44,7 @@ struct EvaluationRun: Sendable {
         guard let task = next.next() else { return }
         group.addTask { try await grader.check(task) }
       }
-      for _ in 0..<max(1, width) { start() }
+      for _ in 0..<min(max(1, width), tasks.count) { start() }
       while try await group.next() != nil { start() }
     }
   }

@@ -158,7 +158,7 @@ struct JudgeRun: Sendable {
   private func key(_ pair: JudgePair) -> String {
     var hasher = SHA256Hasher()
     for field in [
-      "fusionroute/judge/1", client.model, client.url.identity, pair.question, pair.method, pair.opponent,
+      "fusionroute/judge/2", client.model, client.url.identity, pair.question, pair.method, pair.opponent,
     ] {
       hasher.update(field: field)
     }
