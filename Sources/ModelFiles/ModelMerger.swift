@@ -36,6 +36,7 @@ public enum ModelMerger {
     guard file["general.type"]?.string != "adapter" else {
       throw FusionRouteError.badInput("\(base) is an adapter: the base of a merge is a model")
     }
+    try file.requireWhole()
     let vectors = try experts.map { try TaskVector($0, base: file) }
     let merge = TensorMerge(file: file, vectors: vectors, method: method, lambda: Float(lambda))
     var writer = GGUFWriter()
@@ -63,8 +64,17 @@ public enum ModelMerger {
     return "\(method), lambda \(lambda), of \(names.joined(separator: ", "))"
   }
 
+  /// Matrices that llama.cpp computes with as floats, or finds too small to be worth it; its own quantiser leaves them too.
+  private static let kept = [
+    "_norm.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight", "shortconv.conv.weight", "time_mix_",
+    "attn_rel_b.weight",
+    "position_embd.weight", "token_types.weight",
+  ]
+
   private static func stored(_ tensor: GGUFTensor, as type: TensorType?) -> TensorType {
-    guard let type, tensor.dimensions.count > 1 else { return tensor.type }
+    guard let type, tensor.dimensions.count > 1, tensor.name.hasSuffix("weight"),
+      !kept.contains(where: tensor.name.contains)
+    else { return tensor.type }
     return type.fitting(row: tensor.rowLength)
   }
 
@@ -79,6 +89,15 @@ public enum ModelMerger {
         "\(path): tensor '\(tensor.name)' is stored as \(stored.name), which cannot be written again: choose the result's "
           + "type")
     }
+  }
+}
+
+extension GGUFFile {
+  /// Throws `.badInput` for a part of a model that was split into several files.
+  func requireWhole() throws {
+    guard let parts = self["split.count"]?.integer, parts > 1 else { return }
+    throw FusionRouteError.badInput(
+      "\(path) is one of the \(parts) parts of a model: join them first (llama-gguf-split --merge)")
   }
 }
 

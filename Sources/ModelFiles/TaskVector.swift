@@ -25,6 +25,7 @@ struct TaskVector: Sendable {
   init(_ path: String, base: GGUFFile) throws {
     self.path = path
     let file = try GGUFFile.read(path)
+    try file.requireWhole()
     if file["general.type"]?.string == "adapter" || file["adapter.type"] != nil {
       source = .adapter(file, try Self.factors(of: file, base: base))
     } else {

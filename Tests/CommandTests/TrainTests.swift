@@ -164,6 +164,12 @@ import Testing
       "--type", "f32",
     ])
     #expect(merged.code == 0, "\(merged.errors)")
+    // Taken away instead of added: a number that looks like an option.
+    let negated = try await Product.run([
+      "merge", models.path("router.gguf"), models.path("dpo/adapter.gguf"), "--out", models.path("dpo-negated.gguf"),
+      "--lambda", "-1",
+    ])
+    #expect(negated.code == 0, "\(negated.errors)")
     let (whole, baked) = try (
       GGUFFile.read(models.path("dpo-merged.gguf")), GGUFFile.read(models.path("dpo/model.gguf"))
     )

@@ -243,7 +243,56 @@ import Testing
     #expect(try kept(1, [family.base, family.models[0]]) != one)
   }
 
+  private static func copy(
+    _ source: String, to path: String, _ change: (inout GGUFWriter) throws -> Void
+  ) throws {
+    let file = try GGUFFile.read(source)
+    var writer = GGUFWriter()
+    for key in file.keys { if let value = file[key] { try writer.set(key, value) } }
+    for tensor in file.tensors {
+      try writer.add(
+        tensor: tensor.name, type: tensor.type, dimensions: tensor.dimensions,
+        content: .generatedBytes { try file.bytes(of: tensor) })
+    }
+    try change(&writer)
+    try writer.write(to: path)
+  }
+
+  /// llama.cpp asserts that they are floats, or wants them so.
+  @Test func `matrices that must be floats stay floats`() throws {
+    let family = try Family()
+    let names = ["blk.0.ssm_conv1d.weight", "blk.0.ffn_gate_inp.weight", "blk.0.time_mix_w1.weight", "blk.0.ssm_a"]
+    let hybrid = try family.path("hybrid.gguf")
+    try Self.copy(family.base, to: hybrid) { writer in
+      for name in names {
+        try writer.add(tensor: name, dimensions: [4, 64], content: .floats(.init(repeating: 0.5, count: 256)))
+      }
+    }
+    let output = try family.path("merged.gguf")
+    try ModelMerger.merge(base: hybrid, experts: [hybrid], method: .taskArithmetic, type: .bf16, to: output)
+    let after = try GGUFFile.read(output)
+    for name in names { #expect(after.tensor(named: name)?.type == .f32, "\(name)") }
+    #expect(after.tensor(named: "blk.0.attn_q.weight")?.type == .bf16)
+  }
+
   // MARK: What is refused
+
+  @Test func `parts of a model are refused`() throws {
+    let family = try Family()
+    let part = try family.path("model-00001-of-00002.gguf")
+    try Self.copy(family.base, to: part) { try $0.set("split.count", .uint16(2)) }
+    let output = try family.path("never.gguf")
+    for (base, expert) in [(part, family.models[0]), (family.base, part)] {
+      let error = try failure {
+        try ModelMerger.merge(base: base, experts: [expert], method: .taskArithmetic, to: output)
+      }
+      #expect(error.code == .badInput && error.message.contains("one of the 2 parts"), "\(error)")
+      #expect(!FileManager.default.fileExists(atPath: output))
+    }
+    // One part is all of it.
+    try Self.copy(family.base, to: part) { try $0.set("split.count", .uint16(1)) }
+    try ModelMerger.merge(base: part, experts: [family.models[0]], method: .taskArithmetic, to: output)
+  }
 
   /// Finite as a float, infinite as F16.
   @Test func `values that the type cannot hold are refused`() throws {

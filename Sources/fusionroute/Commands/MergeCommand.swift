@@ -36,7 +36,8 @@ struct MergeCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("How to merge: task-arithmetic, dare or ties.", valueName: "method"))
   var method = Method.taskArithmetic
 
-  @Option(help: ArgumentHelp("λ: what the merged difference is multiplied by.", valueName: "number"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("λ: what the merged difference is multiplied by.", valueName: "number"))
   var lambda = 1.0
 
   @Option(help: ArgumentHelp("dare: the share that is dropped, 0 to below 1. Default: 0.9.", valueName: "share"))
