@@ -1,4 +1,5 @@
-"""Whether the tables in Deploy/family/README.md are what an evaluation of the published answers gives. See Deploy/checks/table."""
+"""Whether the tables in Deploy/family/README.md are what an evaluation of the published answers gives, and what is claimed of them
+holds. See Deploy/checks/table."""
 
 import argparse
 import json
@@ -6,7 +7,12 @@ import re
 import sys
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[2] / "Deploy/family/README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "Deploy/family/README.md"
+sys.path.insert(0, str(ROOT / "Deploy/evaluation"))
+
+from fusionroute_evaluation import claims
+
 # How the table calls the rows of table.yaml.
 ROWS = {
     "expert math alone": "math",
@@ -36,6 +42,14 @@ SEEDS = (
     (r"without CDPO, router of seed (\d+)", "no-cdpo-seed-"),
     (r"SFT continued, router of seed (\d+)", "sft-continued-seed-"),
 )
+# The instruct experts of the second run's machine.
+VARIANTS = {
+    "seed 1, the second run's": "instruct",
+    "seed 2": "instruct.seed-2",
+    "seed 3": "instruct.seed-3",
+    "seed 1, on answers sampled again": "instruct.other-samples",
+    "seed 1, products in BF16": "instruct.bf16",
+}
 # Figures have one decimal; intervals are resampled, in the order of prompts.
 ROUNDING, RESAMPLING = 0.0501, 0.1501
 
@@ -57,11 +71,11 @@ def numbers(text):
     return [float(number.replace("−", "-")) for number in re.findall(r"[+−-]?\d+\.\d", re.sub(r"(?<=\d)–", " ", text))]
 
 
-def told(text, heading="\n## The table\n"):
-    """The rows of the table below a heading: (name, cells)."""
+def told(text, heading="\n## The table\n", columns=6):
+    """The rows of the table of so many columns below a heading: (name, cells)."""
     table = text.split(heading)[1].split("\n### ")[0]
-    rows = [cells(line) for line in table.splitlines() if line.startswith("| ") and line.count("|") == 8]
-    return [(row[0], row[1:]) for row in rows if row[0] and row[1] != "math"]
+    rows = [cells(line) for line in table.splitlines() if line.startswith("| ") and line.count("|") == columns + 2]
+    return [(row[0], row[1:]) for row in rows if row[0]]
 
 
 def found(row):
@@ -82,6 +96,13 @@ def differ(stated, computed):
     )
 
 
+def faults_of(row, stated, computed):
+    """Of a row's cells, those that are otherwise than the answers give."""
+    for text, figures in zip(stated, computed, strict=True):
+        if differ(numbers(text), figures):
+            yield f'{row}: the README has "{text}" where the answers give {", ".join(f"{number:.2f}" for number in figures) or "nothing"}'
+
+
 def faults(text, summary):
     """What the README says otherwise than the summary."""
     computed = {row["method"]: row for row in summary["methods"]}
@@ -94,14 +115,22 @@ def faults(text, summary):
             yield f'"{name}": the evaluation has no row {method}'
         else:
             said.add(method)
-            for column, (own, other) in enumerate(zip(map(numbers, stated), found(computed[method]), strict=True)):
-                if differ(own, other):
-                    figures = ", ".join(f"{number:.2f}" for number in other)
-                    yield f'"{name}": the README has "{stated[column]}" where the answers give {figures or "nothing"}'
+            yield from faults_of(f'"{name}"', stated, found(computed[method]))
     # What a mean is made of has no line of its own.
     parts = {"dare-1", "dare-2", "dare-3"}
     for method in sorted(set(computed) - said - parts):
         yield f"the README has no line for {method}"
+
+
+def faults_of_claims(text, summary):
+    """Whether all that is claimed of the table holds, as the README says with a count."""
+    verdict = claims.verdict(summary)
+    for claim, holds in verdict:
+        if not holds:
+            yield f'"{claim}" {"is open" if holds is None else "does not hold"}'
+    told = re.search(r"all (\d+) lines of it", text)
+    if not told or int(told[1]) != len(verdict):
+        yield f'the README tells of {told[1] if told else "no"} claims, {len(verdict)} are made'
 
 
 def faults_again(text, lines):
@@ -109,21 +138,19 @@ def faults_again(text, lines):
     computed = {}
     for line in lines:
         computed.setdefault(line["row"], []).append(line)
-    said = set()
-    for name, stated in told(text, "\n### The chain once more\n"):
-        method = method_of(name)
+    heading = "\n### The chain once more\n"
+    rows = [(name, method_of(name), stated, None) for name, stated in told(text, heading)]
+    rows += [(name, VARIANTS.get(name), stated, "instruct") for name, stated in told(text, heading, columns=2)]
+    for name, method, stated, task in rows:
         if method not in computed:
             yield f'the chain once more: there is no row for "{name}"'
             continue
-        said.add(method)
-        cells = [[100 * line["again"]] for line in computed[method]]
-        mean = computed[method][-1]
-        cells.append([100 * figure for figure in (mean["difference"], *mean["interval"])])
-        for column, (own, other) in enumerate(zip(map(numbers, stated), cells, strict=True)):
-            if differ(own, other):
-                figures = ", ".join(f"{number:.2f}" for number in other)
-                yield f'the chain once more, "{name}": the README has "{stated[column]}" where the answers give {figures}'
-    for method in sorted(set(computed) - said):
+        lines = [line for line in computed[method] if task in (None, line["task"])]
+        cells = [[100 * line["again"]] for line in lines]
+        # Of all tasks it is the mean that is compared.
+        cells.append([100 * figure for figure in (lines[-1]["difference"], *lines[-1]["interval"])])
+        yield from faults_of(f'the chain once more, "{name}"', stated, cells)
+    for method in sorted(set(computed) - {row[1] for row in rows}):
         yield f"the chain once more: the README has no line for {method}"
 
 
@@ -135,7 +162,7 @@ def main():
     options = parser.parse_args()
     summary = json.loads(options.summary.read_text(encoding="utf-8"))
     text = options.readme.read_text(encoding="utf-8")
-    wrong = list(faults(text, summary))
+    wrong = [*faults(text, summary), *faults_of_claims(text, summary)]
     if options.again:
         wrong += faults_again(text, json.loads(options.again.read_text(encoding="utf-8")))
     for fault in wrong:

@@ -10,23 +10,34 @@ from .files import BadInput, write
 from .trained import unpack
 
 AGAIN = "-again"
+TASKS = ("math", "code", "instruct", "mixed")
+
+
+def published(name, first):
+    """Which of the first run's rows a second run's is compared with: the one of its name, or the one that it is a variant of, as
+    "instruct.seed-2" is of "instruct". None: there is none."""
+    return next((row for row in (name, name.partition(".")[0]) if row in first), None)
 
 
 def common(first, second):
-    """The rows that both have answers of, each with how many prompts of each task both answer. Raises BadInput where they do not
-    answer the same prompts.
+    """The second run's rows that the first has too: (its row there, tasks of both, how many prompts of each task both answer) by
+    name. Raises BadInput where they do not answer the same prompts.
 
     `first`, `second`: prompts' names by task, by row, in their order.
     """
     found = {}
-    for name in sorted(set(first) & set(second)):
-        if set(first[name]) != set(second[name]):
+    for name in sorted(second):
+        row = published(name, first)
+        if row is None:
+            continue
+        tasks = [task for task in TASKS if task in first[row] and task in second[name]]
+        if not tasks:
             raise BadInput(f"the answers of {name} are for other tasks")
-        pairs = [(first[name][task], second[name][task]) for task in first[name]]
+        pairs = [(first[row][task], second[name][task]) for task in tasks]
         count = min(min(len(one), len(other)) for one, other in pairs)
         if any(one[:count] != other[:count] for one, other in pairs):
             raise BadInput(f"the answers of {name} are for other prompts")
-        found[name] = count
+        found[name] = row, tasks, count
     return found
 
 
@@ -47,21 +58,17 @@ def rename(path):
     write(path, [{**line, "method": line["method"] + AGAIN} for line in lines])
 
 
-def evaluation(tasks, grader, rows, first, second):
-    """An evaluation file (YAML, which JSON is) with two rows of given answers for each row."""
-    methods = {}
-    for name, count in rows.items():
-        methods[name] = {"answers": first[name], "limit": count}
-        methods[name + AGAIN] = {"answers": second[name], "limit": count}
+def evaluation(tasks, grader, count, row, first, name, second):
+    """An evaluation file (YAML, which JSON is) of two rows of given answers: files `first` and `second`."""
+    methods = {row: {"answers": first, "limit": count}, name + AGAIN: {"answers": second, "limit": count}}
     return json.dumps({"tasks": tasks, "grader": grader, "methods": methods}, indent=1)
 
 
-def differences(summary):
-    """(task, prompts, first, second, difference, interval) of each task and of their mean; fractions. Of a summary whose reference
-    is the first run's row."""
-    name = summary["reference"]
+def differences(summary, name):
+    """(task, prompts, first, second, difference, interval) of each task and, of several, of their mean; fractions. Of a summary whose
+    reference is the first run's row, for the second's `name`."""
     rows = {row["method"]: row for row in summary["methods"]}
-    one, other = rows[name], rows[name + AGAIN]
+    one, other = rows[summary["reference"]], rows[name + AGAIN]
     comparison = other["reference_minus_method"]
 
     def line(task, first, second, difference):
@@ -72,7 +79,9 @@ def differences(summary):
     cells = {cell["task"]: cell["accuracy"] for cell in one["tasks"]}
     cells_again = {cell["task"]: cell["accuracy"] for cell in other["tasks"]}
     lines = [line(part["task"], cells[part["task"]], cells_again[part["task"]], part) for part in comparison["tasks"]]
-    return [*lines, line("mean", one["average"], other["average"], comparison)]
+    if len(lines) > 1:
+        lines.append(line("mean", one["average"], other["average"], comparison))
+    return lines
 
 
 def report(compared):
@@ -120,18 +129,20 @@ def main(arguments=None):
             rows = common(*named)
             if not rows:
                 raise BadInput(f"{options.second} has no complete row that {options.first} has too")
-            for name in rows:
+            os.makedirs(f"{out}/evaluations", exist_ok=True)
+            for name, (row, names, count) in rows.items():
                 rename(paths[1][name])
-            tasks = [os.path.abspath(f"{options.tasks}/{task}.test.jsonl") for task in ("math", "code", "instruct", "mixed")]
-            absolute = [{name: os.path.abspath(path) for name, path in found.items()} for found in paths]
-            with open(f"{out}/compare.yaml", "w", encoding="utf-8") as file:
-                file.write(evaluation(tasks, options.grader, rows, *absolute))
-            print("\n".join(rows))
+                tasks = [os.path.abspath(f"{options.tasks}/{task}.test.jsonl") for task in names]
+                first, second = (os.path.abspath(path) for path in (paths[0][row], paths[1][name]))
+                with open(f"{out}/evaluations/{name}.yaml", "w", encoding="utf-8") as file:
+                    file.write(evaluation(tasks, options.grader, count, row, first, name, second))
+                print(name, row)
         else:
             compared = {}
             for file_name in sorted(os.listdir(f"{out}/summaries")):
                 with open(f"{out}/summaries/{file_name}", encoding="utf-8") as file:
-                    compared[file_name.removesuffix(".json")] = differences(json.load(file))
+                    name = file_name.removesuffix(".json")
+                    compared[name] = differences(json.load(file), name)
             if options.format == "json":
                 print(json.dumps(objects(compared), indent=1))
             else:
