@@ -2,8 +2,6 @@ import Core
 import Foundation
 import Testing
 
-@testable import fusionroute
-
 @Suite struct TextFileTests {
   private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("texts-\(UUID().uuidString)")
 
@@ -21,6 +19,8 @@ import Testing
     #expect(try fault("missing").contains("does not exist"))
     #expect(try fault("").contains("is a directory"))
     #expect(try fault("packed", [0x1F, 0x8B, 8, 0]).contains("compressed (gzip)"))
+    // What `printf a | bzip2` begins with; a text that begins with the first three letters of it is one.
+    #expect(try fault("packed.bz2", Array("BZh91AY&SY".utf8) + [0x19, 0x93]).contains("compressed (bzip2)"))
     #expect(try fault("latin", [0x66, 0xFC, 0x72]).contains("UTF-8"))
     #expect(try fault("large", Array("abcd".utf8), maximum: 3).contains("4 bytes"))
   }
@@ -31,6 +31,7 @@ import Testing
     let path = folder.appendingPathComponent("marked").path
     let cases: [([UInt8], String)] = [
       ([0xEF, 0xBB, 0xBF, 0x61], "a"), ([0x61, 0xEF, 0xBB, 0xBF], "a\u{FEFF}"), ([], ""),
+      (Array("BZh4".utf8), "BZh4"),
     ]
     for (bytes, text) in cases {
       try Data(bytes).write(to: URL(fileURLWithPath: path))

@@ -1,5 +1,4 @@
 public import Core
-internal import Foundation
 public import Inference
 
 /// One line of a data file.
@@ -38,7 +37,7 @@ public enum RecordReader {
 
   /// Reads a file. Throws `.badInput` that names file, line and fault.
   public static func read(_ path: String) throws -> [(record: TrainingRecord, source: RecordSource)] {
-    let data = try contents(of: path)
+    let data = try TextFile.bytes(path, what: "the data file")
     var records: [(TrainingRecord, RecordSource)] = []
     var number = 0
     // Some programs begin UTF-8 files with a byte order mark.
@@ -47,7 +46,7 @@ public enum RecordReader {
       let end = data[start...].firstIndex(of: UInt8(ascii: "\n")) ?? data.endIndex
       number += 1
       let line = data[start..<end]
-      start = end < data.endIndex ? data.index(after: end) : end
+      start = end < data.endIndex ? end + 1 : end
       guard line.contains(where: { $0 != 0x20 && $0 != 0x0D && $0 != 0x09 }) else { continue }
       var source = RecordSource(file: path, line: number)
       let object = try parse(line, source: source)
@@ -58,23 +57,7 @@ public enum RecordReader {
     return records
   }
 
-  private static func contents(of path: String) throws -> Data {
-    func fault(_ what: String) -> FusionRouteError { .badInput("the data file \(path) \(what)") }
-    var isDirectory: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else { throw fault("does not exist") }
-    guard !isDirectory.boolValue else { throw fault("is a directory; a file is needed") }
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw fault("cannot be read: it must be a file, not a pipe, and its permissions must allow it")
-    }
-    // Of JSON no file begins like this; gzip's, zstd's, xz' and zip's do.
-    let packed: [[UInt8]] = [
-      [0x1F, 0x8B], [0x28, 0xB5, 0x2F, 0xFD], [0xFD, 0x37, 0x7A, 0x58], [0x50, 0x4B, 0x03, 0x04],
-    ]
-    guard !packed.contains(where: { data.starts(with: $0) }) else { throw fault("is compressed: unpack it first") }
-    return data
-  }
-
-  private static func parse(_ line: Data, source: RecordSource) throws -> JSONObject {
+  private static func parse(_ line: ArraySlice<UInt8>, source: RecordSource) throws -> JSONObject {
     func fault(_ what: String) -> FusionRouteError { .badInput("\(source): \(what)") }
     guard line.count <= maximumLineBytes else { throw fault("the line is longer than \(maximumLineBytes) bytes") }
     let value: JSONValue
