@@ -17,9 +17,13 @@ def ngrams(tokens, n):
 
 
 def prompt_of(line):
-    """The text of the last user message."""
-    messages = line.get("messages") or line["prompt"]
-    return next(m["content"] for m in reversed(messages) if m["role"] == "user")
+    """The text of the last user message. Raises ValueError if there is none."""
+    messages = line.get("messages") or line.get("prompt")
+    if isinstance(messages, list):
+        for message in reversed(messages):
+            if isinstance(message, dict) and message.get("role") == "user" and isinstance(message.get("content"), str):
+                return message["content"]
+    raise ValueError("the line has no message of a user")
 
 
 class Corpus:
@@ -88,6 +92,7 @@ def keys(lines):
 def table(rows):
     """Text of the report."""
     head = ("file", "against", "prompts", "exact", f"near {NEAR}", f"{NGRAM}-grams", "with 2 numbers", "shared keys")
+    head += ("held-out kinds",)
     body = [
         (
             r["file"],
@@ -97,7 +102,7 @@ def table(rows):
             str(r["near"]),
             f"{r['ngrams']:.1%}",
             f"{r['ngrams_with_numbers']:.1%}",
-            "–" if r["keys"] is None else str(r["keys"]),
+            *("–" if r[key] is None else str(r[key]) for key in ("keys", "kinds")),
         )
         for r in rows
     ]

@@ -1,15 +1,33 @@
 """The command Deploy/evaluation/generate; see there."""
 
+import json
 import os
 import sys
 
 from . import contamination, files
 from .arguments import parsed, parser_of
 from .files import BadInput
-from .tasks import code, instruct, math, mixed
+from .tasks import code, formats, instruct, math, mixed
 from .tasks.common import stream
+from .tasks.math_templates import TEMPLATES
 
 TASKS = {"math": math, "code": code, "instruct": instruct, "mixed": mixed}
+# All that is trained on: what is always written, and what need not be there.
+TRAINING = (
+    "data/router.math.jsonl",
+    "data/router.code.jsonl",
+    "data/router.mixed.jsonl",
+    "prompts/pairs.jsonl",
+    "prompts/reward.jsonl",
+)
+MAYBE_TRAINING = (
+    "data/math.jsonl",
+    "data/code.jsonl",
+    "data/instruct.jsonl",
+    "data/router.instruct.jsonl",
+    "data/router.jsonl",
+    "data/stage2.jsonl",
+)
 # Numbers of lines: of each task's files; of each expert's data; of requests; of the router's mix, by task, less than a quarter of
 # what the experts see and the most of what is hardest to learn; of training prompts to sample pairs for, the most where answers are right
 # at one time and wrong at another, and for the reward model.
@@ -93,11 +111,15 @@ def _as_prompt(line):
 
 def answers(folder, seed, sizes, path):
     """The instruct data and the router's mix, from what `fusionroute sample` wrote for requests.jsonl."""
-    by_prompt = {line["messages"][0]["content"]: line for line in files.read(f"{folder}/requests.jsonl")}
+    by_prompt = {contamination.prompt_of(line): line for line in files.read(f"{folder}/requests.jsonl")}
     sampled = []
     for number, line in enumerate(files.read(path), 1):
-        prompt = line.get("prompt")
-        content = prompt if isinstance(prompt, str) else contamination.prompt_of(line) if prompt else None
+        content = line.get("prompt")
+        if not isinstance(content, str):
+            try:
+                content = contamination.prompt_of({"messages": content})
+            except ValueError:
+                content = None
         if content not in by_prompt or not isinstance(line.get("completion"), str):
             raise BadInput(f"{path}:{number}: this is no answer to a prompt of {folder}/requests.jsonl")
         sampled.append((by_prompt[content], line["completion"]))
@@ -123,31 +145,63 @@ def answers(folder, seed, sizes, path):
     print(f"{len(expert)} instruct examples, {len(mix)} for the router; {refused} answers or forms were not fit")
 
 
-def report(folder):
-    """Prints how far the splits are apart, and writes it beside them. 1 if they share what they must not."""
+def _lines(folder, name):
+    """Lines of a file of prompts, each with what the report looks at. Raises BadInput."""
+    path = f"{folder}/{name}"
+    lines = files.read(path)
+    for number, line in enumerate(lines, 1):
+        try:
+            contamination.prompt_of(line)
+        except ValueError as error:
+            raise BadInput(f"{path}:{number}: {error}") from error
+        if line.get("task") not in [*TASKS] or not isinstance(line.get("tags"), dict):
+            raise BadInput(f"{path}:{number}: the line has no task of {', '.join(TASKS)}, or no tags")
+    return lines
 
-    def load(names):
-        return [line for name in names if os.path.exists(f"{folder}/{name}") for line in files.read(f"{folder}/{name}")]
+
+def is_held_out(line):
+    """Whether a line is of a kind that nothing is trained on, by what it is made of as well as by what it says of itself."""
+    tags, grader = line["tags"], line.get("grader") or {}
+    form = tags.get("format")
+    unseen = formats.UNSEEN_STARTS + formats.UNSEEN_ENDS
+    return bool(
+        tags.get("held_out")
+        or any(template.is_held_out and template.name == tags.get("template") for template in TEMPLATES)
+        or tags.get("operations", "").count("+") > 1
+        or (tags.get("content"), form) in mixed.HELD_OUT
+        or (line["task"] == "instruct" and form in map("+".join, instruct.HELD_OUT_PAIRS))
+        or any(value in unseen for made in grader.get("instructions", ()) for value in made["arguments"].values())
+    )
+
+
+def report(folder):
+    """Prints how far the splits are apart, and writes it beside them. 1 if they share what they must not, or if what is held out
+    stands in training data."""
+    # An expert that is given no lines has no file, and what answers are for is not there before them.
+    names = [name for name in MAYBE_TRAINING if os.path.exists(f"{folder}/{name}") and os.path.getsize(f"{folder}/{name}")]
+    lines = [line for name in (*TRAINING, *names) for line in _lines(folder, name)]
+    # The router's mix has the lines of its parts once more.
+    training = list({json.dumps(line, sort_keys=True): line for line in lines}.values())
 
     rows, faults = [], 0
     for name in TASKS:
-        train = load([f"data/{name}.jsonl", f"data/router.{name}.jsonl"])
-        train += [line for line in load(["prompts/pairs.jsonl", "prompts/reward.jsonl"]) if line["task"] == name]
         others = {
-            "train": train,
-            "validation": load([f"tasks/{name}.validation.jsonl"]),
-            "all training": load([f"data/{n}.jsonl" for n in (*TASKS, *(f"router.{t}" for t in TASKS))]),
+            "train": [line for line in training if line["task"] == name],
+            "validation": _lines(folder, f"tasks/{name}.validation.jsonl"),
+            "all training": training,
         }
         for file, against in (
             ("validation", ("train",)),
             ("test", ("train", "validation", "all training")),
             ("held-out", ("train", "validation")),
         ):
-            lines = load([f"tasks/{name}.{file}.jsonl"])
+            lines = _lines(folder, f"tasks/{name}.{file}.jsonl")
             for other in against:
                 if not others[other]:
                     continue
-                shared = None
+                shared = kinds = None
+                if file == "held-out":
+                    kinds = sum(map(is_held_out, others[other]))
                 if (name, file) != ("instruct", "held-out"):
                     shared = len(contamination.keys(lines) & contamination.keys(others[other]))
                 row = {
@@ -155,13 +209,17 @@ def report(folder):
                     "against": other,
                     **contamination.compare(lines, others[other]),
                     "keys": shared,
+                    "kinds": kinds,
                 }
-                faults += row["exact"] + (shared or 0 if file != "held-out" else 0)
+                faults += row["exact"] + (kinds if file == "held-out" else shared or 0)
                 rows.append(row)
     print(contamination.table(rows))
     files.write(f"{folder}/contamination.jsonl", rows)
     if faults:
-        print("generate: the splits share prompts or what they are split by", file=sys.stderr)
+        print(
+            "generate: the splits share prompts or what they are split by, or training has kinds that are held out",
+            file=sys.stderr,
+        )
     return 1 if faults else 0
 
 
@@ -176,7 +234,7 @@ def main(arguments=None):
         elif not options.report:
             tasks(options.folder, options.seed, sizes)
         return report(options.folder)
-    except (BadInput, ValueError) as error:
+    except (BadInput, ValueError, OSError) as error:
         print(f"generate: {error}", file=sys.stderr)
         return 65
 

@@ -30,19 +30,28 @@ def request_of(line, source):
     prompt = line.get("prompt")
     if not isinstance(prompt, str):
         messages = line.get("messages") or []
+        if not isinstance(messages, list):
+            raise BadInput(f'{source}: "messages" must be a list')
         prompt = next(
             (m.get("content") for m in reversed(messages) if isinstance(m, dict) and m.get("role") == "user"), ""
         )
+        if not isinstance(prompt, str):
+            raise BadInput(f'{source}: the "content" of the last user message must be a text')
     return line.get("id"), line.get("grader"), text("text"), prompt
 
 
-def version():
-    """A name of the code that grades: of all modules of this package that take part. Other code may grade otherwise."""
-    package = __package__.partition(".")[0]
+def version(package=Path(__file__).resolve().parent):
+    """A name of the code that grades: of all of this package, as parts of it run in processes of their own, and of the versions
+    of the packages that it is installed with. Other code may grade otherwise."""
+    found = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    # In a checkout of the repository; a copy of the package alone does without.
+    requirements = package.parent.parent / "lib/evaluation.requirements"
+    if requirements.is_file():
+        found[requirements.name] = requirements
     digest = hashlib.sha256()
-    for name, module in sorted(sys.modules.items()):
-        if name.partition(".")[0] == package and getattr(module, "__file__", None):
-            digest.update(f"{name}\n".encode() + Path(module.__file__).read_bytes())
+    for name, path in sorted(found.items()):
+        text = path.read_bytes()
+        digest.update(f"{name} {len(text)}\n".encode() + text)
     return digest.hexdigest()[:12]
 
 

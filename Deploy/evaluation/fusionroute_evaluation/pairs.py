@@ -70,7 +70,7 @@ def main(arguments=None):
         rng.shuffle(learnt)
         files.write(options.out, learnt)
         files.write(options.out.removesuffix(".jsonl") + ".held-out.jsonl", held_out)
-    except (BadInput, KeyError) as error:
+    except (BadInput, KeyError, OSError) as error:
         print(f"pairs: {error}", file=sys.stderr)
         return 65
     tasks = sorted({pair["task"] for pair in made})

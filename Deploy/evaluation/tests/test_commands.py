@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,41 @@ class GradeTests(unittest.TestCase):
             done = grade(lines=[text])
             self.assertEqual((done.returncode, done.stdout), (65, ""), text[:50])
             self.assertTrue(done.stderr.startswith("grade: line 1: "), done.stderr)
+
+    def test_what_is_no_list_of_messages_is_said_with_its_line(self):
+        of_a_number = [{"role": "user", "content": 5}]
+        for messages, word in ((5, '"messages"'), ({"role": "user"}, '"messages"'), (of_a_number, '"content"')):
+            wrong = {**line(2, "#### 5"), "messages": messages}
+            del wrong["prompt"]
+            done = grade(lines=[line(1, "#### 5"), wrong])
+            self.assertEqual((done.returncode, len(done.stdout.splitlines())), (65, 1), done.stderr)
+            self.assertRegex(done.stderr, rf"\Agrade: line 2: [^\n]*{word}[^\n]*\n\Z")
+
+    def test_a_faulty_line_does_not_end_the_others(self):
+        faulty = [{"name": "formal", "answer": ""}, {"name": "instruct", "instructions": []}, {"name": "math", "answer": "five"}]
+        done = grade(lines=[*(line(at, "#### 5", grader=grader) for at, grader in enumerate(faulty)), line(9, "#### 5")])
+        verdicts = [json.loads(text) for text in done.stdout.splitlines()]
+        self.assertEqual(["error" in verdict for verdict in verdicts], [True, True, True, False], done.stderr)
+        self.assertEqual(done.returncode, 0)
+
+    def test_the_version_is_of_all_code_and_of_the_packages(self):
+        (verdict,) = map(json.loads, grade(lines=[line(1, "#### 5")]).stdout.splitlines())
+        self.assertEqual(verdict["version"], grade_command.version())
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "evaluation/fusionroute_evaluation"
+            shutil.copytree(PACKAGE / "fusionroute_evaluation", copy)
+            alone = grade_command.version(copy)
+            self.assertNotEqual(alone, grade_command.version())
+            (copy.parent.parent / "lib").mkdir()
+            requirements = copy.parent.parent / "lib/evaluation.requirements"
+            shutil.copy(PACKAGE.parent / "lib/evaluation.requirements", requirements)
+            self.assertEqual(grade_command.version(copy), grade_command.version())
+            for path in (requirements, *(copy / name for name in ("sandbox/runner.py", "sandbox/keeper.py", "grade.py"))):
+                text = path.read_bytes()
+                path.write_bytes(text[:-1] + b" ")
+                self.assertNotEqual(grade_command.version(copy), grade_command.version(), path)
+                path.write_bytes(text)
+            self.assertEqual(grade_command.version(copy), grade_command.version())
 
     def test_one_answer_by_exit_code_in_both_forms(self):
         record = json.dumps({"id": "m/1", "messages": [], "grader": {"name": "math", "answer": 5}})
@@ -202,13 +238,110 @@ class GenerateTests(unittest.TestCase):
             self.assertEqual(code, 1)
             self.assertIn("share", errors)
 
+    @staticmethod
+    def with_prompt_of(line, other):
+        """A training line that asks what a line of a task file does."""
+        return {**line, "prompt": other["messages"], "tags": other["tags"]}
+
+    def test_all_that_is_trained_on_is_compared(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.run_generate(folder, "--short")
+            test = files.read(f"{folder}/tasks/code.test.jsonl")[0]
+            for name in ("data/router", "data/stage2", "data/instruct", "data/router.mixed", "prompts/reward"):
+                path = Path(folder, f"{name}.jsonl")
+                before = path.read_text() if path.exists() else ""
+                # Of another task, so that only what is compared with all of it can tell.
+                for task in ("code", "math"):
+                    shared = {**self.with_prompt_of(files.read(f"{folder}/data/math.jsonl")[0], test), "task": task}
+                    path.write_text(before + json.dumps(shared) + "\n")
+                    code, output, errors = self.run_generate(folder, "--report")
+                    self.assertEqual(code, 1, (name, task, output))
+                    self.assertRegex(output, r"code test +all training +\d+ +1 ")
+                    self.assertIn("share", errors)
+                path.write_text(before) if before else path.unlink()
+            self.assertEqual(self.run_generate(folder, "--report")[0], 0)
+
+    def test_held_out_kinds_in_training_are_faults(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.run_generate(folder, "--short")
+            path = Path(folder, "prompts/pairs.jsonl")
+            before = path.read_text()
+            for name, task in generate.TASKS.items():
+                # Other prompts than those of the task file.
+                (held,) = task.examples("test", 1, 77, held_out=True)
+                says_nothing = {**held, "tags": {k: v for k, v in held["tags"].items() if k != "held_out"}}
+                says_only_that = {**held, "tags": {"held_out": True}, "grader": {}}
+                for line in (says_nothing, says_only_that):
+                    path.write_text(before + json.dumps(line) + "\n")
+                    code, output, errors = self.run_generate(folder, "--report")
+                    self.assertEqual(code, 1, (line, output))
+                    self.assertRegex(output, rf"(?m)^{name} held-out +train .* 1$")
+                    self.assertIn("held out", errors)
+            for name, task in generate.TASKS.items():
+                for split in ("train", "validation", "test"):
+                    self.assertFalse(any(map(generate.is_held_out, task.examples(split, 150, 77))), (name, split))
+                self.assertTrue(all(map(generate.is_held_out, task.examples("test", 50, 77, held_out=True))), name)
+
+    def test_a_report_of_what_is_not_there_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            code, output, errors = self.run_generate(f"{folder}/none", "--report")
+            self.assertEqual((code, output), (65, ""))
+            self.assertIn(f"{folder}/none/", errors)
+            self.assertFalse(Path(folder, "none").exists())
+            self.run_generate(folder, "--short")
+            for name in ("tasks/mixed.held-out.jsonl", "prompts/pairs.jsonl", "data/router.math.jsonl"):
+                Path(folder, name).rename(f"{folder}/away")
+                code, output, errors = self.run_generate(folder, "--report")
+                self.assertEqual((code, output), (65, ""))
+                self.assertIn(name, errors)
+                Path(folder, "away").rename(f"{folder}/{name}")
+            lines = files.read(f"{folder}/tasks/math.test.jsonl")
+            for changes, word in (
+                ({"messages": []}, "user"),
+                ({"messages": 5}, "user"),
+                ({"task": "chess"}, "task"),
+                ({"task": []}, "task"),
+                ({"tags": 5}, "tags"),
+            ):
+                files.write(f"{folder}/tasks/math.test.jsonl", [lines[0], {**lines[1], **changes}, *lines[2:]])
+                code, _, errors = self.run_generate(folder, "--report")
+                self.assertEqual(code, 65)
+                self.assertRegex(errors, rf"math.test.jsonl:2: .*{word}")
+
+    def test_what_cannot_be_written_is_said(self):
+        code, output, errors = self.run_generate("/proc/nosuch", "--short")
+        self.assertEqual((code, output), (65, ""))
+        self.assertRegex(errors, r"\Agenerate: [^\n]*/proc/nosuch[^\n]*\n\Z")
+
     def test_answers_to_other_requests_are_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             self.run_generate(folder, "--short")
-            files.write(f"{folder}/x.jsonl", [{"prompt": "Something else.", "completion": "Yes, it is."}])
-            code, _, errors = self.run_generate(folder, "--answers", f"{folder}/x.jsonl")
-            self.assertEqual(code, 65)
-            self.assertIn("x.jsonl:1", errors)
+            others = [[{"role": "assistant", "content": "Yes."}], [{"role": "user", "content": []}]]
+            for prompt in ("Something else.", None, 5, [], *others):
+                files.write(f"{folder}/x.jsonl", [{"prompt": prompt, "completion": "Yes, it is."}])
+                code, _, errors = self.run_generate(folder, "--answers", f"{folder}/x.jsonl")
+                self.assertEqual(code, 65)
+                self.assertIn("x.jsonl:1", errors)
+
+
+class FileTests(unittest.TestCase):
+    def test_a_file_is_written_whole_or_not_at_all(self):
+        def lines(error):
+            yield {"a": 1}
+            raise error
+
+        with tempfile.TemporaryDirectory() as folder:
+            files.write(f"{folder}/x", [{"a": 0}])
+            for error in (ValueError(), OSError(28, "No space left on device"), KeyboardInterrupt()):
+                with self.assertRaises(type(error)):
+                    files.write(f"{folder}/x", lines(error))
+                self.assertEqual(os.listdir(folder), ["x"])
+            # A folder is in the way.
+            os.mkdir(f"{folder}/y")
+            with self.assertRaises(OSError):
+                files.write(f"{folder}/y", [{"a": 1}])
+            self.assertEqual(sorted(os.listdir(folder)), ["x", "y"])
+            self.assertEqual(files.read(f"{folder}/x"), [{"a": 0}])
 
 
 class PairTests(unittest.TestCase):
@@ -272,6 +405,13 @@ class PairTests(unittest.TestCase):
             code, output, _, _ = self.run_pairs(folder, ["math"])
             self.assertEqual(code, 65)
             self.assertIn("too few prompts", output)
+
+    def test_what_cannot_be_written_is_said(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(f"{folder}/out.jsonl")
+            code, output, _, _ = self.run_pairs(folder, ["math", "code"])
+            self.assertEqual(code, 65)
+            self.assertRegex(output, r"\Apairs: [^\n]*out.jsonl[^\n]*\n\Z")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import random
 import unittest
+from unittest import mock
 
 from fusionroute_evaluation.graders import Grader
 from fusionroute_evaluation.graders.answers import final_number, python_blocks, python_code
@@ -59,6 +60,10 @@ class MathTests(GraderTests):
                 "#### 1092e3 #### 5",
             ],
         )
+
+    def test_the_expected_number_may_be_a_text(self):
+        for answer, text in (("80", "80"), ("1,092", "1092"), ("-3", "-3.0"), ("2.5", "2.5"), (2.5, "2.5")):
+            self.assertGrades({"name": "math", "answer": answer}, [f"#### {text}"], ["#### 81", f"#### {text}1", ""])
 
     def test_a_number_must_stand_alone(self):
         for text, number in (
@@ -408,17 +413,41 @@ class LineTests(GraderTests):
             {"name": "chess"},
             {"name": 5},
             {"name": "math"},
+            {"name": "math", "answer": "eighty"},
+            {"name": "math", "answer": ""},
+            {"name": "math", "answer": None},
+            {"name": "math", "answer": True},
+            {"name": "math", "answer": [80]},
+            {"name": "math", "answer": float("nan")},
+            {"name": "formal", "answer": ""},
+            {"name": "formal", "answer": " \n"},
             {"name": "code", "function": "f"},
             {"name": "instruct"},
+            {"name": "instruct", "instructions": []},
             {"name": "instruct", "instructions": [{"id": "no:such", "arguments": {}}]},
+            {"name": "instruct", "instructions": [{"id": "startend:end_checker", "arguments": {}}]},
+            {"name": "instruct", "instructions": [{"id": "startend:end_checker", "arguments": {"end_phrase": None}}]},
+            {"name": "instruct", "instructions": [{"id": formats.START, "arguments": {}}]},
+            {"name": "instruct", "instructions": [formats.bullets(-1).fields]},
+            {"name": "instruct", "instructions": [{"id": "length_constraints:number_words", "arguments": {"num_words": 5}}]},
             {"name": "mixed", "instructions": []},
+            {"name": "mixed", "instructions": [], "content": {"name": "any"}},
             {"name": "gsm8k", "record": {}},
             {"name": "gsm8k"},
             {"name": "humaneval", "record": {"prompt": "x"}},
             {"name": "ifeval", "record": []},
         ):
-            with self.assertRaises(ValueError, msg=grader):
-                self.graders.grade(grader, "#### 5 def f")
+            # Whatever the answer is.
+            for text in ("#### 5 def f", ""):
+                with self.assertRaises(ValueError, msg=(grader, text)):
+                    self.graders.grade(grader, text)
+
+    def test_a_division_by_zero_is_an_error_of_its_line(self):
+        with mock.patch.object(Grader, "_math", lambda *_: 1 // 0), self.assertRaises(ValueError):
+            self.graders.grade({"name": "math", "answer": 5}, "#### 5")
+        # What is too large is the answer's.
+        with mock.patch.object(Grader, "_math", lambda *_: 2.0**5000), self.assertRaises(OverflowError):
+            self.graders.grade({"name": "math", "answer": 5}, "#### 5")
 
 
 if __name__ == "__main__":

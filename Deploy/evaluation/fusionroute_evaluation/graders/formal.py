@@ -6,6 +6,8 @@ def judge(expected, text, least=1):
     where there are several; `score` is the share of symbols that stand where they belong. With `least` below 1 an
     answer with such a share passes: for preference pairs of models that get nothing right yet."""
     wanted = [line.split() for line in expected.split("\n")]
+    if not any(wanted):
+        raise ValueError('the grader\'s "answer" is blank')
     given = [line.split() for line in text.rstrip().split("\n")]
     marks = [at < len(given) and given[at] == line for at, line in enumerate(wanted)]
     # Digits stand together, other symbols apart.

@@ -1,6 +1,7 @@
 """One entry for all graders."""
 
 import functools
+import math
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -60,7 +61,10 @@ class Grader:
             raise ValueError(f"there is no grader {grader['name']!r}; graders are {', '.join(sorted(self._methods()))}")
         try:
             return method(grader, text, prompt)
-        except (KeyError, TypeError, AttributeError) as error:
+        except OverflowError:
+            # Of an answer: a number too large to compare.
+            raise
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"the grader {grader['name']!r} of the line is incomplete: {error}") from error
 
     def _methods(self):
@@ -90,10 +94,10 @@ class Grader:
         return grade
 
     def _math(self, grader, text, _prompt):
-        number = final_number(text)
+        expected, number = _expected_number(grader["answer"]), final_number(text)
         if number is None:
             return Verdict(False, reason="no final #### and a number")
-        passed = number == grader["answer"]
+        passed = number == expected
         return Verdict(passed, reason="" if passed else "a wrong number")
 
     def _code(self, grader, text, _prompt):
@@ -127,6 +131,16 @@ class Grader:
         if content.reason:
             reasons.append(content.reason)
         return Verdict(all(parts.values()), sum(parts.values()) / 2, parts, "; ".join(reasons))
+
+
+def _expected_number(value):
+    """The number that a line expects; a text of one is one, as for `gsm8k`. Raises ValueError: every answer would be wrong."""
+    if isinstance(value, str) and re.fullmatch(r"-?[\d,]*\.?\d+", value):
+        value = float(value.replace(",", ""))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError('the grader\'s "answer" is no number')
+    return value
 
 
 def _repeats_instructions(instructions, text):

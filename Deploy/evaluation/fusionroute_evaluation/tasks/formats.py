@@ -4,6 +4,7 @@ beginning by one of this project.
 Each has its instruction (the checker's own description) and a way to bring an answer into it by program.
 """
 
+import random
 import re
 from dataclasses import dataclass, field
 
@@ -108,9 +109,13 @@ class StartChecker:
 
 
 def checker(identifier, arguments):
-    """The checker with its arguments, and its description of them."""
+    """The checker with its arguments, and its description of them. Raises ValueError if it lacks some: IFEval draws these."""
     made = {**ifeval(), START: StartChecker}[identifier](identifier)
-    return made, made.build_description(**arguments)
+    state = random.getstate()
+    description = made.build_description(**arguments)
+    if random.getstate() != state:
+        raise ValueError(f"the instruction {identifier} has too few arguments, or some out of range: {arguments}")
+    return made, description
 
 
 def described(instruction):
@@ -119,10 +124,13 @@ def described(instruction):
 
 
 def follows(instructions, text):
-    """Which of the instructions, as a grader has them, the text follows: a list of booleans."""
-    if not text.strip():
-        return [False] * len(instructions)
-    return [bool(checker(i["id"], i["arguments"])[0].check_following(text)) for i in instructions]
+    """Which of the instructions, as a grader has them, the text follows: a list of booleans. Raises ValueError if there are none:
+    every answer would."""
+    if not instructions:
+        raise ValueError('the grader has no "instructions"')
+    # All of them first: whether a line can be used does not depend on the answer.
+    checkers = [checker(i["id"], i["arguments"])[0] for i in instructions]
+    return [bool(text.strip() and made.check_following(text)) for made in checkers]
 
 
 def start(rng, is_unseen=False):
