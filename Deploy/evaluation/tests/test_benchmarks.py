@@ -77,6 +77,14 @@ class HumanEvalTests(BenchmarkTests):
             begun = (f" {whole}", f" {body}", f"{record['canonical_solution']}\n```", f" {whole}\n```\nIt works.")
             for text in begun:
                 self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
+            # The end of the prompt's block, and a block with an example; features of Python that come first.
+            self.assertTrue(
+                self.grader.grade(
+                    {"name": "humaneval", "record": record}, f"{record['canonical_solution']}```\nSo:\n```python\n1 + 1\n```"
+                ).passed
+            )
+            future = f"```python\nfrom __future__ import annotations\nimport logging\n{whole}\n```"
+            self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, future).passed)
             example = "```text\n>>> an example\n```\n"
             self.assertTrue(
                 self.grader.grade({"name": "humaneval", "record": record}, f"{example}```python\n{whole}\n```").passed
@@ -178,6 +186,20 @@ class MBPPTests(BenchmarkTests):
         right = "```text\nf(2) is 4\n```\n```python\nprint(2)\n```\n```python\ndef f(n): return 2 * n\n```"
         self.assertTrue(self.grader.grade(grader, right).passed)
         self.assertFalse(self.grader.grade(grader, right.replace("2 * n", "n")).passed)
+
+    def test_the_block_with_what_is_tested_is_the_program(self):
+        grader = {"name": "mbpp", "record": {"test_list": ["assert f(2) == 4"], "test_setup_code": "x = 1", "text": "x"}}
+        right = "```python\ndef example(): pass\n```\n```python\nfrom __future__ import annotations\ndef f(n): return 2 * n\n```"
+        self.assertTrue(self.grader.grade(grader, right).passed)
+        self.assertFalse(self.grader.grade(grader, right.replace("2 * n", "n")).passed)
+
+    def test_helpers_of_the_tests_are_not_the_answers(self):
+        record = {
+            "test_list": ["assert close(f(2), 4)"], "test_setup_code": "def close(a, b): return abs(a - b) < 1e-6", "text": "x"
+        }
+        for body, passed in (("2 * n", True), ("0", False)):
+            code = f"def f(n): return {body}\ndef close(a, b): return True"
+            self.assertEqual(self.grader.grade({"name": "mbpp", "record": record}, code).passed, passed)
 
     def test_a_function_that_is_called_as_one_of_pythons_own(self):
         record = {"test_list": ["assert sum(10, 15) == 6"], "code": "def sum(a, b):\n    return 6", "text": "x"}
@@ -529,7 +551,7 @@ class IFEvalTests(BenchmarkTests):
         ("* One thing.\n* Another thing.", 2, 4),
     )
 
-    def test_sentences_and_words_are_counted_as_by_hand(self):
+    def test_sentences_and_countare_counted_as_by_hand(self):
         for text, sentences, words in self.COUNTS:
             for identifier, name, count in (
                 ("length_constraints:number_sentences", "num_sentences", sentences),
@@ -551,7 +573,7 @@ class IFEvalTests(BenchmarkTests):
         self.assertEqual(verdict.parts, {"strict": False, "loose": True})
 
     def test_a_record_that_cannot_be_graded_is_no_answers_fault(self):
-        comma, title = "punctuation:no_comma", "detectable_format:title"
+        comma, title, count = "punctuation:no_comma", "detectable_format:title", "length_constraints:number_words"
         right = {"prompt": "x", "instruction_id_list": [comma, title], "kwargs": [{}, {}]}
         answer = "<<Rivers>>\nYes."
         self.assertTrue(self.grader.grade({"name": "ifeval", "record": right}, answer).passed)
@@ -565,6 +587,11 @@ class IFEvalTests(BenchmarkTests):
             ({"kwargs": [{}, {}, {}]}, '"kwargs" has 3 objects for 2 instructions'),
             ({"kwargs": [{}, None]}, '"kwargs" is no list of objects'),
             ({"kwargs": {"0": {}, "1": {}}}, '"kwargs" is no list of objects'),
+            ({"kwargs": [{"relation": 1}, {}]}, "incomplete"),
+            ({"instruction_id_list": [count, comma]}, '"kwargs" of .*number_words has too few'),
+            ({"instruction_id_list": [count, comma], "kwargs": [{"num_words": None}, {}]}, "has too few"),
+            ({"instruction_id_list": [count], "kwargs": [{"num_words": 5, "relation": "fewer than"}]}, "relation"),
+            ({"instruction_id_list": [count], "kwargs": [{"num_words": "5", "relation": "at least"}]}, "incomplete"),
         ):
             # Also of an answer that there is nothing to grade of.
             for text in (answer, ""):

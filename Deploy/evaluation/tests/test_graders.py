@@ -1,6 +1,7 @@
 """Each grader accepts what it must and refuses what it must."""
 
 import random
+import time
 import unittest
 from unittest import mock
 
@@ -92,6 +93,10 @@ class MathTests(GraderTests):
             ("#### 1.2.3", None),
             ("#### 12\n#### 80 or 92", None),
             ("#### 7 #### 12", 12),
+            ("#### **80**", 80),
+            ("#### **$1,280**", 1280),
+            ("#### **80** * 2", None),
+            ("#### __80__", 80),
         ):
             self.assertEqual(final_number(text), number, text)
 
@@ -180,12 +185,27 @@ class CodeTests(GraderTests):
 
     def test_code_is_found(self):
         self.assertEqual(
-            python_code("text\n```python\nx = 1\n```\n```python\ndef f():\n    pass\n```"), "def f():\n    pass"
+            python_code("text\n```python\nf()\n```\n```python\ndef f():\n    pass\n```"), "def f():\n    pass"
         )
         self.assertEqual(
             python_code("1. So:\n   ```python\n   def f():\n       pass\n   ```"), "def f():\n    pass"
         )
         self.assertEqual(python_code("I think def is a word."), "")
+        self.assertEqual(python_code("from your text:\nimport the data:\ndef f():\n    pass"), "def f():\n    pass")
+        self.assertEqual(python_code("import math as m, re\ndef f():\n    pass"), "import math as m, re\ndef f():\n    pass")
+        named = "f = lambda n: n"
+        self.assertEqual(python_code(f"So:\n```python\nf(1)\n```\n```python\n{named}\n```", "f"), named)
+        self.assertEqual(python_code(f"So:\n{named}\n\nThat is it.", "f"), named)
+
+    def test_constants_before_a_function_are_kept(self):
+        constants, function = "import re\nVOWELS = set('aeiou')", "def f(t):\n    return [c for c in t if c in VOWELS]"
+        grader = {"name": "code", "function": "f", "cases": [{"arguments": ["queue"], "expected": list("ueue")}]}
+        blocks = f"```python\n{constants}\n```\nand\n```python\n{function}\n```"
+        plain = f"I keep them:\n\nVOWELS = 'aeiou'\n\n{function}\n\nThat is it."
+        # What runs, and may fail, is not kept; nor is prose.
+        calls = f"```python\nn = int(input())\nimport numpy\n```\n```python\n{function.replace('VOWELS', repr('aeu'))}\n```"
+        prose = f"x = what the text has\n{function.replace('VOWELS', repr('aeu'))}"
+        self.assertGrades(grader, [blocks, plain, calls, prose], [plain.replace("aeiou", "aei")])
         self.assertEqual(python_code("def f(x):\n    return x\n\nThat was it."), "def f(x):\n    return x")
 
     def test_the_block_with_the_wanted_function_is_the_answer(self):
@@ -201,6 +221,16 @@ class CodeTests(GraderTests):
         # A search that tries every split of such a line would take hours.
         for line in ["```" + "a" * 300_000 + "`", "```" + " " * 300_000 + "`", "`" * 300_000, "x" * 300_000 + "``"]:
             self.assertIn(python_blocks(line + "\ndef f():\n    pass"), ([], ["def f():\n    pass"]))
+
+    def test_long_white_space_comes_to_an_end(self):
+        postscript = {"id": "detectable_content:postscript", "arguments": {"postscript_marker": "P.S."}}
+        record = {"prompt": "x", "instruction_id_list": [postscript["id"]], "kwargs": [postscript["arguments"]]}
+        began = time.process_time()
+        for spaces in ("\n" * 100_000, " " * 100_000):
+            for grader in ({"name": "instruct", "instructions": [postscript]}, {"name": "ifeval", "record": record}):
+                self.graders.grade(grader, f"Text{spaces}P.S. A word.", "x")
+        # The square of it takes minutes.
+        self.assertLess(time.process_time() - began, 20)
 
     def test_fences_open_and_close_in_turn(self):
         for text, blocks in (

@@ -1,5 +1,6 @@
 """Hostile code does no harm and counts as wrong."""
 
+import ast
 import errno
 import json
 import os
@@ -8,6 +9,9 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from collections import deque
+from decimal import Decimal
+from fractions import Fraction
 
 from fusionroute_evaluation.graders import Grader
 from fusionroute_evaluation.sandbox import Limits, Sandbox, SandboxUnavailable
@@ -148,9 +152,51 @@ class SandboxTests(unittest.TestCase):
             {"a": [1], 2: (3,)},
             2 + 3j,
             range(3),
+            Fraction(-1, 3),
+            Decimal("1.50"),
+            deque([1, (2,)]),
+            {"a": 1}.keys(),
+            {"a": 1}.items(),
         ):
             kind, back = self.result("def f(a): return a", value)
             self.assertEqual((kind, back, type(back)), ("value", value, type(value)))
+        kind, back = self.result("def f(a): return {2: a, 1: a}.values()", [5])
+        self.assertEqual((kind, list(back)), ("value", [[5], [5]]))
+
+    def test_subclasses_are_the_plain_values_that_they_equal(self):
+        for base, plain in (("str", "'red'"), ("int", "7"), ("float", "1.5")):
+            code = f"import enum\nclass C({base}, enum.Enum):\n  ONE = {plain}\ndef f(a): return C.ONE"
+            self.assertEqual(self.result(code, 0), ("value", ast.literal_eval(plain)))
+        forged = "class I(int):\n  def __int__(self): return 3\n  def bit_length(self): return 1\ndef f(a): return I(5)"
+        self.assertEqual(self.result(forged, 0), ("value", 5))
+
+    def test_python_has_its_modules(self):
+        modules = (
+            "__future__ argparse array ast asyncio base64 binascii bisect calendar cmath codecs collections colorsys "
+            "concurrent.futures contextlib contextvars copy csv dataclasses datetime decimal difflib doctest enum fnmatch "
+            "fractions functools glob graphlib hashlib heapq hmac html html.parser inspect io ipaddress itertools json keyword "
+            "locale logging math numbers operator pathlib pickle platform pprint queue random re reprlib sched secrets shlex "
+            "statistics string struct tempfile textwrap threading timeit tokenize traceback types typing unicodedata unittest "
+            "unittest.mock urllib.parse uuid warnings weakref xml.etree.ElementTree zlib"
+        ).split()
+        code = "import importlib\ndef f(name): importlib.import_module(name)"
+        outcome = self.sandbox.call(code, "f", [[name] for name in modules])
+        missing = [name for name, result in zip(modules, outcome.results) if result != ("value", None)]
+        self.assertEqual((missing, outcome.reason), ([], ""))
+        names = "ascii latin_1 cp1252 utf_7 utf_8 utf_8_sig utf_16 utf_16_le utf_32 unicode_escape punycode idna".split()
+        texts = self.sandbox.call("def f(name): return 'abc'.encode(name).decode(name)", "f", [[name] for name in names])
+        self.assertEqual([result for result in texts.results if result != ("value", "abc")], [])
+        self.assertEqual(self.result("import codecs\ndef f(a): return codecs.encode(a, 'rot13')", "abc"), ("value", "nop"))
+        self.assertEqual(self.result("import codecs\ndef f(a): return codecs.encode(a, 'hex')", b"abc"), ("value", b"616263"))
+
+    def test_sets_are_in_the_same_order_in_each_process(self):
+        order = "def f(words): return list(set(words))"
+        words = [f"word {n}" for n in range(30)]
+        found = set()
+        for _ in range(3):
+            with Sandbox(QUICK) as sandbox:
+                found.add(repr(sandbox.call(order, "f", [[words]]).results))
+        self.assertEqual(len(found), 1)
 
     def test_other_values_and_endless_ones_are_refused(self):
         for body in ("object()", "f", "open", "(i for i in iter(int, 1))", "[[]] * 10**6"):
@@ -483,8 +529,27 @@ class VerdictTests(unittest.TestCase):
                 self.assertTrue(sandbox.test(right, test, names=names).passed)
                 fooled = sandbox.test(f"{wrong}\ndef abs(x): return 0\ndef set(x): return {{1, 2}}", test, names=names)
                 self.assertFalse(fooled.passed)
+            # What its setup has made is not either, nor what that imports; the setup may use the code.
+            setup = "from math import isclose\ndef close(a, b): return abs(a - b) < 1e-6\ndef twice(n): return 2 * f(n)"
+            for name in ("isclose", "close"):
+                fooled = f"def f(n): return 0\ndef {name}(a, b): return True"
+                for code, passed in ((fooled, False), (fooled.replace("return 0", "return n * n"), True)):
+                    tested = sandbox.test(code, f"assert {name}(f(2), 4)\nassert twice(3) == 18", setup=setup)
+                    self.assertEqual(tested.passed, passed, (name, passed))
             # One that the test asks for by this name is.
             self.assertTrue(sandbox.test("def sum(a, b): return a * b", "assert sum(3, 4) == 12", names=["sum"]).passed)
+
+    def test_arguments_that_a_call_changes_are_changed(self):
+        test = "a, d, s = [3, 1, 2], {1: 2}, {5}\nassert f(a, d, s) is None\nassert (a, d, s) == ([1, 2, 3], {1: 2, 4: [5]}, set())"
+        right = "def f(a, d, s):\n    a.sort()\n    d[4] = [5]\n    s.clear()"
+        with Sandbox(QUICK) as sandbox:
+            self.assertTrue(sandbox.test(right, test, names=["f"]).passed)
+            self.assertFalse(sandbox.test(right.replace("a.sort()", "a = sorted(a)"), test, names=["f"]).passed)
+            # What cannot cross stays as it was.
+            odd = "def f(a):\n    a.append(f)\n    return 7"
+            self.assertTrue(sandbox.test(odd, "a = []\nassert f(a) == 7", names=["f"]).passed)
+            forged = "import os\nos.write(4, b'{\"value\": 1, \"arguments\": 5}\\n')\ndef f(a): return 1"
+            self.assertFalse(sandbox.test(forged, "assert f([]) == 1", names=["f"]).passed)
 
     def test_a_lost_sandbox_is_no_verdict(self):
         with Sandbox(QUICK) as sandbox:
@@ -516,6 +581,27 @@ class VerdictTests(unittest.TestCase):
         with self.assertRaises(ValueError):
             decode({"t": "set", "v": [n * (2**61 - 1) for n in range(20_000)]})
         self.assertEqual(decode({"t": "set", "v": [1, 2]}), {1, 2})
+        # Nor many of them.
+        some = {"t": "set", "v": [n * (2**61 - 1) for n in range(6000)]}
+        with self.assertRaises(ValueError):
+            decode([some, some])
+        self.assertEqual(len(decode([some])[0]), 6000)
+
+    def test_numbers_that_take_long_are_refused(self):
+        for value in (
+            {"t": "Decimal", "v": "1E+999999999"},
+            {"t": "Decimal", "v": "9" * 5000},
+            {"t": "Decimal", "v": "1,5"},
+            {"t": "Fraction", "v": [1, 0]},
+            {"t": "Fraction", "v": ["1e999999999", 1]},
+            {"t": "Fraction", "v": [1]},
+            {"t": "int", "v": "0x" + "f" * 100_000},
+        ):
+            with self.assertRaises(ValueError, msg=str(value)[:40]):
+                decode(value)
+        with Sandbox(QUICK) as sandbox:
+            code = "from decimal import Decimal\ndef f(): return Decimal('1E+999999')"
+            self.assertEqual(sandbox.call(code, "f", [[]]).results[0][0], "error")
 
 
 if __name__ == "__main__":

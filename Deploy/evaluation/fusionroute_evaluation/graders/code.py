@@ -31,6 +31,8 @@ def _by_itself(cases):
 def grade(sandbox, grader, text):
     """(passed, share of cases beyond those that a constant or the argument itself gets right, reason)."""
     cases, function = grader["cases"], grader["function"]
+    if not cases:
+        raise ValueError('the grader has no "cases": every function would do')
     code = python_code(text, function)
     if not code:
         return False, 0.0, "no Python function in the answer"

@@ -11,7 +11,7 @@ from ..references import ReferenceMissing
 from ..sandbox import Sandbox
 from ..tasks.formats import described, follows
 from . import benchmarks, code, formal
-from .answers import final_number
+from .answers import collapsed, final_number
 
 # Of an answer to an instruction: its own letters; how many words in a row are a copy of the prompt, as fewer may name the
 # topic; how often a line or sentence, of how many words, makes it no answer.
@@ -105,7 +105,7 @@ class Grader:
         return Verdict(passed, score, reason=reason)
 
     def _instruct(self, grader, text, prompt):
-        marks = follows(grader["instructions"], text)
+        marks = follows(grader["instructions"], collapsed(text))
         broken = [i["id"] for i, mark in zip(grader["instructions"], marks) if not mark]
         # Formats alone are no answer.
         wanted = {
@@ -121,7 +121,7 @@ class Grader:
         )
 
     def _mixed(self, grader, text, prompt):
-        marks = follows(grader["instructions"], text)
+        marks = follows(grader["instructions"], collapsed(text))
         content = self.grade(grader["content"], text, prompt)
         broken = [i["id"] for i, mark in zip(grader["instructions"], marks) if not mark]
         if _repeats_instructions(grader["instructions"], text):

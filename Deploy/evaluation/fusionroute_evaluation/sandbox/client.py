@@ -120,12 +120,14 @@ class Sandbox:
         ours, theirs = socket.socketpair()
         keeper = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", keeper, str(theirs.fileno())],
+            [sys.executable, "-s", "-S", "-B", keeper, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin"},
+            # Sets are in the same order in each process: an answer that depends on it has one verdict. Nothing else of Python's
+            # settings gets in.
+            env={"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"},
         )
         theirs.close()
         self._socket = ours

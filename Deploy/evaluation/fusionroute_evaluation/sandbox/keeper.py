@@ -16,11 +16,17 @@ import isolation  # noqa: E402
 import runner  # noqa: E402
 
 # Nothing can be imported once the root is empty. Code under test may use these.
-import abc, array, base64, bisect, calendar, cmath, collections.abc, contextlib, copy, dataclasses, datetime  # noqa
-import decimal, difflib, enum, fractions, functools, hashlib, heapq, inspect, io, itertools, json, keyword  # noqa
-import math, numbers, operator, pprint, queue, random, re, secrets, statistics, string, textwrap, time  # noqa
-import traceback, types, typing, unicodedata, uuid, warnings, encodings.idna, encodings.ascii  # noqa
-import encodings.latin_1, encodings.utf_16, encodings.utf_32, _strptime, sysconfig, zlib  # noqa
+import __future__, abc, argparse, array, ast, asyncio, base64, binascii, bisect, calendar, cmath, codecs  # noqa
+import collections.abc, colorsys, concurrent.futures, contextlib, contextvars, copy, csv, dataclasses, datetime  # noqa
+import decimal, difflib, doctest, enum, fnmatch, fractions, functools, gettext, glob, graphlib, hashlib  # noqa
+import heapq, hmac, html.parser, inspect, io, ipaddress, itertools, json, keyword, locale, logging, math  # noqa
+import numbers, operator, pathlib, pickle, platform, pprint, queue, random, re, reprlib, sched, secrets  # noqa
+import shlex, statistics, string, struct, sysconfig, tempfile, textwrap, threading, timeit, token, tokenize  # noqa
+import traceback, types, typing, unicodedata, unittest.mock, urllib.parse, uuid, warnings, weakref  # noqa
+import xml.etree.ElementTree, zlib, _strptime, encodings.ascii, encodings.base64_codec, encodings.cp1252  # noqa
+import encodings.hex_codec, encodings.idna, encodings.latin_1, encodings.punycode, encodings.raw_unicode_escape  # noqa
+import encodings.rot_13, encodings.unicode_escape, encodings.utf_16, encodings.utf_16_be, encodings.utf_16_le  # noqa
+import encodings.utf_32, encodings.utf_7, encodings.utf_8_sig, encodings.zlib_codec  # noqa
 
 # The numbers of a child's sockets begin here, after /dev/null three times.
 FIRST = 3

@@ -64,13 +64,25 @@ def serve_candidate(socket):
             return
         try:
             function = namespace[request["call"]]
-            value = function(*decode(request["arguments"]), **decode(request["keywords"]))
-            reply = {"value": encode(value)}
-        except Unencodable as error:
-            reply = {"opaque": str(error)}
+            arguments = decode(request["arguments"])
+            value = function(*arguments, **decode(request["keywords"]))
+            try:
+                reply = {"value": encode(value)}
+            except Unencodable as error:
+                reply = {"opaque": str(error)}
+            reply |= changes(request["arguments"], arguments)
         except BaseException as error:
             reply = {"error": describe(error), "kind": type(error).__name__}
         channel.send(reply)
+
+
+def changes(before, arguments):
+    """What a call made of its arguments, for a test that looks at them afterwards; nothing where they are as they were."""
+    try:
+        after = encode(arguments)
+    except Unencodable:
+        return {}
+    return {} if after == before else {"arguments": after}
 
 
 def run_shared(namespace, request):
@@ -116,6 +128,8 @@ class Functions:
             reply = self.channel.receive()
             if not isinstance(reply, dict):
                 raise RuntimeError("the code ended the process")
+            if "arguments" in reply:
+                change(arguments, decode(reply["arguments"]))
             if "value" in reply:
                 return decode(reply["value"])
             if "opaque" in reply:
@@ -126,6 +140,20 @@ class Functions:
 
         function.__name__ = name
         return function
+
+
+def change(arguments, after):
+    """Has the test's arguments be what the call made of its own."""
+    if not isinstance(after, list) or len(after) != len(arguments):
+        raise RuntimeError("not the arguments of the call")
+    for own, other in zip(arguments, after):
+        if type(own) is not type(other):
+            continue
+        if isinstance(own, (list, bytearray)):
+            own[:] = other
+        elif isinstance(own, (dict, set)):
+            own.clear()
+            own.update(other)
 
 
 def serve_test(socket, candidate):
@@ -139,7 +167,10 @@ def serve_test(socket, candidate):
         given = [n for n in functions.names if n in request["names"] or not hasattr(builtins, n)]
         for name in given:
             namespace[name] = functions[name]
+        before = dict(namespace)
         exec(compile(request["setup"], "<setup>", "exec"), namespace)
+        # What the setup has made is the test's.
+        given = [n for n in given if namespace.get(n) is before[n]]
         for name in request["names"] or given:
             if name not in functions.names:
                 raise NameError(f"name '{name}' is not defined")
