@@ -30,6 +30,8 @@ ROWS = {
     "per-prompt routing": "per-prompt",
     "oracle expert per prompt (upper reference)": "oracle",
     "without complementary logits": "no-complement",
+    # Of the second run alone.
+    "without complementary logits, after stage 1": "no-complement.after-stage-1",
     "without CDPO (after stage 1), c = 0.75": "no-cdpo",
     "FusionRoute, c = 1": "fusionroute-c-1",
     "FusionRoute, c = 0.75": "fusionroute",
@@ -47,8 +49,6 @@ VARIANTS = {
     "seed 1, the second run's": "instruct",
     "seed 2": "instruct.seed-2",
     "seed 3": "instruct.seed-3",
-    "seed 1, on answers sampled again": "instruct.other-samples",
-    "seed 1, products in BF16": "instruct.bf16",
 }
 # Figures have one decimal; intervals are resampled, in the order of prompts.
 ROUNDING, RESAMPLING = 0.0501, 0.1501
