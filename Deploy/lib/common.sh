@@ -27,6 +27,26 @@ need_value() { # OPTION [VALUE]...
   [[ -n ${2:-} ]] || fail "$exit_usage" "$1 needs a value; try $0 --help"
 }
 
+# Runs a command as the last of a script would run: whatever ends the script ends the command too.
+run_attached() { # COMMAND...
+  local child code=0
+  # A shell has what runs in its background ignore Ctrl-C, and read nothing.
+  (trap - INT && exec "$@") <&0 &
+  child=$!
+  # shellcheck disable=SC2064 # this child
+  trap "kill -TERM $child 2>/dev/null || true" TERM HUP
+  # A terminal tells the command as well.
+  trap : INT
+  wait "$child" || code=$?
+  # A signal ends the waiting, not the command.
+  while kill -0 "$child" 2>/dev/null; do
+    code=0
+    wait "$child" || code=$?
+  done
+  trap - TERM HUP INT
+  return "$code"
+}
+
 # The comment at the top of the calling script is its help.
 show_help() { sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"; }
 

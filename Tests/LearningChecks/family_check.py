@@ -282,6 +282,10 @@ def main():
     options = parser.parse_args()
     os.environ["FUSIONROUTE"] = options.fusionroute
     folder = Path(options.folder).resolve() / "family"
+    # A family that someone has trained may have this name.
+    if folder.exists() and not {entry.name for entry in folder.iterdir()} <= {"cache", "trained"}:
+        print(f"family: {folder} is not of an earlier check; choose another folder", file=sys.stderr)
+        return 64
     shutil.rmtree(folder, ignore_errors=True)
     # What experts said is kept in the cache. With that of an earlier run nobody would be asked.
     cache = folder / "cache"

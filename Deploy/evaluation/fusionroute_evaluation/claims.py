@@ -66,7 +66,7 @@ def _above(rows, what, comparison_of):
             found.append((f"{what} above {name}: {few} prompts of a task, {least_prompts(name)} are needed", None))
             continue
         if what == "mean":
-            holds = bool(comparison["interval"]) and comparison["interval"][0] > 0
+            holds = bool(comparison["interval"]) and comparison["interval"][0] > ROUNDING
         else:
             holds = comparison["difference"] > ROUNDING
         text = f"{what} above {name}: {100 * comparison['difference']:+.1f} ({_interval(comparison)})"
@@ -135,6 +135,9 @@ def main(arguments=None):
             summary = json.load(file)
         if not all("missing_answers" in row for row in summary["methods"]):
             print(f"claims: {options.summary} is of an older fusionroute; {again}", file=sys.stderr)
+            return 65
+        if (reference := summary.get("reference", REFERENCE)) != REFERENCE:
+            print(f"claims: {options.summary} compares with {reference}; {again} --reference {REFERENCE}", file=sys.stderr)
             return 65
         claimed, told = verdict(summary), reported(summary)
     except KeyError as error:

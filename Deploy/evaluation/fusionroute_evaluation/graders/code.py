@@ -17,6 +17,8 @@ def same(result, expected):
             and len(result) == len(expected)
             and all(same(r, e) for r, e in zip(result, expected))
         )
+    if isinstance(expected, dict) and type(result) is dict:
+        return result.keys() == expected.keys() and all(same(result[key], expected[key]) for key in expected)
     return type(result) is type(expected) and result == expected
 
 

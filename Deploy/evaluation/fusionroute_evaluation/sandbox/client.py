@@ -84,23 +84,24 @@ class Sandbox:
     def test(self, code, test, setup="", names=(), limits=None):
         """Runs the trusted `test` on functions of `code`.
 
-        `setup` runs before it, beside the test; `names` are the functions that the test gets after that; if there are
-        none, all but those that would hide what Python itself has (`abs`, `set`).
+        `setup` runs before it, beside the test, and before the code as far as it does without that; `names` are the functions
+        that the test gets after that; if there are none, all but those that would hide what Python itself or the setup has
+        (`abs`, `set`).
         """
         job = {"code": code, "test": test, "setup": setup, "names": list(names)}
         reply = self._job("test", [job], limits)
         message = _parse(reply["replies"].split("\n")[0])
         if isinstance(message, dict) and message.get("share") is True:
-            return self._shared(code, setup + "\n" + test, limits)
+            return self._shared(job, limits)
         if not isinstance(message, dict) or not isinstance(message.get("passed"), bool):
             return Outcome(reason=_stopped(reply) or "no verdict")
         return Outcome(passed=message["passed"], reason=str(message.get("reason", ""))[:300])
 
-    def _shared(self, code, test, limits):
+    def _shared(self, job, limits):
         # The word tells the verdict from other lines that the code writes. It is no secret: code that is written for it
         # can read it, as it can whatever comes into its process.
         token = secrets.token_hex(16)
-        reply = self._job("calls", [{"code": code}, {"test": test, "token": token}], limits)
+        reply = self._job("calls", [{"code": job["code"], "setup": job["setup"]}, {**job, "token": token}], limits)
         for line in reply["replies"].split("\n"):
             message = _parse(line)
             if isinstance(message, dict) and message.get("token") == token:

@@ -51,6 +51,11 @@ def serve_candidate(socket):
     namespace = {"__name__": "candidate", "__builtins__": builtins}
     before = set(namespace)
     try:
+        # What a test's setup has the code may need. The setup may need the code too: then it fails here, and runs after it.
+        exec(compile(request.get("setup", ""), "<setup>", "exec"), namespace)
+    except Exception:
+        pass
+    try:
         exec(compile(request["code"], "<answer>", "exec"), namespace)
     except BaseException as error:
         channel.send({"error": describe(error)})
@@ -88,6 +93,9 @@ def changes(before, arguments):
 def run_shared(namespace, request):
     """A test whose arguments cannot cross between processes, beside the code: such as an instance of its class."""
     try:
+        tested = {name: namespace[name] for name in request["names"]}
+        exec(compile(request["setup"], "<setup>", "exec"), namespace)
+        namespace.update(tested)
         exec(compile(request["test"], "<test>", "exec"), namespace)
     except BaseException as error:
         return {"passed": False, "reason": describe(error), "token": request["token"]}
@@ -110,9 +118,9 @@ class Opaque:
 class Functions:
     """The functions of the process with the code."""
 
-    def __init__(self, socket, code):
+    def __init__(self, socket, code, setup):
         self.channel = Channel(socket)
-        self.channel.send({"code": code})
+        self.channel.send({"code": code, "setup": setup})
         reply = self.channel.receive() or {"error": "the code ended the process"}
         if not isinstance(reply, dict) or "error" in reply:
             raise RuntimeError(str(reply.get("error"))[:200] if isinstance(reply, dict) else "no reply")
@@ -161,7 +169,7 @@ def serve_test(socket, candidate):
     channel = Channel(socket)
     request = channel.receive()
     try:
-        functions = Functions(candidate, request["code"])
+        functions = Functions(candidate, request["code"], request["setup"])
         namespace = {"__name__": "test"}
         # What the test itself is written with (abs, set, …) is not the answer's to replace.
         given = [n for n in functions.names if n in request["names"] or not hasattr(builtins, n)]
