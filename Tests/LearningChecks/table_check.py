@@ -75,7 +75,8 @@ def told(text, heading="\n## The table\n", columns=6):
     """The rows of the table of so many columns below a heading: (name, cells)."""
     table = text.split(heading)[1].split("\n### ")[0]
     rows = [cells(line) for line in table.splitlines() if line.startswith("| ") and line.count("|") == columns + 2]
-    return [(row[0], row[1:]) for row in rows if row[0]]
+    # Not the line with the names of the columns.
+    return [(row[0], row[1:]) for row in rows if numbers(row[1])]
 
 
 def found(row):
